@@ -1,0 +1,69 @@
+/*
+ * Per-CPU data and the machine's services to the layers above: one struct per CPU, found through GS base;
+ * the first members are lib's. Interrupts are off in all hypervisor code except inside
+ * cpu_irq_window() and cpu_idle().
+ */
+#ifndef ARCH_X86_CPU_H
+#define ARCH_X86_CPU_H
+
+#include "lib/platform.h"
+#include "lib/types.h"
+
+#define CPUS_MAX 256
+#define DIRECT_MAP_BASE 0xffff800000000000UL /* all RAM, RW, NX */
+#define MMIO_MAP_BASE 0xffffc00000000000UL   /* uncached device windows */
+#define STACK_MAP_BASE 0xffffe00000000000UL  /* per-CPU stacks between guard pages */
+#define IMAGE_BASE 0xffffffff80000000UL	     /* linker.ld */
+
+struct tss64;
+struct cpu {
+	struct cpu *self;      /* %gs:0 */
+	struct lib_cpu lib;
+	u32 apic_id;
+	u64 stack_top;
+	u64 *gdt;
+	struct tss64 *tss;
+	u64 irqs, nmis;	       /* counters */
+	void *hv;	       /* back end's per-CPU part */
+	void *vmm;	       /* scheduler's per-CPU part */
+};
+_Static_assert(offsetof(struct cpu, self) == 0, "%gs:0");
+
+static inline struct cpu *this_cpu(void)
+{
+	struct cpu *c;
+	__asm__("mov %%gs:0, %0" : "=r"(c));
+	return c;
+}
+
+/* Lets pending interrupts in for a moment (sti; nop; cli). Handlers queue work. */
+void cpu_irq_window(void);
+/* Sleeps until an interrupt (sti; hlt; cli); returns at once if work is pending. */
+void cpu_idle(void);
+
+/* Vectors. irq_alloc hands out a free one (E_NOSPC); handlers run with interrupts off, EOI is sent for them. */
+typedef void (*irq_handler_t)(void *arg);
+int irq_alloc(irq_handler_t fn, void *arg, const char *name);
+void irq_free(int vector);
+/* Message address/data that raise `vector` on this CPU (MSI, MSI-X). */
+void irq_msi(int vector, u64 *addr, u32 *data);
+/* Routes a legacy ISA interrupt line (IOAPIC where there is one, 8259 otherwise) to a vector and unmasks it. E_NODEV. */
+int irq_route_isa(u8 line, int vector) must_check;
+
+/* One-shot timer interrupt at an absolute time (platform_now_ns scale); TIMER_NEVER disarms. Early is allowed, late is not. */
+void cpu_timer_arm(u64 deadline_ns);
+u64 cpu_now_ns(void);
+u64 cpu_tsc_khz(void);
+/* Spins; for device start-up only. */
+void cpu_delay_us(u64 us);
+
+/* Uncached window on device memory; page-granular; E_NOMEM. */
+int mmio_map(hpa_t hpa, size_t bytes, volatile void **va) must_check;
+
+static inline void *hpa_to_va(hpa_t a) { return (void *)(DIRECT_MAP_BASE + a.v); }
+static inline hpa_t va_to_hpa(const void *va) { return HPA((u64)va - DIRECT_MAP_BASE); }
+
+_Noreturn void cpu_reboot(void);
+_Noreturn void cpu_poweroff(void);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * Spin locks with a rank. A CPU takes locks in ascending rank only and never
+ * two of one rank; the order is written here once and checked on every
+ * acquisition in debug builds. The hypervisor runs with interrupts off except
+ * in the CPU loop's windows, so locks need not disable them; interrupt handlers
+ * take LOCK_RANK_IRQ and above only.
+ */
+#ifndef LIB_LOCK_H
+#define LIB_LOCK_H
+
+#include "lib/types.h"
+
+enum lock_rank {
+	LOCK_RANK_VM_LIST = 10, /* the table of VMs */
+	LOCK_RANK_VM = 20,	/* one VM's life cycle, devices, contract page */
+	LOCK_RANK_RECLAIM = 30, /* reclaim state and targets */
+	LOCK_RANK_GSPACE = 40,	/* one guest address space: its tables and page states */
+	LOCK_RANK_SHARE = 50,	/* share table */
+	LOCK_RANK_RMAP = 60,	/* reverse-map nodes */
+	LOCK_RANK_SWAP = 70,	/* slots and in-flight records */
+	LOCK_RANK_BLK = 80,	/* one block device's queues */
+	LOCK_RANK_FRAME = 90,	/* frame allocator */
+	LOCK_RANK_SCHED = 100,	/* run queue */
+	LOCK_RANK_WORK = 110,	/* work and timer lists */
+	LOCK_RANK_CONSOLE = 120,/* console input and VM console rings */
+	LOCK_RANK_IRQ = 200,	/* interrupt vectors */
+	LOCK_RANK_LOG = 250,	/* log ring and UART: innermost, so everything may log */
+};
+
+struct lock {
+	u32 next, owner_ticket; /* ticket lock: fair, bounded wait */
+	u32 owner_cpu;		/* valid while held */
+	u32 rank;
+	const char *name;
+};
+
+#define LOCK_INIT(n, r) { .name = (n), .rank = (r) }
+void lock_init(struct lock *l, const char *name, enum lock_rank rank);
+void lock_acquire(struct lock *l);
+bool lock_try_acquire(struct lock *l);
+void lock_release(struct lock *l);
+bool lock_held(const struct lock *l); /* by this CPU */
+#define lock_assert_held(l) DCHECK(lock_held(l))
+/* No lock may be held across a guest entry or in the CPU loop. */
+void lock_assert_none(void);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * What lib needs from the ground below it. arch/x86 implements it for the
+ * machine, tests/unit/fake_platform.c for the host.
+ */
+#ifndef LIB_PLATFORM_H
+#define LIB_PLATFORM_H
+
+#include "lib/list.h"
+#include "lib/types.h"
+
+#define LOCKS_HELD_MAX 8
+struct lock;
+
+/* lib's part of the per-CPU data. Touched by its own CPU only, unless said otherwise. */
+struct lib_cpu {
+	u32 id; /* 0 .. cpu count - 1 */
+	u32 locks_held;
+	const struct lock *held[LOCKS_HELD_MAX]; /* in order of acquisition, ranks ascending */
+	struct list work;			 /* pending struct work, see work.h */
+	struct list timers;			 /* armed struct timer, earliest first, see timer.h */
+};
+
+void lib_cpu_init(struct lib_cpu *cpu, u32 id);
+
+struct lib_cpu *platform_this_cpu(void);
+u64 platform_now_ns(void); /* monotonic, since boot */
+void platform_relax(void); /* PAUSE in a spin loop */
+/* Console output of log lines: raw bytes, may drop when the device cannot follow. */
+void platform_log_write(const char *text, size_t len);
+/* Prints the machine's state after msg and stops everything. */
+_Noreturn void platform_panic(const char *file, int line, const char *msg);
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * Machine frames: the frame table (16 bytes a frame) and the buddy allocator
+ * (4 KiB to 1 GiB, orders 0..FRAME_ORDER_MAX).
+ *
+ * The table is an array indexed by frame number; holes between RAM ranges
+ * have entries in state FRAME_NONE. A frame that leaves the allocator for a guest is
+ * always cleared; a frame that returns is cleared before it reaches another owner.
+ * Debug builds poison freed frames and catch double frees.
+ *
+ * Locking: LOCK_RANK_FRAME inside; a frame's owner fields belong to whoever owns the frame.
+ */
+#ifndef MM_FRAME_H
+#define MM_FRAME_H
+
+#include "lib/types.h"
+
+#define FRAME_ORDER_MAX 18 /* 1 GiB */
+#define FRAME_ORDER_LARGE 9
+
+enum frame_state {
+	FRAME_NONE,	/* not RAM, or firmware's */
+	FRAME_FREE,	/* head of a free block; order valid */
+	FRAME_FREE_TAIL,/* inside a free block */
+	FRAME_HV,	/* the hypervisor's own: image, tables, pools, buffers */
+	FRAME_TABLE,	/* nested page table of gspace `owner` */
+	FRAME_GUEST,	/* one guest page: owner, gfn valid */
+	FRAME_SHARED,	/* copy-on-write, refs mappers; rmap and share entry valid */
+	FRAME_ZERO,	/* the all-zero frame that every gspace may map read-only */
+	FRAME_STATES
+};
+
+enum frame_flag {
+	FRAME_F_HINT = BIT(0), /* FRAME_GUEST: has a hint entry in the share table */
+	FRAME_F_IO = BIT(1),   /* a swap transfer uses the frame: freed only at its end */
+};
+
+struct frame {
+	u8 state; /* enum frame_state */
+	u8 order; /* FREE: of the block */
+	u8 flags; /* enum frame_flag */
+	u8 zero;
+	union {
+		u32 next; /* FREE: list link (hfn) */
+		gfn_t gfn;/* GUEST */
+		u32 refs; /* SHARED: mappers */
+	};
+	union {
+		u32 prev; /* FREE */
+		u32 share;/* GUEST with HINT, SHARED: index of the share entry */
+	};
+	union {
+		struct {
+			u16 owner; /* GUEST, TABLE: gspace id */
+			u16 pins;  /* GUEST: pin count */
+		};
+		u32 rmap; /* SHARED: index of the first reverse-map node */
+	};
+};
+static_assert_size(struct frame, 16);
+
+/* Why a frame is wanted: what may dip into the reserve that keeps the hypervisor going. */
+enum frame_use {
+	FRAME_FOR_GUEST, /* fails once free frames reach frame_reserve() */
+	FRAME_FOR_TABLE, /* nested tables: may use half the reserve */
+	FRAME_FOR_HV,	 /* may use all */
+};
+
+struct frame_stats {
+	u64 total;	/* RAM frames under management */
+	u64 free;
+	u64 by_state[FRAME_STATES];
+	u64 allocs, frees, failures;
+};
+
+/*
+ * Boot: table memory for `span` frames (hfn 0..span-1) is given by the caller, zeroed
+ * (frame_table_bytes(span)); then each usable range is added.
+ */
+size_t frame_table_bytes(hfn_t span);
+void frame_init(void *table, hfn_t span);
+void frame_add_range(hfn_t first, u32 count); /* NONE -> FREE */
+void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot leftovers */
+
+/* Block of 2^order frames, state set to `state`, contents undefined (cleared if `clear`). HFN_NONE if there is none. */
+hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
+void frame_free(hfn_t hfn, u32 order); /* any allocated state; flags, pins must be zero */
+
+struct frame *frame_get(hfn_t hfn); /* CHECKs the range */
+u32 frame_free_count(void);	    /* cheap, racy */
+u32 frame_reserve(void);
+void frame_set_reserve(u32 frames);
+void frame_stats(struct frame_stats *out);
+/* Full consistency check (debug command, tests): lists against states. Panics on mismatch. */
+void frame_verify(void);
+
+/* The all-zero frame, allocated by frame_init's first range. */
+hfn_t frame_zero(void);
+
+#endif

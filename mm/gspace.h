@@ -1,0 +1,160 @@
+/*
+ * A guest-physical address space: one VM's memory, a page state for each of its pages,
+ * kept in the nested page table itself (present leaf with a tag, or a token).
+ *
+ * Invariants
+ *  - Every change of state goes through gspace_change() (gspace.c): it checks that the
+ *    transition is legal, updates count[] here and host-wide, the reverse map, and marks
+ *    the TLB dirty when a present translation was removed or narrowed.
+ *  - sum(count[]) == pages, always. gspace_verify() proves it by walking the table.
+ *  - A frame removed from the table is freed only after gspace_flush().
+ *
+ * Locking: gs->lock (LOCK_RANK_GSPACE) guards tables, counts and page states. Never two gspace
+ * locks at once: sharing takes its match's frame, not the other space.
+ *
+ * Pages in ABSENT cost nothing; a gspace of any size has one table page at first.
+ */
+#ifndef MM_GSPACE_H
+#define MM_GSPACE_H
+
+#include "lib/list.h"
+#include "lib/lock.h"
+#include "lib/types.h"
+#include "mm/pt.h"
+
+enum page_state {
+	PAGE_ABSENT,	 /* nothing; reads as zero */
+	PAGE_PRIVATE,	 /* own frame, writable */
+	PAGE_ZERO,	 /* the zero frame, read-only */
+	PAGE_SHARED,	 /* shared frame, read-only */
+	PAGE_BALLOONED,	 /* given up by the guest; content undefined */
+	PAGE_COMPRESSED, /* token: handle */
+	PAGE_SWAPPED,	 /* token: slot */
+	PAGE_SWAPPING_OUT, /* in flight: token: hfn; the frame still holds the content */
+	PAGE_SWAPPING_IN,  /* in flight: token: slot */
+	PAGE_PINNED,	 /* own frame, never reclaimed */
+	PAGE_STATES
+};
+const char *page_state_name(enum page_state s);
+
+enum gspace_access { GSPACE_READ = 1, GSPACE_WRITE = 2, GSPACE_EXEC = 4 };
+
+/* Memory allocation settings of a VM, in pages. Invariant: reservation <= limit <= gs->pages. */
+struct mem_alloc {
+	u32 reservation, limit;
+	u32 shares; /* relative; default 10 per MiB, as ESX "normal" */
+};
+
+/* Events counted since creation. */
+struct gspace_stats {
+	u64 faults, zero_fills, cow_breaks, shared_in, zero_in;
+	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
+	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
+	u64 waits;				      /* touches that had to wait for memory or I/O */
+};
+
+struct gspace {
+	u16 id;		 /* 1..GSPACE_MAX-1, unique among live spaces; rmap and frames name it */
+	bool dying;	 /* no new pages, transfers drain */
+	char name[16];	 /* the VM's, for messages */
+	struct lock lock;
+	struct pt pt;
+	struct pt_alloc pt_alloc;
+	gfn_t pages;	 /* size */
+	u32 count[PAGE_STATES];
+	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
+	bool tlb_dirty;	 /* changes since the last gspace_flush() */
+	struct mem_alloc alloc;
+	struct gspace_stats stats;
+
+	/* reclaim's view, guarded by LOCK_RANK_RECLAIM */
+	u32 target;	    /* pages this VM should hold; policy.c */
+	u32 balloon_target; /* pages the balloon should hold */
+	u32 balloon_max;    /* 65 % of pages by default */
+	u32 balloon_rate;   /* pages a second up and down, 0 = default */
+	bool balloon_present; /* driver has registered */
+	u64 balloon_progress_ns; /* last time it moved toward its target */
+	u32 scan_credit;    /* share scanner */
+	u32 swap_reserved;  /* slots promised at admission */
+	struct list link;   /* in the list of all spaces */
+};
+
+#define GSPACE_MAX 1024U
+
+/* id is chosen; fmt is the vendor's. E_NOMEM. */
+int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt, const struct mem_alloc *alloc) must_check;
+/*
+ * Gives everything back, at most `budget` pages a call. True when done (also waits for transfers in flight).
+ * Only with no vCPU running and dying set by the first call.
+ */
+bool gspace_destroy_some(struct gspace *gs, u32 budget);
+struct gspace *gspace_by_id(u16 id); /* NULL if gone */
+/* Spaces in creation order; NULL cursor starts. For policy and scanners. */
+struct gspace *gspace_next(struct gspace *gs);
+
+enum page_state gspace_state(struct gspace *gs, gfn_t gfn); /* a snapshot */
+
+/* Pages charged to the VM: private + pinned + swapping out + its part of shared frames (1/refs, rounded down in sum) + zero: 0. */
+u32 gspace_consumed(const struct gspace *gs);
+/* Host-wide sums of count[] over live spaces. */
+void gspace_host_counts(u64 out[PAGE_STATES]);
+
+/*
+ * A guest (or we for it) touches a page.
+ *  0          the access will now succeed
+ *  E_AGAIN    wait: transfer started or no frame now; mm_wake() follows
+ *  E_FAULT    gfn outside the space
+ *  E_IO       the page is lost (mm_gspace_poisoned has been or will be called)
+ */
+int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access) must_check;
+
+/*
+ * Copies between the hypervisor and guest-physical memory, touching pages as needed.
+ * A copy that must wait returns E_AGAIN and may have moved a part: repeat the whole.
+ * len <= GSPACE_COPY_MAX.
+ */
+#define GSPACE_COPY_MAX (64 * KIB)
+int gspace_read(struct gspace *gs, gpa_t gpa, void *dst, size_t len) must_check;
+int gspace_write(struct gspace *gs, gpa_t gpa, const void *src, size_t len) must_check;
+
+/*
+ * Pins a page (counted) for hypervisor access or DMA: PINNED until the last unpin.
+ * write: the content will change. E_AGAIN as gspace_touch; E_BUSY if the pin count is full.
+ */
+int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn) must_check;
+void gspace_unpin(struct gspace *gs, gfn_t gfn);
+
+/*
+ * Balloon: the guest gives up / wants back a page. Both idempotent per page state:
+ * E_INVAL outside or wrong state, E_BUSY pinned or in flight.
+ */
+int gspace_balloon_take(struct gspace *gs, gfn_t gfn) must_check;
+int gspace_balloon_give(struct gspace *gs, gfn_t gfn) must_check; /* BALLOONED -> ABSENT */
+
+/*
+ * Swap transitions (called by swap.c):
+ *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED E_BUSY). *hfn holds the content. Caller flushes.
+ *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
+ *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost)
+ *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED
+ */
+int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
+int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
+void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
+
+/* Share transitions (called by share.c), see share.h. All under the space's lock inside. */
+int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;	/* PRIVATE -> ZERO if its content is still zero */
+hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn);		/* frame of a PRIVATE page, else HFN_NONE; stable only under lock */
+
+/* Advances tlb_gen if dirty and shoots down. Call without gs->lock; before freeing frames that were mapped. */
+void gspace_flush(struct gspace *gs);
+
+/* Test-and-clear of the accessed bit; E_NOSYS without one. Flush is batched by the caller. */
+int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_check;
+
+/* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
+u64 gspace_verify(struct gspace *gs);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * What mm needs from the machine and from the VMs above it. arch/x86 and vmm
+ * implement it; tests/unit/fake_mm.c does so on the host. mm includes nothing
+ * of vmm, drivers or arch.
+ */
+#ifndef MM_PLATFORM_H
+#define MM_PLATFORM_H
+
+#include "lib/types.h"
+
+struct gspace;
+
+/* Direct map: the hypervisor's own address of a frame. Always valid for RAM. */
+void *mm_hfn_to_va(hfn_t hfn);
+hfn_t mm_va_to_hfn(const void *va); /* inverse, for direct-map addresses only */
+
+/*
+ * Makes every CPU that may hold translations of gs forget them before its next
+ * guest entry; on return no CPU can use a translation that was changed before
+ * the call. Callers free or reuse a frame only after it. gs->tlb_gen has been
+ * advanced by the caller. With a single CPU this is only an assertion.
+ */
+void mm_tlb_shootdown(struct gspace *gs);
+
+/* Wakes the vCPUs of gs (all VMs if NULL) that wait for memory; they repeat the access. Spurious wakes are harmless. */
+void mm_wake(struct gspace *gs);
+
+/* A page of gs is lost for good (I/O error, checksum mismatch): that VM must end. Called without gspace lock. */
+void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why);
+
+/* The balloon target of gs changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
+void mm_balloon_notify(struct gspace *gs);
+
+#endif

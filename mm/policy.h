@@ -1,0 +1,30 @@
+/*
+ * Whose memory: targets by reservation, limit and shares. min-funding revocation (OSDI'02 section 5): memory
+ * comes from the VM that pays least, shares-per-page lowest, never below its reservation.
+ */
+#ifndef MM_POLICY_H
+#define MM_POLICY_H
+
+#include "lib/types.h"
+
+/* One VM in, one target out: a pure function over an array, so that it is unit-tested alone. */
+struct policy_vm {
+	u32 size, reservation, limit, shares, consumed; /* pages */
+	u32 target;					/* out */
+};
+
+/*
+ * Divides `avail` pages (what VMs may hold in all). Guarantees on return:
+ * reservation <= target <= min(limit, size) where avail covers the reservations; sum(target) <= max(avail, sum of reservations);
+ * where avail covers everybody's min(limit,size), target == that.
+ */
+void policy_divide(struct policy_vm *vm, u32 n, u64 avail);
+
+/* Admission (OSDI'02 section 5.1). Pages. Returns 0 or E_NOMEM / E_NOSPC with the shortfall in *missing. */
+struct admission {
+	u64 ram_unreserved, swap_unreserved; /* what is left */
+	u64 reservation, overhead, size;     /* what is asked */
+};
+int policy_admit(const struct admission *a, u64 *missing) must_check;
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * One walker for every page table: host tables, EPT and NPT are each a
+ * `const struct pt_format` of masks. Four levels of 512 entries.
+ *
+ * An entry is a leaf (maps a frame), a table, a token or empty. Tokens are non-present
+ * entries in which mm keeps where a page went: `kind` (1..31) in bits 7:3 and a 52-bit payload
+ * in bits 63:12. Bits 2:0 of a token are zero, so that it is not present in any format
+ * (EPT: R, W, X; NPT and host: P). An empty entry is 0 (AMD and Intel alike).
+ *
+ * Leaf entries carry a 3-bit software tag in bits 54:52, ignored by EPT and NPT
+ * (Intel SDM "EPT Paging-Structure Entries"; AMD APM "Nested Page Tables": AVL bits).
+ *
+ * Walks never allocate unless asked; allocation is prepare (may fail) and then commit
+ * (cannot). Locking is the caller's. Only the page-table formats and mm/gspace.c include this file.
+ */
+#ifndef MM_PT_H
+#define MM_PT_H
+
+#include "lib/types.h"
+
+#define PT_LEVELS 4
+#define PT_ENTRIES 512U
+
+enum pt_prot { PT_R = 1, PT_W = 2, PT_X = 4, PT_USER = 8, PT_UNCACHED = 16, PT_GLOBAL = 32 };
+
+struct pt_format {
+	const char *name;
+	u64 present_mask;	/* any of these bits set: present */
+	u64 addr_mask;		/* physical address bits of an entry */
+	u64 large_bit;		/* marks a leaf above level 1 */
+	u64 accessed, dirty;	/* 0: the format has none */
+	u64 table_flags;	/* flags of an entry that points to a table */
+	u64 tag_mask;		/* 3 software bits in leaves */
+	u8 tag_shift;
+	bool large_ok[PT_LEVELS + 1]; /* [2]: 2 MiB, [3]: 1 GiB leaves exist */
+	/* prot (PT_*) of a leaf at a level to entry flags, without address; and back. */
+	u64 (*leaf_flags)(u32 prot, u32 level);
+	u32 (*leaf_prot)(u64 entry, u32 level);
+};
+
+/* pt_page_* : where table pages come from; host tables and guest spaces account differently. */
+struct pt_alloc {
+	hfn_t (*alloc)(struct pt_alloc *a); /* cleared frame, or HFN_NONE */
+	void (*free)(struct pt_alloc *a, hfn_t hfn);
+};
+
+struct pt {
+	const struct pt_format *fmt;
+	struct pt_alloc *alloc;
+	hfn_t root;
+	u32 tables; /* table pages in use, root included */
+};
+
+#define PT_TOKEN_KINDS 32
+
+static inline bool pt_entry_present(const struct pt_format *f, u64 e) { return (e & f->present_mask) != 0; }
+static inline bool pt_entry_token(const struct pt_format *f, u64 e) { return e && !pt_entry_present(f, e); }
+static inline u64 pt_token(u32 kind, u64 payload) { return payload << 12 | (u64)kind << 3; }
+static inline u32 pt_token_kind(u64 e) { return e >> 3 & (PT_TOKEN_KINDS - 1); }
+static inline u64 pt_token_payload(u64 e) { return e >> 12; }
+
+int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc) must_check;
+/* Frees every table page. Leaves and tokens must be gone (debug builds check). */
+void pt_destroy(struct pt *pt);
+
+/*
+ * Finds the entry that decides the translation of addr: a leaf at any level, or the
+ * level-1 entry, or the empty/token entry at which the walk ends. *level is its level.
+ */
+u64 *pt_find(struct pt *pt, u64 addr, u32 *level);
+
+/* Makes sure a level `level` entry for addr exists (tables above it, splitting a larger leaf). E_NOMEM leaves the tables valid. */
+int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry) must_check;
+
+/* Splits the large leaf that maps addr one level down, keeping flags, tag, A and D. 0 if nothing to split. */
+int pt_split(struct pt *pt, u64 addr, u32 level) must_check;
+
+u64 pt_make_leaf(const struct pt_format *f, hpa_t hpa, u32 prot, u32 level, u32 tag);
+hpa_t pt_entry_hpa(const struct pt_format *f, u64 e, u32 level);
+u32 pt_entry_tag(const struct pt_format *f, u64 e);
+
+/* One atomic store of an entry (other CPUs' hardware walkers read it). The old value is returned, A/D included. */
+u64 pt_exchange(u64 *entry, u64 value);
+
+/* Maps [addr, addr+bytes) to hpa with the largest leaves allowed; replaces nothing (E_EXIST). For host tables. */
+int pt_map_range(struct pt *pt, u64 addr, hpa_t hpa, u64 bytes, u32 prot) must_check;
+void pt_unmap_range(struct pt *pt, u64 addr, u64 bytes);
+
+/* Visits level-1 entries (and large leaves) of [addr, addr+bytes) that are not empty, in order, until fn returns false. */
+bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, bool (*fn)(void *arg, u64 addr, u64 *entry, u32 level), void *arg);
+
+#endif

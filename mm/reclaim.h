@@ -1,0 +1,53 @@
+/*
+ * The order in which memory is taken back, and when. States by free memory
+ * against minFree (a sliding share of RAM), with hysteresis:
+ *   high  share at the low rate only
+ *   soft  + balloon
+ *   hard  + swap
+ *   low   + swap at full speed; guest allocations of VMs above their target wait
+ * Targets always aim above high. The figures are set by reclaim_config.
+ */
+#ifndef MM_RECLAIM_H
+#define MM_RECLAIM_H
+
+#include "lib/types.h"
+
+struct gspace;
+
+enum reclaim_state { RECLAIM_HIGH, RECLAIM_SOFT, RECLAIM_HARD, RECLAIM_LOW, RECLAIM_STATES };
+const char *reclaim_state_name(enum reclaim_state s);
+
+/* Percent of minFree below which each state begins (ESX 6/4/2/1 % of RAM = 100/64/32/16 % of minFree). */
+struct reclaim_config {
+	u32 min_free;		   /* frames; 0 = sliding scale: 6 % of the first 4 GiB, 4 % of 4-12, 2 % of 12-28, 1 % of the rest */
+	u32 soft_pct, hard_pct, low_pct; /* 64, 32, 16 */
+	u32 hysteresis_pct;	   /* a state is left upward only this far above its threshold: 8 */
+	u32 period_ms;		   /* balance period: 250 */
+};
+
+struct reclaim_stats {
+	enum reclaim_state state;
+	u32 free, min_free;	   /* frames */
+	u32 threshold[RECLAIM_STATES]; /* frames: state s begins below threshold[s] (HIGH: min_free) */
+	u64 transitions[RECLAIM_STATES];
+	u64 state_since_ns;
+	u64 ballooned_target, ballooned; /* pages, all VMs */
+};
+
+void reclaim_init(const struct reclaim_config *cfg);
+/* Registers a space for reclaim, after admission; and removes it. */
+void reclaim_add(struct gspace *gs);
+void reclaim_remove(struct gspace *gs);
+
+/* One bounded step; deferred work calls it each period and whenever reclaim_pressure() turned true. */
+void reclaim_step(u64 now_ns);
+/* Cheap hint from the allocator's callers: free frames crossed a threshold, call reclaim_step soon. */
+bool reclaim_pressure(void);
+/* May a guest of gs get a frame now? False in state low for VMs above their target. */
+bool reclaim_may_alloc(const struct gspace *gs);
+
+/* Operator: fixes a VM's balloon at a size (pages), or GFN_NONE: automatic again. */
+void reclaim_set_manual(struct gspace *gs, u32 pages);
+void reclaim_stats(struct reclaim_stats *out);
+
+#endif

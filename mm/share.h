@@ -1,0 +1,34 @@
+/*
+ * Transparent page sharing (OSDI'02 section 4): a chained hash table of 16-byte
+ * entries {64-bit keyed hash, frame, next}. An entry describes either a SHARED frame
+ * (read-only, copy-on-write, counted) or a hint: a private page that was scanned but
+ * not protected. A match with a hint is re-hashed, compared in full, and only then shared;
+ * nothing is ever shared by hash alone. Zero pages are found without the table.
+ *
+ * Scanning is in random order within a VM, in bounded pieces, rate-limited per VM and host.
+ * The hash key is a secret of this boot.
+ */
+#ifndef MM_SHARE_H
+#define MM_SHARE_H
+
+#include "lib/types.h"
+
+struct gspace;
+
+struct share_stats {
+	u64 scanned, zero_found, hints, matches, false_matches, shared_frames, shared_pages, cow_breaks;
+	u64 table_bytes;
+};
+
+int share_init(u64 key, u64 seed) must_check; /* table is allocated when the first space exists */
+void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm); /* 0 stops */
+/* Scans up to `budget` candidate pages over all spaces; returns pages scanned. Deferred work calls it. */
+u32 share_scan(u32 budget);
+/* Offers one page (before it is swapped). True if it is now shared or zero: no swap needed. */
+bool share_offer(struct gspace *gs, gfn_t gfn);
+/* Frame-side bookkeeping, called by gspace.c: */
+void share_forget_hint(hfn_t hfn);   /* private frame with FRAME_F_HINT changes owner or state */
+void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left */
+void share_stats(struct share_stats *out);
+
+#endif

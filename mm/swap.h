@@ -1,0 +1,53 @@
+/*
+ * Host swap: the last tier. Pages go to slots (4 KiB) of one partition of type
+ * GPT_TYPE_AEROSTAT_SWAP. A page leaves RAM only when its write has completed and its
+ * checksum is recorded; the checksum is verified on return.
+ *
+ * Writes are asynchronous and clustered: up to BLK_PAGES_MAX victims to neighbouring slots in
+ * one request. Victims are random within a VM. A page touched while it is written is
+ * rescued from its frame. On a write error the pages stay in RAM, the slots are
+ * retired, and after SWAP_ERRORS_MAX errors in a row the tier stops (state FAILED) and says so.
+ */
+#ifndef MM_SWAP_H
+#define MM_SWAP_H
+
+#include "lib/types.h"
+#include "mm/blk.h"
+
+struct gspace;
+
+#define SWAP_ERRORS_MAX 8
+#define SWAP_SLOT_NONE (~0u)
+
+enum swap_state { SWAP_OFF, SWAP_ON, SWAP_FAILED };
+
+struct swap_stats {
+	enum swap_state state;
+	const char *why;     /* why off or failed, for the operator */
+	u64 slots, used, reserved, bad;
+	u64 out, in, rescued, write_errors, read_errors, checksum_errors;
+	u32 in_flight_out, in_flight_in; /* pages */
+	u64 out_ns, in_ns;   /* summed latency of transfers */
+};
+
+void swap_init(u64 key, u64 seed);	/* SWAP_OFF, "no swap partition" */
+int swap_on(struct blk_part *part) must_check; /* E_NOMEM for the tables */
+
+/* Admission: promises slots to a space; E_NOSPC. */
+int swap_reserve(struct gspace *gs, u32 slots) must_check;
+void swap_unreserve(struct gspace *gs);
+
+/*
+ * Starts swapping out up to `want` pages of gs, offering each to sharing first. Returns pages for which a
+ * transfer started or which were shared; 0 if nothing could be found or the device is saturated.
+ */
+u32 swap_out(struct gspace *gs, u32 want);
+bool swap_can_out(void); /* on, not saturated */
+
+/* Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read, page becomes SWAPPING_IN by the caller. */
+int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn) must_check;
+/* A SWAPPED page is dropped (VM ends, page overwritten): frees the slot. */
+void swap_slot_free(u32 slot);
+void swap_stats(struct swap_stats *out);
+
+#endif

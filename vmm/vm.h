@@ -1,0 +1,121 @@
+/*
+ * A virtual machine: configuration, life cycle, address space, vCPUs and
+ * paravirtual devices.
+ *
+ * Life cycle: CREATED -start-> RUNNING <-pause/resume-> PAUSED; RUNNING -(stop, guest's own
+ * shutdown)-> STOPPING -> CREATED; RUNNING -(fault)-> STOPPING -> CRASHED -start-> RUNNING.
+ * STOPPING gives memory back in bounded pieces (deferred work). destroy removes a CREATED or CRASHED VM.
+ *
+ * Locking: vm->lock (LOCK_RANK_VM) guards state, devices and the info page's host side; config is
+ * fixed while RUNNING except through vm_set_*. The table of VMs has LOCK_RANK_VM_LIST.
+ */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include "guest/abi/aerostat.h"
+#include "lib/list.h"
+#include "lib/lock.h"
+#include "lib/log.h"
+#include "lib/timer.h"
+#include "lib/types.h"
+#include "lib/work.h"
+#include "mm/gspace.h"
+#include "vmm/ring.h"
+
+#define VM_NAME_MAX 15
+#define VM_MAX 256
+#define VM_VCPUS_MAX 8
+#define VM_CONSOLE_BYTES (8 * KIB)
+#define VM_MEMORY_MIN (8 * MIB)
+#define VM_MEMORY_MAX (64 * GIB)
+
+enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPING, VM_CRASHED, VM_STATES };
+const char *vm_state_name(enum vm_state s);
+
+struct vm_config {
+	char name[VM_NAME_MAX + 1];   /* [A-Za-z0-9_-]+ */
+	u64 memory_bytes;	      /* page multiple */
+	u64 reservation_bytes, limit_bytes; /* limit 0: none */
+	u32 shares;		      /* 0: 10 per MiB */
+	u32 vcpus;
+	u64 disk_bytes;		      /* paravirtual disk 0; 0: none */
+	u32 balloon_max_percent;      /* 0: 65 */
+	char image[64];		      /* module name, default "guest.elf" */
+	char cmdline[256];
+	bool autostart;
+};
+
+struct vcpu;
+struct pvdisk;
+
+struct vm {
+	struct list link;
+	struct lock lock;
+	u16 id;
+	enum vm_state state;
+	struct vm_config config;
+	char why[96];		/* how it came to its last STOPPED/CRASHED state, for the operator */
+	struct gspace gs;	/* valid while RUNNING, PAUSED, STOPPING */
+	struct vcpu *vcpu[VM_VCPUS_MAX];
+	u64 started_ns, clock_base_ns;
+
+	/* contract */
+	hfn_t info_hfn;		/* pinned info page, HFN_NONE before HELLO */
+	gfn_t info_gfn;
+	u32 features;		/* granted */
+	u64 events_pending;	/* posted before or between; mirrored into info->events */
+	u8 upcall_vector;	/* 0: none yet */
+	bool upcall_wanted;
+
+	/* console: out is what the guest printed and nobody has read yet, in is what the operator typed */
+	struct ring con_out, con_in;
+	u8 *con_buf;
+	bool con_attached;
+	u64 con_dropped;
+
+	struct pvdisk *disk;
+	struct work reaper;	/* gives memory back after the end */
+	struct log_limit log_limit;
+	u64 exits[32];		/* by enum hv_exit_kind */
+	u64 hypercalls, hypercall_errors;
+};
+
+/* All take effect at once or return an error with one line for the operator in why. */
+int vm_create(const struct vm_config *cfg, struct vm **out, char *why, size_t size) must_check;
+int vm_start(struct vm *vm, char *why, size_t size) must_check;
+int vm_pause(struct vm *vm, char *why, size_t size) must_check;
+int vm_resume(struct vm *vm, char *why, size_t size) must_check;
+/* Orderly: asks the guest (AERO_EVENT_SHUTDOWN) and ends it after 5 s; force: at once. */
+int vm_stop(struct vm *vm, bool force, char *why, size_t size) must_check;
+int vm_destroy(struct vm *vm, char *why, size_t size) must_check;
+
+/* Takes effect on a running VM too; admission is checked. bytes. */
+int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
+int vm_set_limit(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
+int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size) must_check;
+
+struct vm *vm_find(const char *name);
+struct vm *vm_next(struct vm *vm); /* creation order; NULL starts */
+struct vm *vm_of_gspace(struct gspace *gs);
+
+/* Ends a VM for a fault of its own (or a lost page): state dump to the log, then STOPPING -> CRASHED. */
+void vm_crash(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
+
+/* Sets an event bit and raises the upcall. Any context without vm->lock. */
+void vm_post_event(struct vm *vm, u64 event);
+
+/* A snapshot of the guest's side of the info page; false if there is none yet. */
+bool vm_read_info(struct vm *vm, struct aero_info *out);
+
+/* Host share of memory for admission and `mem`. Frames. */
+struct vm_host_memory {
+	u64 total, hypervisor, free, guest; /* hypervisor: image, tables, pools; guest: all VM frames */
+	u64 ram_unreserved, swap_unreserved;
+};
+void vm_host_memory(struct vm_host_memory *out);
+
+void vm_init(void);
+/* Per-VM overhead reserved at admission: nested tables and control blocks, in frames. */
+u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus);
+
+#endif
