@@ -19,7 +19,7 @@ OBJCOPY := objcopy
 DEBUG ?= 1
 
 # ---- sources -------------------------------------------------------------
-LIB_C := cstring err format hash lock log panic prng string timer work
+LIB_C := cstring elf err format hash lock log panic prng string timer work
 MM_C := balloon blk frame gspace policy pt reclaim rmap share swap
 ARCH_C :=
 ARCH_ASM :=
