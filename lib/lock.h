@@ -1,7 +1,7 @@
 /*
  * Spin locks with a rank. A CPU takes locks in ascending rank only and never
  * two of one rank; the order is written here once and checked on every
- * acquisition in debug builds. The hypervisor runs with interrupts off except
+ * acquisition. The hypervisor runs with interrupts off except
  * in the CPU loop's windows, so locks need not disable them; interrupt handlers
  * take LOCK_RANK_IRQ and above only.
  */

@@ -1,6 +1,7 @@
 /*
  * The log: a ring of lines kept in memory (console command `log`) and written
- * to the console. Format: "[seconds.millis] cpuN area: text".
+ * to the console. Format: "[seconds.millis] cpuN area: text"; the text of errors
+ * and warnings starts with "error: " or "warning: ".
  *
  * LOG_ERROR is for our own or the hardware's faults: nothing a guest does can
  * print it. Lines a guest causes go through log_guest(), which is rate-limited

@@ -1,0 +1,85 @@
+/*
+ * Ticket locks. Every CPU keeps the locks it holds in ascending order of rank (lib_cpu.held); that list
+ * is kept and checked in all builds: it costs one comparison, and a wrong order is a hang some day.
+ */
+#include "lib/lock.h"
+
+#include "lib/panic.h"
+#include "lib/platform.h"
+
+void lock_init(struct lock *l, const char *name, enum lock_rank rank)
+{
+	*l = (struct lock)LOCK_INIT(name, rank);
+}
+
+static void check_rank(const struct lib_cpu *cpu, const struct lock *l)
+{
+	const struct lock *top = cpu->locks_held ? cpu->held[cpu->locks_held - 1] : NULL;
+
+	if (unlikely(top && top->rank >= l->rank))
+		panic("lock order: %s (rank %u) wanted while %s (rank %u) is held", l->name, l->rank, top->name,
+		      top->rank);
+}
+
+static void note_acquired(struct lib_cpu *cpu, struct lock *l)
+{
+	CHECK(cpu->locks_held < LOCKS_HELD_MAX);
+	cpu->held[cpu->locks_held++] = l;
+	WRITE_ONCE(l->owner_cpu, cpu->id);
+}
+
+void lock_acquire(struct lock *l)
+{
+	struct lib_cpu *cpu = platform_this_cpu();
+	u32 ticket;
+
+	check_rank(cpu, l);
+	ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
+	while (__atomic_load_n(&l->owner_ticket, __ATOMIC_ACQUIRE) != ticket)
+		platform_relax();
+	note_acquired(cpu, l);
+}
+
+bool lock_try_acquire(struct lock *l)
+{
+	struct lib_cpu *cpu = platform_this_cpu();
+	u32 ticket = __atomic_load_n(&l->owner_ticket, __ATOMIC_RELAXED);
+
+	check_rank(cpu, l);
+	if (!__atomic_compare_exchange_n(&l->next, &ticket, ticket + 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	note_acquired(cpu, l);
+	return true;
+}
+
+void lock_release(struct lock *l)
+{
+	struct lib_cpu *cpu = platform_this_cpu();
+	u32 i = cpu->locks_held;
+
+	while (i > 0 && cpu->held[i - 1] != l)
+		i--;
+	CHECK(i > 0); /* released by a CPU that does not hold it */
+	for (; i < cpu->locks_held; i++)
+		cpu->held[i - 1] = cpu->held[i];
+	cpu->held[--cpu->locks_held] = NULL;
+	__atomic_store_n(&l->owner_ticket, l->owner_ticket + 1, __ATOMIC_RELEASE);
+}
+
+bool lock_held(const struct lock *l)
+{
+	const struct lib_cpu *cpu = platform_this_cpu();
+
+	for (u32 i = 0; i < cpu->locks_held; i++)
+		if (cpu->held[i] == l)
+			return true;
+	return false;
+}
+
+void lock_assert_none(void)
+{
+	const struct lib_cpu *cpu = platform_this_cpu();
+
+	if (unlikely(cpu->locks_held))
+		panic("lock %s is held where none may be", cpu->held[0]->name);
+}
