@@ -33,6 +33,11 @@ bool work_pending(void)
 	return !list_empty(&platform_this_cpu()->work);
 }
 
+bool work_is_queued(const struct work *w)
+{
+	return __atomic_load_n(&w->queued, __ATOMIC_ACQUIRE);
+}
+
 u32 work_run(u32 max)
 {
 	struct lib_cpu *cpu = platform_this_cpu();

@@ -21,6 +21,7 @@ struct work {
 void work_init(struct work *w, const char *name, void (*fn)(struct work *w));
 void work_queue(struct work *w); /* no-op if already queued */
 bool work_pending(void);	 /* on this CPU */
+bool work_is_queued(const struct work *w);
 /* Runs up to max items of this CPU; returns how many ran. */
 u32 work_run(u32 max);
 

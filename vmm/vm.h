@@ -2,11 +2,11 @@
  * A virtual machine: configuration, life cycle, address space, vCPUs and
  * paravirtual devices.
  *
- * Life cycle: CREATED -start-> RUNNING <-pause/resume-> PAUSED; RUNNING -(stop, guest's own
- * shutdown)-> STOPPING -> CREATED; RUNNING -(fault)-> STOPPING -> CRASHED -start-> RUNNING.
+ * Life cycle: CREATED -start-> STARTING (image is loaded, deferred work) -> RUNNING <-pause/resume-> PAUSED;
+ * RUNNING -(stop, guest's own shutdown)-> STOPPING -> CREATED; RUNNING -(fault)-> STOPPING -> CRASHED -start-> STARTING.
  * STOPPING gives memory back in bounded pieces (deferred work). destroy removes a CREATED or CRASHED VM.
  *
- * Locking: vm->lock (LOCK_RANK_VM) guards state, devices and the info page's host side; config is
+ * Locking: vm->lock (LOCK_RANK_VM) guards state, devices, console rings and the info page's host side; config is
  * fixed while RUNNING except through vm_set_*. The table of VMs has LOCK_RANK_VM_LIST.
  */
 #ifndef VMM_VM_H
@@ -29,7 +29,7 @@
 #define VM_MEMORY_MIN (8 * MIB)
 #define VM_MEMORY_MAX (64 * GIB)
 
-enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPING, VM_CRASHED, VM_STATES };
+enum vm_state { VM_CREATED, VM_STARTING, VM_RUNNING, VM_PAUSED, VM_STOPPING, VM_CRASHED, VM_STATES };
 const char *vm_state_name(enum vm_state s);
 
 struct vm_config {
@@ -40,6 +40,7 @@ struct vm_config {
 	u32 vcpus;
 	u64 disk_bytes;		      /* paravirtual disk 0; 0: none */
 	u32 balloon_max_percent;      /* 0: 65 */
+	u32 watchdog_sec;	      /* ends a guest that ignores a pending upcall for so much of its own run time; 0: off */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];
 	bool autostart;
@@ -54,10 +55,15 @@ struct vm {
 	u16 id;
 	enum vm_state state;
 	struct vm_config config;
-	char why[96];		/* how it came to its last STOPPED/CRASHED state, for the operator */
-	struct gspace gs;	/* valid while RUNNING, PAUSED, STOPPING */
+	char why[96];		/* how it came to its last CREATED/CRASHED state, for the operator */
+	struct gspace gs;	/* valid while gs_valid: STARTING .. STOPPING */
+	bool gs_valid;
+	bool crashed;		/* STOPPING ends in CRASHED */
+	bool restart;		/* STOPPING ends in a new start (guest asked for a reboot) */
 	struct vcpu *vcpu[VM_VCPUS_MAX];
 	u64 started_ns, clock_base_ns;
+	u32 load_step;		/* STARTING: next piece of the image */
+	u32 mem_wakes;		/* atomic: counts mm_wake(), so that a waiter never misses one */
 
 	/* contract */
 	hfn_t info_hfn;		/* pinned info page, HFN_NONE before HELLO */
@@ -74,7 +80,11 @@ struct vm {
 	u64 con_dropped;
 
 	struct pvdisk *disk;
-	struct work reaper;	/* gives memory back after the end */
+	struct work notify_work;/* mirrors the balloon target into the info page */
+	struct work life_work;	/* STARTING: loads the image; STOPPING: gives memory back */
+	struct timer life_timer;/* retries life_work; end of an orderly stop's patience */
+	u32 poisoned;		/* atomic: a page is lost, life_work has to end the VM */
+	char poison_why[96];
 	struct log_limit log_limit;
 	u64 exits[32];		/* by enum hv_exit_kind */
 	u64 hypercalls, hypercall_errors;
@@ -104,6 +114,15 @@ void vm_crash(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 /* Sets an event bit and raises the upcall. Any context without vm->lock. */
 void vm_post_event(struct vm *vm, u64 event);
 
+/* Called (with no lock held) when a guest has printed or wants input; the operator's console sets it. */
+extern void (*vm_console_notify)(struct vm *vm);
+/* Guest's side: bytes taken; when the ring is full the oldest output is lost and counted. */
+size_t vm_console_put(struct vm *vm, const char *text, size_t len);
+size_t vm_console_get(struct vm *vm, char *buf, size_t size);
+/* Operator's side of a VM's console: bytes moved. */
+size_t vm_console_read(struct vm *vm, char *buf, size_t size);
+size_t vm_console_write(struct vm *vm, const char *buf, size_t len);
+
 /* A snapshot of the guest's side of the info page; false if there is none yet. */
 bool vm_read_info(struct vm *vm, struct aero_info *out);
 
@@ -113,6 +132,11 @@ struct vm_host_memory {
 	u64 ram_unreserved, swap_unreserved;
 };
 void vm_host_memory(struct vm_host_memory *out);
+
+/* HELLO: pins the info page and fills the contract. Features granted, or E_AGAIN, E_FAULT, E_PERM (done before). */
+s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features);
+void vm_guest_shutdown(struct vm *vm, u64 how); /* enum aero_shutdown */
+u32 vm_features_offered(const struct vm *vm); /* AERO_FEATURE_* */
 
 void vm_init(void);
 /* Per-VM overhead reserved at admission: nested tables and control blocks, in frames. */

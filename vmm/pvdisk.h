@@ -1,0 +1,40 @@
+/*
+ * Paravirtual disk: a slice of a guest-data partition behind a ring of
+ * requests in guest memory (guest/abi/aerostat.h).
+ *
+ * The disk is scratch: it lives as long as its VM is started, and reads as zero where
+ * the guest has not written, so that nothing of an earlier user of the slice is ever seen (a bitmap of written pages).
+ *
+ * Requests are copied out of the ring once, then checked. Guest pages are pinned while a transfer
+ * uses them; a page that has to come back from swap first makes the request wait, not the disk.
+ *
+ * Locking: vm->lock.
+ */
+#ifndef VMM_PVDISK_H
+#define VMM_PVDISK_H
+
+#include "lib/types.h"
+
+struct vm;
+struct pvdisk;
+
+#define PVDISK_BYTES_MAX (16 * GIB)
+
+struct pvdisk_stats {
+	u64 reads, writes, read_pages, write_pages, zero_reads, errors, waits;
+	u64 latency_ns; /* summed, reads and writes */
+};
+
+/* Slice of a guest-data partition; E_NOENT: no such partition, E_NOSPC, E_NOMEM. */
+int pvdisk_create(struct vm *vm, u64 bytes, struct pvdisk **out) must_check;
+/* False while transfers are in flight; call again. */
+bool pvdisk_destroy(struct pvdisk *d);
+
+/* Hypercalls; vm->lock held. E_AGAIN: repeat when memory has arrived. */
+s64 pvdisk_setup(struct vm *vm, u64 disk, gpa_t ring);
+s64 pvdisk_kick(struct vm *vm, u64 disk);
+/* Memory arrived: requests that waited are tried again. */
+void pvdisk_retry(struct pvdisk *d);
+void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out);
+
+#endif

@@ -1,0 +1,326 @@
+/*
+ * The table of VMs: creation, look-up, settings, admission figures.
+ * Life cycle is in vm_life.c, the contract with the guest in vm_contract.c.
+ */
+#include "lib/err.h"
+#include "lib/format.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/platform.h"
+#include "mm/policy.h"
+#include "mm/reclaim.h"
+#include "mm/swap.h"
+#include "vmm/vm_internal.h"
+
+/* struct vm and its console rings: one block. */
+#define VM_ORDER 2
+#define VM_CONSOLE_IN_BYTES 1024
+_Static_assert(sizeof(struct vm) + VM_CONSOLE_BYTES + VM_CONSOLE_IN_BYTES <= PAGE_SIZE << VM_ORDER, "struct vm");
+
+static struct lock list_lock = LOCK_INIT("vm-list", LOCK_RANK_VM_LIST);
+static struct list vms = LIST_INIT(vms);
+static u32 vm_count;
+static u16 next_id = 1;
+
+const char *vm_state_name(enum vm_state s)
+{
+	static const char *const name[VM_STATES] = { "created", "starting", "running", "paused", "stopping", "crashed" };
+
+	return s < VM_STATES ? name[s] : "?";
+}
+
+static bool name_ok(const char *name)
+{
+	size_t len = strnlen(name, VM_NAME_MAX + 1);
+
+	if (len == 0 || len > VM_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		char c = name[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+int vm_fail(char *why, size_t size, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	format_vbuf(why, size, fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+static int config_check(const struct vm_config *c, char *why, size_t size)
+{
+	if (!name_ok(c->name))
+		return vm_fail(why, size, E_INVAL, "bad VM name: 1 to %u of A-Z a-z 0-9 _ -", VM_NAME_MAX);
+	if (c->memory_bytes < VM_MEMORY_MIN || c->memory_bytes > VM_MEMORY_MAX || c->memory_bytes & ~PAGE_MASK)
+		return vm_fail(why, size, E_RANGE, "memory must be 8M to 64G in whole pages");
+	if (c->limit_bytes && c->limit_bytes < c->reservation_bytes)
+		return vm_fail(why, size, E_RANGE, "limit is below the reservation");
+	if (c->reservation_bytes > c->memory_bytes)
+		return vm_fail(why, size, E_RANGE, "reservation is above the VM's memory");
+	if (c->vcpus != 1)
+		return vm_fail(why, size, E_RANGE, "vcpus must be 1");
+	if (c->disk_bytes > PVDISK_BYTES_MAX)
+		return vm_fail(why, size, E_RANGE, "disk must be at most 16G");
+	if (c->balloon_max_percent > 95)
+		return vm_fail(why, size, E_RANGE, "balloon-max must be at most 95 percent");
+	return 0;
+}
+
+static struct vm *find_locked(const char *name)
+{
+	list_for_each(l, &vms) {
+		struct vm *vm = list_entry(l, struct vm, link);
+
+		if (str_eq(vm->config.name, name))
+			return vm;
+	}
+	return NULL;
+}
+
+static struct vm *vm_alloc(const struct vm_config *cfg)
+{
+	hfn_t hfn = frame_alloc(VM_ORDER, FRAME_FOR_HV, FRAME_HV, true);
+	struct vm *vm;
+
+	if (hfn == HFN_NONE)
+		return NULL;
+	vm = mm_hfn_to_va(hfn);
+	vm->config = *cfg;
+	vm->id = next_id++;
+	lock_init(&vm->lock, "vm", LOCK_RANK_VM);
+	vm->con_buf = (u8 *)(vm + 1);
+	ring_init(&vm->con_out, vm->con_buf, VM_CONSOLE_BYTES);
+	ring_init(&vm->con_in, vm->con_buf + VM_CONSOLE_BYTES, VM_CONSOLE_IN_BYTES);
+	vm_contract_init(vm);
+	vm_life_init(vm);
+	return vm;
+}
+
+int vm_create(const struct vm_config *cfg, struct vm **out, char *why, size_t size)
+{
+	struct vm *vm;
+	int err = config_check(cfg, why, size);
+
+	if (err)
+		return err;
+	lock_acquire(&list_lock);
+	if (find_locked(cfg->name))
+		err = vm_fail(why, size, E_EXIST, "a VM named '%s' exists", cfg->name);
+	else if (vm_count == VM_MAX)
+		err = vm_fail(why, size, E_NOSPC, "there are %u VMs already", VM_MAX);
+	else if (!(vm = vm_alloc(cfg)))
+		err = vm_fail(why, size, E_NOMEM, "no memory for a VM's own structures");
+	if (!err) {
+		list_add_tail(&vms, &vm->link);
+		vm_count++;
+		*out = vm;
+	}
+	lock_release(&list_lock);
+	return err;
+}
+
+int vm_destroy(struct vm *vm, char *why, size_t size)
+{
+	lock_acquire(&list_lock);
+	if (vm->state != VM_CREATED && vm->state != VM_CRASHED) {
+		lock_release(&list_lock);
+		return vm_fail(why, size, E_BUSY, "'%s' is %s: stop it first", vm->config.name, vm_state_name(vm->state));
+	}
+	/* Its last notification may still be on its way. */
+	if (work_is_queued(&vm->notify_work) || work_is_queued(&vm->life_work)) {
+		lock_release(&list_lock);
+		return vm_fail(why, size, E_BUSY, "'%s' is still ending", vm->config.name);
+	}
+	list_del(&vm->link);
+	vm_count--;
+	lock_release(&list_lock);
+	frame_free(mm_va_to_hfn(vm), VM_ORDER);
+	return 0;
+}
+
+struct vm *vm_find(const char *name)
+{
+	struct vm *vm;
+
+	lock_acquire(&list_lock);
+	vm = find_locked(name);
+	lock_release(&list_lock);
+	return vm;
+}
+
+struct vm *vm_next(struct vm *vm)
+{
+	struct list *l;
+
+	lock_acquire(&list_lock);
+	l = vm ? vm->link.next : vms.next;
+	lock_release(&list_lock);
+	return l == &vms ? NULL : list_entry(l, struct vm, link);
+}
+
+struct vm *vm_of_gspace(struct gspace *gs)
+{
+	return container_of(gs, struct vm, gs);
+}
+
+/* ---- memory: admission and settings ---- */
+
+u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus)
+{
+	u64 tables = DIV_ROUND_UP(memory_bytes, LARGE_SIZE) + DIV_ROUND_UP(memory_bytes, GIB) + 2;
+
+	return (u32)(tables + (1 << VM_ORDER) + vcpus * 8 + 4);
+}
+
+/* Slots a VM must have so that everything above its reservation can leave RAM. */
+u32 vm_swap_need(u64 memory_bytes, u64 reservation_bytes)
+{
+	return (u32)((memory_bytes - reservation_bytes) >> PAGE_SHIFT);
+}
+
+void vm_host_memory(struct vm_host_memory *out)
+{
+	struct frame_stats f;
+	struct swap_stats s;
+	struct reclaim_stats r;
+	u64 promised = 0;
+
+	frame_stats(&f);
+	swap_stats(&s);
+	reclaim_stats(&r);
+	out->total = f.total;
+	out->free = f.free;
+	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE];
+	out->hypervisor = f.total - f.free - out->guest;
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+		if (vm->gs_valid)
+			promised += vm->gs.alloc.reservation +
+				    vm_overhead_frames(vm->config.memory_bytes, vm->config.vcpus);
+	promised += out->hypervisor + r.min_free;
+	out->ram_unreserved = out->total > promised ? out->total - promised : 0;
+	out->swap_unreserved = s.state == SWAP_ON ? s.slots - s.bad - s.reserved : 0;
+}
+
+static u64 to_mib(u64 frames)
+{
+	return frames >> (20 - PAGE_SHIFT);
+}
+
+int vm_admit(u64 reservation_pages, u64 overhead, u64 swap_pages, char *why, size_t size)
+{
+	struct vm_host_memory m;
+	struct admission a;
+	struct swap_stats s;
+	u64 missing = 0;
+	int err;
+
+	vm_host_memory(&m);
+	a = (struct admission){ .ram_unreserved = m.ram_unreserved, .swap_unreserved = m.swap_unreserved,
+				.reservation = reservation_pages, .overhead = overhead,
+				.size = reservation_pages + swap_pages };
+	err = policy_admit(&a, &missing);
+	if (err == E_NOMEM)
+		return vm_fail(why, size, err,
+			       "not admitted: reservation %luM + overhead %luM needs %luM more RAM than the %luM unreserved",
+			       to_mib(reservation_pages), to_mib(overhead) + 1, to_mib(missing) + 1, to_mib(m.ram_unreserved));
+	if (err) {
+		swap_stats(&s);
+		return vm_fail(why, size, err,
+			       "not admitted: memory above the reservation needs %luM of swap, %luM unreserved (swap %s%s%s)",
+			       to_mib(swap_pages), to_mib(m.swap_unreserved), s.state == SWAP_ON ? "on" : "off",
+			       s.why ? ": " : "", s.why ? s.why : "");
+	}
+	return 0;
+}
+
+int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	u64 old = vm->config.reservation_bytes;
+	int err;
+
+	if (bytes > vm->config.memory_bytes || (vm->config.limit_bytes && bytes > vm->config.limit_bytes))
+		return vm_fail(why, size, E_RANGE, "reservation must be at most the VM's memory and limit");
+	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+	if (vm->gs_valid) {
+		u64 more = bytes > old ? (bytes - old) >> PAGE_SHIFT : 0, less = bytes < old ? (old - bytes) >> PAGE_SHIFT : 0;
+
+		err = vm_admit(more, 0, less, why, size);
+		if (err)
+			return err;
+		swap_unreserve(&vm->gs);
+		err = swap_reserve(&vm->gs, vm_swap_need(vm->config.memory_bytes, bytes));
+		if (err) {
+			/* What it had is still there: nothing else ran in between. */
+			CHECK(swap_reserve(&vm->gs, vm_swap_need(vm->config.memory_bytes, old)) == 0);
+			return vm_fail(why, size, err, "no swap for the memory above the reservation");
+		}
+		lock_acquire(&vm->gs.lock);
+		vm->gs.alloc.reservation = (u32)(bytes >> PAGE_SHIFT);
+		lock_release(&vm->gs.lock);
+	}
+	vm->config.reservation_bytes = bytes;
+	return 0;
+}
+
+int vm_set_limit(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	if (bytes && (bytes < vm->config.reservation_bytes || bytes < VM_MEMORY_MIN))
+		return vm_fail(why, size, E_RANGE, "limit must be at least the reservation and 8M, or 0 for none");
+	vm->config.limit_bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+	if (vm->gs_valid) {
+		lock_acquire(&vm->gs.lock);
+		vm->gs.alloc.limit = vm_limit_pages(&vm->config);
+		lock_release(&vm->gs.lock);
+	}
+	return 0;
+}
+
+int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size)
+{
+	if (shares == 0 || shares > VM_SHARES_MAX)
+		return vm_fail(why, size, E_RANGE, "shares must be 1 to %u", VM_SHARES_MAX);
+	vm->config.shares = shares;
+	if (vm->gs_valid) {
+		lock_acquire(&vm->gs.lock);
+		vm->gs.alloc.shares = shares;
+		lock_release(&vm->gs.lock);
+	}
+	return 0;
+}
+
+u32 vm_limit_pages(const struct vm_config *c)
+{
+	u64 bytes = c->limit_bytes ? MIN(c->limit_bytes, c->memory_bytes) : c->memory_bytes;
+
+	return (u32)(bytes >> PAGE_SHIFT);
+}
+
+/* ---- what mm asks of us ---- */
+
+void mm_wake(struct gspace *gs)
+{
+	sched_wake_memory(gs ? vm_of_gspace(gs) : NULL);
+}
+
+/*
+ * One CPU runs guests: its own next entry compares tlb_gen, and nobody else holds
+ * translations.
+ */
+void mm_tlb_shootdown(struct gspace *gs)
+{
+	DCHECK(gs->tlb_gen != 0);
+	(void)gs;
+}
+
+void vm_init(void)
+{
+	CHECK(list_empty(&vms));
+}

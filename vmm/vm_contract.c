@@ -1,0 +1,213 @@
+/*
+ * The contract with a guest: the info page, events and upcalls, its console
+ * rings, and the balloon's side of the page.
+ *
+ * The info page is pinned guest memory: the guest may write all of it at any time. What we write is only for the guest;
+ * nothing is read back but the guest's report, once, as untrusted figures.
+ */
+#include "arch/x86/cpu.h"
+#include "lib/err.h"
+#include "lib/string.h"
+#include "mm/platform.h"
+#include "vmm/vm_internal.h"
+
+#define CLOCK_SHIFT 32
+
+void (*vm_console_notify)(struct vm *vm);
+
+static struct aero_info *info_of(const struct vm *vm)
+{
+	return vm->info_hfn == HFN_NONE ? NULL : mm_hfn_to_va(vm->info_hfn);
+}
+
+static void fill_clock(struct vm *vm, struct aero_info *info)
+{
+	u64 khz = cpu_tsc_khz();
+
+	info->clock.version++;
+	barrier();
+	info->clock.base_ns = platform_now_ns() - vm->clock_base_ns;
+	info->clock.base_tsc = __builtin_ia32_rdtsc();
+	info->clock.mult = (1000000UL << CLOCK_SHIFT) / khz;
+	info->clock.shift = CLOCK_SHIFT;
+	barrier();
+	info->clock.version++;
+}
+
+static void fill_balloon(struct vm *vm, struct aero_info *info)
+{
+	struct gspace *gs = &vm->gs;
+
+	info->balloon.target = gs->balloon_target;
+	info->balloon.floor = gs->alloc.reservation;
+	info->balloon.max = gs->balloon_max;
+	info->balloon.rate = gs->balloon_rate;
+	info->balloon.deadline_ms = 0;
+	barrier();
+	info->balloon.sequence++;
+}
+
+u32 vm_features_offered(const struct vm *vm)
+{
+	return AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE |
+	       (vm->disk ? AERO_FEATURE_DISK : 0);
+}
+
+s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
+{
+	struct aero_info *info;
+	hfn_t hfn;
+	int err;
+
+	if (vm->info_hfn != HFN_NONE)
+		return AERO_E_PERM;
+	if (gpa.v & ~PAGE_MASK || gpa.v >> PAGE_SHIFT >= vm->gs.pages)
+		return AERO_E_FAULT;
+	err = gspace_pin(&vm->gs, gpa_to_gfn(gpa), true, &hfn);
+	if (err)
+		return err;
+	lock_acquire(&vm->lock);
+	vm->info_gfn = gpa_to_gfn(gpa);
+	vm->info_hfn = hfn;
+	vm->features = features;
+	info = info_of(vm);
+	page_clear(info);
+	fill_clock(vm, info);
+	fill_balloon(vm, info);
+	lock_release(&vm->lock);
+	if (features & AERO_FEATURE_BALLOON) {
+		vm->gs.balloon_progress_ns = platform_now_ns();
+		WRITE_ONCE(vm->gs.balloon_present, true);
+	}
+	return features;
+}
+
+void vm_detach_info(struct vm *vm)
+{
+	if (vm->info_hfn == HFN_NONE)
+		return;
+	WRITE_ONCE(vm->gs.balloon_present, false);
+	vm->info_hfn = HFN_NONE;
+	gspace_unpin(&vm->gs, vm->info_gfn);
+}
+
+bool vm_read_info(struct vm *vm, struct aero_info *out)
+{
+	const struct aero_info *info;
+
+	lock_acquire(&vm->lock);
+	info = info_of(vm);
+	if (info)
+		memcpy(out, info, sizeof(*out));
+	lock_release(&vm->lock);
+	if (!info)
+		return false;
+	out->app.name[sizeof(out->app.name) - 1] = 0;
+	return true;
+}
+
+void vm_post_event(struct vm *vm, u64 event)
+{
+	struct aero_info *info = info_of(vm);
+	struct vcpu *v = vm->vcpu[0];
+
+	if (!info || !v)
+		return;
+	__atomic_or_fetch(&info->events, event, __ATOMIC_ACQ_REL);
+	if (vm->upcall_vector) {
+		WRITE_ONCE(v->upcall, true);
+		sched_wake(v);
+	}
+}
+
+/* Deferred because mm_balloon_notify() comes with reclaim's lock held, and vm->lock ranks below it. */
+static void notify_balloon(struct work *w)
+{
+	struct vm *vm = container_of(w, struct vm, notify_work);
+	struct aero_info *info;
+
+	lock_acquire(&vm->lock);
+	info = info_of(vm);
+	if (info)
+		fill_balloon(vm, info);
+	lock_release(&vm->lock);
+	if (info)
+		vm_post_event(vm, AERO_EVENT_BALLOON);
+}
+
+void vm_contract_init(struct vm *vm)
+{
+	vm->info_hfn = HFN_NONE;
+	work_init(&vm->notify_work, "balloon-notify", notify_balloon);
+}
+
+void mm_balloon_notify(struct gspace *gs)
+{
+	work_queue(&vm_of_gspace(gs)->notify_work);
+}
+
+/* ---- console rings ---- */
+
+static void notify_operator(struct vm *vm)
+{
+	if (vm_console_notify)
+		vm_console_notify(vm);
+}
+
+size_t vm_console_put(struct vm *vm, const char *text, size_t len)
+{
+	lock_acquire(&vm->lock);
+	for (size_t i = 0; i < len; i++) {
+		if (ring_room(&vm->con_out) == 0) {
+			ring_get(&vm->con_out);
+			vm->con_dropped++;
+		}
+		ring_put(&vm->con_out, text[i]);
+	}
+	lock_release(&vm->lock);
+	notify_operator(vm);
+	return len;
+}
+
+static size_t ring_take(struct ring *r, char *buf, size_t size)
+{
+	size_t n = 0;
+	int c;
+
+	while (n < size && (c = ring_get(r)) >= 0)
+		buf[n++] = (char)c;
+	return n;
+}
+
+size_t vm_console_get(struct vm *vm, char *buf, size_t size)
+{
+	size_t n;
+
+	lock_acquire(&vm->lock);
+	n = ring_take(&vm->con_in, buf, size);
+	lock_release(&vm->lock);
+	return n;
+}
+
+size_t vm_console_read(struct vm *vm, char *buf, size_t size)
+{
+	size_t n;
+
+	lock_acquire(&vm->lock);
+	n = ring_take(&vm->con_out, buf, size);
+	lock_release(&vm->lock);
+	return n;
+}
+
+size_t vm_console_write(struct vm *vm, const char *buf, size_t len)
+{
+	size_t n = 0;
+
+	lock_acquire(&vm->lock);
+	while (n < len && ring_put(&vm->con_in, buf[n]))
+		n++;
+	lock_release(&vm->lock);
+	if (n)
+		vm_post_event(vm, AERO_EVENT_CONSOLE);
+	return n;
+}
