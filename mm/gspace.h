@@ -49,6 +49,7 @@ struct mem_alloc {
 struct gspace_stats {
 	u64 faults, zero_fills, cow_breaks, shared_in, zero_in;
 	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
+	u64 balloon_refused; /* entries answered with anything but OK */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
 };
@@ -76,6 +77,14 @@ struct gspace {
 	u64 balloon_progress_ns; /* last time it moved toward its target */
 	u32 scan_credit;    /* share scanner */
 	u32 swap_reserved;  /* slots promised at admission */
+	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
+	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
+	u32 balloon_last;   /* size at the last balance */
+	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
+	u64 balloon_raised_ns; /* last time its target rose */
+	bool balloon_stall_told; /* the operator has heard that it stands still */
+	u32 balloon_tokens; /* pages it may move now; with the next guarded by `lock` */
+	u64 balloon_tokens_ns;
 	struct list link;   /* in the list of all spaces */
 };
 

@@ -46,6 +46,8 @@ bool swap_can_out(void); /* on, not saturated */
 
 /* Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read, page becomes SWAPPING_IN by the caller. */
 int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn) must_check;
+/* Transfers that refer to gs are under way: it must not be freed yet (gspace_destroy_some waits for it). */
+bool swap_busy(const struct gspace *gs);
 /* A SWAPPED page is dropped (VM ends, page overwritten): frees the slot. */
 void swap_slot_free(u32 slot);
 void swap_stats(struct swap_stats *out);
