@@ -36,7 +36,7 @@ GUEST_ASM :=
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring,$(LIB_C))) $(addprefix mm/,$(MM_C))
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib
+UNIT_TESTS := cstring lib policy
 UNIT_FAKES := fake_platform fake_mm
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS :=
