@@ -20,7 +20,7 @@ DEBUG ?= 1
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash lock log panic prng string timer work
-MM_C := balloon blk frame gspace policy pt reclaim rmap share swap
+MM_C := balloon blk frame gspace policy pt reclaim rmap share swap swap_slots
 ARCH_C :=
 ARCH_ASM :=
 VMX_C :=

@@ -7,10 +7,18 @@
  *    transition is legal, updates count[] here and host-wide, the reverse map, and marks
  *    the TLB dirty when a present translation was removed or narrowed.
  *  - sum(count[]) == pages, always. gspace_verify() proves it by walking the table.
- *  - A frame removed from the table is freed only after gspace_flush().
+ *  - A frame removed from the table is freed only after gspace_flush(): until then it stands in `limbo`, which
+ *    every flush empties. A frame that was shared waits for the flushes of all spaces that may still translate to it.
+ *  - A frame with a swap transfer under way (FRAME_F_IO) is freed by the end of the transfer, whatever became
+ *    of its page meanwhile: rescued and then dropped, it is an orphan in state FRAME_HV.
  *
  * Locking: gs->lock (LOCK_RANK_GSPACE) guards tables, counts and page states. Never two gspace
- * locks at once: sharing takes its match's frame, not the other space.
+ * locks at once: sharing takes its match's frame, not the other space. The table of spaces has
+ * LOCK_RANK_SPACES, taken with no gspace lock held. No function here may be called with any gs->lock held, except where
+ * it says so.
+ *
+ * Frames that become free here wake nobody: who waits for memory is woken by reclaim_step(). Arrival of a
+ * page (gspace_swap_in_done, _failed) wakes its space.
  *
  * Pages in ABSENT cost nothing; a gspace of any size has one table page at first.
  */
@@ -64,7 +72,12 @@ struct gspace {
 	gfn_t pages;	 /* size */
 	u32 count[PAGE_STATES];
 	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
-	bool tlb_dirty;	 /* changes since the last gspace_flush() */
+	bool tlb_dirty;	 /* changes since tlb_gen was advanced */
+	bool tlb_stale;	 /* a shootdown has not yet covered every change */
+	bool limbo_shared; /* limbo holds frames that other spaces mapped */
+	hfn_t limbo;	 /* frames out of the table, to be freed after the next flush; linked by frame->next */
+	u32 users;	 /* gspace_get() without gspace_put(); LOCK_RANK_SPACES */
+	gfn_t destroy_at;/* where gspace_destroy_some() goes on */
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 
@@ -78,6 +91,7 @@ struct gspace {
 	u32 scan_credit;    /* share scanner */
 	u32 swap_reserved;  /* slots promised at admission */
 	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
+	gfn_t swap_cursor;  /* swap.c: next page of the sweep for victims */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
 	u32 balloon_last;   /* size at the last balance */
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
@@ -98,12 +112,22 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
  */
 bool gspace_destroy_some(struct gspace *gs, u32 budget);
 struct gspace *gspace_by_id(u16 id); /* NULL if gone */
-/* Spaces in creation order; NULL cursor starts. For policy and scanners. */
+/* As gspace_by_id, and keeps it from going away until gspace_put(). NULL also if it is dying. */
+struct gspace *gspace_get(u16 id);
+void gspace_put(struct gspace *gs);
+/*
+ * Spaces in creation order, dying ones included; NULL cursor starts. For policy and scanners. The result stays valid
+ * within the same work item: a space's end is a work item of its own.
+ */
 struct gspace *gspace_next(struct gspace *gs);
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn); /* a snapshot */
 
-/* Pages charged to the VM: private + pinned + swapping out + its part of shared frames (1/refs, rounded down in sum) + zero: 0. */
+/*
+ * Pages charged to the VM: private + pinned + in flight + its part of shared frames; zero pages: 0. A shared page is charged
+ * the host's mean 1/refs (shared frames / pages that map them), so the charges of all spaces add up to the frames in
+ * use, and no change of one frame's references has to visit all its mappers.
+ */
 u32 gspace_consumed(const struct gspace *gs);
 /* Host-wide sums of count[] over live spaces. */
 void gspace_host_counts(u64 out[PAGE_STATES]);
@@ -112,7 +136,7 @@ void gspace_host_counts(u64 out[PAGE_STATES]);
  * A guest (or we for it) touches a page.
  *  0          the access will now succeed
  *  E_AGAIN    wait: transfer started or no frame now; mm_wake() follows
- *  E_FAULT    gfn outside the space
+ *  E_FAULT    gfn outside the space, or the space is ending
  *  E_IO       the page is lost (mm_gspace_poisoned has been or will be called)
  */
 int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access) must_check;
@@ -127,7 +151,8 @@ int gspace_read(struct gspace *gs, gpa_t gpa, void *dst, size_t len) must_check;
 int gspace_write(struct gspace *gs, gpa_t gpa, const void *src, size_t len) must_check;
 
 /*
- * Pins a page (counted) for hypervisor access or DMA: PINNED until the last unpin.
+ * Pins a page (counted) for hypervisor access or DMA: PINNED until the last unpin. A pinned page has a frame of its
+ * own whether written or not. A space does not end while it has pinned pages.
  * write: the content will change. E_AGAIN as gspace_touch; E_BUSY if the pin count is full.
  */
 int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn) must_check;
@@ -141,10 +166,20 @@ int gspace_balloon_take(struct gspace *gs, gfn_t gfn) must_check;
 int gspace_balloon_give(struct gspace *gs, gfn_t gfn) must_check; /* BALLOONED -> ABSENT */
 
 /*
- * Swap transitions (called by swap.c):
- *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED E_BUSY). *hfn holds the content. Caller flushes.
+ * A PRIVATE page no transfer uses, for swap and sharing: a few random probes, then a bounded linear search from a random
+ * place. False if it found none (there may be some yet). A snapshot: what is done to the page re-checks it.
+ */
+struct prng;
+bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out);
+
+/*
+ * Swap transitions (called by swap.c). The frame of a page in SWAPPING_IN is the transfer's, in state FRAME_HV: given to
+ * swap_in_start(), taken over by in_done, freed by swap.c on failure. After in_done the slot is swap.c's to free; after in_failed it
+ * still belongs to the page. For every out_begin there must be one out_done or out_failed with the same hfn, also if the space is dying.
+ *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
+ *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
  *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
- *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost)
+ *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
  *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED
  */
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
@@ -153,17 +188,33 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
 
-/* Share transitions (called by share.c), see share.h. All under the space's lock inside. */
-int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;	/* PRIVATE -> ZERO if its content is still zero */
-hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn);		/* frame of a PRIVATE page, else HFN_NONE; stable only under lock */
+/*
+ * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.
+ *  share_zero     PRIVATE -> ZERO if its content is zero, looked at while nobody can write; E_INVAL if it is not
+ *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is used
+ *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state. E_INVAL if
+ *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. promote: its hint becomes the entry of the shared frame
+ *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are equal;
+ *                 frees own. E_INVAL: they differ. E_AGAIN: the page changed meanwhile. E_NOMEM
+ *  share_undo     SHARED hfn with one reference -> PRIVATE; anything else is left as it is
+ *  share_drop     ends a hold; if it was the last reference, frees the frame (gs: whose flush it waits for)
+ */
+int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;
+hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn);
+int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote) must_check;
+int gspace_share_merge(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with) must_check;
+void gspace_share_undo(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+void gspace_share_drop(struct gspace *gs, hfn_t hfn);
 
-/* Advances tlb_gen if dirty and shoots down. Call without gs->lock; before freeing frames that were mapped. */
+/* Shoots down what changed and frees the frames in limbo. Call without gs->lock. Cheap if nothing changed. */
 void gspace_flush(struct gspace *gs);
 
-/* Test-and-clear of the accessed bit; E_NOSYS without one. Flush is batched by the caller. */
+/* Test-and-clear of the accessed bit (false for a page not mapped); E_NOSYS without one. Flush is batched by the caller. */
 int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_check;
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
 u64 gspace_verify(struct gspace *gs);
+/* All spaces, and host-wide: sums of counts, references against reverse-map nodes and mappers, guest frames against pages. No hold may exist. */
+u64 gspace_verify_all(void);
 
 #endif

@@ -25,26 +25,36 @@ struct swap_stats {
 	enum swap_state state;
 	const char *why;     /* why off or failed, for the operator */
 	u64 slots, used, reserved, bad;
+	u64 unreserved;      /* what admission may still promise; 0 unless ON */
 	u64 out, in, rescued, write_errors, read_errors, checksum_errors;
 	u32 in_flight_out, in_flight_in; /* pages */
 	u64 out_ns, in_ns;   /* summed latency of transfers */
 };
 
 void swap_init(u64 key, u64 seed);	/* SWAP_OFF, "no swap partition" */
-int swap_on(struct blk_part *part) must_check; /* E_NOMEM for the tables */
+/* E_EXIST: on already (one partition). E_INVAL: not a swap partition, or too small. E_NODEV. */
+int swap_on(struct blk_part *part) must_check;
 
-/* Admission: promises slots to a space; E_NOSPC. */
+/*
+ * Promises more slots to a space and allocates the tables for them; E_NOSPC, E_NOMEM. Admission is the caller's (stats.unreserved):
+ * a promise can be given back and taken again in any state but OFF, as the tables are kept until swap_trim().
+ */
 int swap_reserve(struct gspace *gs, u32 slots) must_check;
 void swap_unreserve(struct gspace *gs);
+/* Gives back tables that no promise needs; bounded, called each balance period. */
+void swap_trim(void);
 
 /*
  * Starts swapping out up to `want` pages of gs, offering each to sharing first. Returns pages for which a
  * transfer started or which were shared; 0 if nothing could be found or the device is saturated.
  */
 u32 swap_out(struct gspace *gs, u32 want);
-bool swap_can_out(void); /* on, not saturated */
+bool swap_can_out(void); /* on, not saturated; notices that the device is gone */
 
-/* Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read, page becomes SWAPPING_IN by the caller. */
+/*
+ * Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read into hfn, page becomes SWAPPING_IN by the
+ * caller. E_AGAIN: too many transfers, mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
+ */
 int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn) must_check;
 /* Transfers that refer to gs are under way: it must not be freed yet (gspace_destroy_some waits for it). */
 bool swap_busy(const struct gspace *gs);

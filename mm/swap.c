@@ -1,0 +1,546 @@
+/*
+ * Host swap. A page on its way out is in state SWAPPING_OUT: unmapped everywhere (flushed) before its checksum is taken, so
+ * the checksum, the bytes on the device and what the guest will read are the same. The checksum is keyed by slot and owner too:
+ * a block that comes back from the wrong place does not pass.
+ *
+ * A transfer is one pre-allocated record; nothing is allocated on the way out. Records hold a pointer to their space, which
+ * therefore waits for them before it goes (gs->swap_in_flight, swap_busy()). The number of writes in flight follows the
+ * device: a slow one must not have a queue of writes in front of every read.
+ *
+ * Locking: swap.lock (LOCK_RANK_SWAP) guards everything in `swap` and swap_reserved / swap_in_flight of spaces. It is not held
+ * across calls into gspace, share, blk or the platform.
+ */
+#include "mm/swap.h"
+
+#include "lib/err.h"
+#include "lib/hash.h"
+#include "lib/list.h"
+#include "lib/lock.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/platform.h"
+#include "lib/prng.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/share.h"
+#include "mm/swap_slots.h"
+
+#define OUT_RECORDS 16U
+#define OUT_START 4U /* writes in flight at first */
+#define IN_RECORDS 64U
+#define SLOW_WRITE_NS (200 * NSEC_PER_MSEC)
+#define FAST_WRITE_NS (50 * NSEC_PER_MSEC)
+#define MIN_SLOTS 64U
+/* Slots active beyond those promised: writes in flight, and rescued pages' slots until their write has ended. */
+#define SPARE_SLOTS (OUT_RECORDS * BLK_PAGES_MAX)
+#define TRIM_CHUNKS 64U
+#define VICTIM_RUN 8U	  /* neighbours looked at from one random place: they are often wanted back together */
+#define VICTIM_TRIES 256U /* random pages looked at for one request */
+#define SWEEP_PAGES 512U  /* pages looked at in order when random ones miss */
+
+struct out_io {
+	struct blk_req req;
+	struct list link;
+	struct gspace *gs;
+	u32 slot; /* of gfn[0] */
+	gfn_t gfn[BLK_PAGES_MAX];
+};
+
+struct in_io {
+	struct blk_req req;
+	struct list link;
+	struct gspace *gs;
+	gfn_t gfn;
+	u32 slot;
+	bool retried;
+};
+
+static struct {
+	struct lock lock;
+	enum swap_state state;
+	const char *why;
+	struct blk_part *part;
+	struct slots slots;
+	u64 reserved;
+	u64 key;
+	struct prng prng;
+	struct list out_free, in_free;
+	u32 out_busy, out_limit; /* records */
+	bool in_starved;	 /* a touch found no record */
+	u32 errors_in_row;
+	struct swap_stats stats; /* counters only */
+	struct out_io out[OUT_RECORDS];
+	struct in_io in[IN_RECORDS];
+} swap;
+
+static void out_done(struct blk_req *r);
+static void in_done(struct blk_req *r);
+
+void swap_init(u64 key, u64 seed)
+{
+	lock_init(&swap.lock, "swap", LOCK_RANK_SWAP);
+	swap.state = SWAP_OFF;
+	swap.why = "no swap partition";
+	swap.part = NULL;
+	swap.key = key;
+	swap.reserved = 0;
+	swap.out_busy = swap.errors_in_row = 0;
+	swap.out_limit = OUT_START;
+	swap.in_starved = false;
+	swap.stats = (struct swap_stats){0};
+	slots_init(&swap.slots, 0);
+	prng_seed(&swap.prng, seed);
+	list_init(&swap.out_free);
+	list_init(&swap.in_free);
+	for (u32 i = 0; i < OUT_RECORDS; i++) {
+		swap.out[i].req.done = out_done;
+		list_add_tail(&swap.out_free, &swap.out[i].link);
+	}
+	for (u32 i = 0; i < IN_RECORDS; i++) {
+		swap.in[i].req.done = in_done;
+		list_add_tail(&swap.in_free, &swap.in[i].link);
+	}
+}
+
+int swap_on(struct blk_part *part)
+{
+	if (part->kind != BLK_PART_SWAP || part->pages < MIN_SLOTS)
+		return E_INVAL;
+	if (READ_ONCE(part->dev->gone))
+		return E_NODEV;
+	lock_acquire(&swap.lock);
+	if (swap.state != SWAP_OFF) {
+		lock_release(&swap.lock);
+		return E_EXIST;
+	}
+	swap.state = SWAP_ON;
+	swap.why = NULL;
+	swap.part = part;
+	slots_init(&swap.slots, part->pages);
+	lock_release(&swap.lock);
+	log_info("swap", "on: %s, %lu MiB on %s", part->name, swap.slots.total >> (20 - PAGE_SHIFT), part->dev->name);
+	return 0;
+}
+
+/* ---- promises ------------------------------------------------------------ */
+
+static u64 slots_needed(u64 reserved)
+{
+	return reserved ? reserved + swap.slots.bad + SPARE_SLOTS : 0;
+}
+
+int swap_reserve(struct gspace *gs, u32 slots)
+{
+	int err = 0;
+
+	if (!slots)
+		return 0;
+	lock_acquire(&swap.lock);
+	if (swap.reserved + slots > swap.slots.total)
+		err = E_NOSPC;
+	else
+		err = slots_grow(&swap.slots, slots_needed(swap.reserved + slots));
+	if (!err) {
+		swap.reserved += slots;
+		gs->swap_reserved += slots;
+	}
+	lock_release(&swap.lock);
+	return err;
+}
+
+void swap_unreserve(struct gspace *gs)
+{
+	lock_acquire(&swap.lock);
+	swap.reserved -= gs->swap_reserved;
+	gs->swap_reserved = 0;
+	lock_release(&swap.lock);
+}
+
+void swap_trim(void)
+{
+	lock_acquire(&swap.lock);
+	slots_shrink(&swap.slots, slots_needed(swap.reserved), TRIM_CHUNKS);
+	lock_release(&swap.lock);
+}
+
+void swap_slot_free(u32 slot)
+{
+	lock_acquire(&swap.lock);
+	slots_free(&swap.slots, slot);
+	lock_release(&swap.lock);
+}
+
+bool swap_busy(const struct gspace *gs)
+{
+	return READ_ONCE(gs->swap_in_flight) != 0;
+}
+
+/* ---- state --------------------------------------------------------------- */
+
+static void fail_tier(const char *why)
+{
+	bool first;
+
+	lock_acquire(&swap.lock);
+	first = swap.state == SWAP_ON;
+	if (first) {
+		swap.state = SWAP_FAILED;
+		swap.why = why;
+	}
+	lock_release(&swap.lock);
+	if (first)
+		log_error("swap", "stopped: %s; no more pages go out, those that are out are read as long as that works", why);
+}
+
+bool swap_can_out(void)
+{
+	bool can;
+
+	if (READ_ONCE(swap.state) != SWAP_ON)
+		return false;
+	if (READ_ONCE(swap.part->dev->gone)) {
+		fail_tier("the device is gone");
+		return false;
+	}
+	lock_acquire(&swap.lock);
+	can = swap.out_busy < swap.out_limit;
+	lock_release(&swap.lock);
+	return can;
+}
+
+void swap_stats(struct swap_stats *out)
+{
+	lock_acquire(&swap.lock);
+	*out = swap.stats;
+	out->state = swap.state;
+	out->why = swap.why;
+	out->slots = swap.slots.total;
+	out->used = swap.slots.used;
+	out->bad = swap.slots.bad;
+	out->reserved = swap.reserved;
+	if (swap.state == SWAP_ON && swap.slots.total > swap.slots.bad + swap.reserved)
+		out->unreserved = swap.slots.total - swap.slots.bad - swap.reserved;
+	lock_release(&swap.lock);
+}
+
+static u64 page_sum(hfn_t hfn, const struct gspace *gs, gfn_t gfn, u32 slot)
+{
+	u64 place = (u64)slot * 0x9e3779b97f4a7c15UL ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL;
+
+	return hash_page(mm_hfn_to_va(hfn), swap.key ^ place);
+}
+
+/* ---- out ----------------------------------------------------------------- */
+
+/* How many more pages of gs fit into what was promised to it. */
+static u32 quota_of(const struct gspace *gs)
+{
+	u32 held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN];
+
+	return gs->swap_reserved > held ? gs->swap_reserved - held : 0;
+}
+
+static struct out_io *take_out_record(struct gspace *gs, u32 want, u32 *slots, struct prng *prng)
+{
+	struct out_io *io = NULL;
+	u32 first;
+
+	lock_acquire(&swap.lock);
+	if (swap.state == SWAP_ON && swap.out_busy < swap.out_limit) {
+		*slots = slots_alloc(&swap.slots, MIN(want, BLK_PAGES_MAX), &first);
+		if (*slots) {
+			io = list_entry(list_pop(&swap.out_free), struct out_io, link);
+			io->gs = gs;
+			io->slot = first;
+			io->req.pages = 0;
+			swap.out_busy++;
+			gs->swap_in_flight++;
+			prng_seed(prng, prng_next(&swap.prng));
+		}
+	}
+	lock_release(&swap.lock);
+	return io;
+}
+
+/* The record has no page any more: slots it still has from `from` to `to` are freed. */
+static void drop_out_record(struct out_io *io, u32 from, u32 to)
+{
+	lock_acquire(&swap.lock);
+	for (u32 i = from; i < to; i++)
+		slots_free(&swap.slots, io->slot + i);
+	list_add_tail(&swap.out_free, &io->link);
+	swap.out_busy--;
+	io->gs->swap_in_flight--;
+	lock_release(&swap.lock);
+}
+
+/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to io if it can go out. */
+static u32 try_victim(struct out_io *io, gfn_t gfn)
+{
+	u32 n = io->req.pages;
+
+	if (gspace_state(io->gs, gfn) != PAGE_PRIVATE)
+		return 0;
+	if (share_offer(io->gs, gfn))
+		return 1;
+	if (gspace_swap_out_begin(io->gs, gfn, &io->req.frame[n]))
+		return 0;
+	io->gfn[n] = gfn;
+	io->req.pages = n + 1;
+	return 0;
+}
+
+/* Random pages first; where few are left to take, a sweep finds them in the end. Returns pages shared. */
+static u32 gather(struct out_io *io, u32 want, struct prng *prng)
+{
+	struct gspace *gs = io->gs;
+	u32 shared = 0;
+	gfn_t gfn = 0;
+
+	for (u32 i = 0; i < VICTIM_TRIES && io->req.pages + shared < want; i++) {
+		gfn = i % VICTIM_RUN ? gfn + 1 : (gfn_t)prng_below(prng, gs->pages);
+		if (gfn < gs->pages)
+			shared += try_victim(io, gfn);
+	}
+	if (io->req.pages + shared >= want / 4 + 1)
+		return shared;
+	for (u32 i = 0; i < SWEEP_PAGES && io->req.pages + shared < want; i++) {
+		gfn = gs->swap_cursor < gs->pages ? gs->swap_cursor : 0;
+		gs->swap_cursor = gfn + 1;
+		shared += try_victim(io, gfn);
+	}
+	return shared;
+}
+
+static void submit_out(struct out_io *io)
+{
+	u64 sum[BLK_PAGES_MAX];
+
+	for (u32 i = 0; i < io->req.pages; i++)
+		sum[i] = page_sum(io->req.frame[i], io->gs, io->gfn[i], io->slot + i);
+	lock_acquire(&swap.lock);
+	for (u32 i = 0; i < io->req.pages; i++)
+		*slots_sum(&swap.slots, io->slot + i) = sum[i];
+	swap.stats.in_flight_out += io->req.pages;
+	lock_release(&swap.lock);
+	io->req.op = BLK_WRITE;
+	io->req.page = io->slot;
+	blk_submit(swap.part, &io->req);
+}
+
+/* One request's worth. Returns pages started or shared. */
+static u32 out_some(struct gspace *gs, u32 want)
+{
+	struct prng prng;
+	u32 slots, shared;
+	struct out_io *io = take_out_record(gs, want, &slots, &prng);
+
+	if (!io)
+		return 0;
+	shared = gather(io, slots, &prng);
+	gspace_flush(gs);
+	if (!io->req.pages) {
+		drop_out_record(io, 0, slots);
+		return shared;
+	}
+	lock_acquire(&swap.lock);
+	for (u32 i = io->req.pages; i < slots; i++)
+		slots_free(&swap.slots, io->slot + i);
+	lock_release(&swap.lock);
+	shared += io->req.pages; /* io is the device's after this */
+	submit_out(io);
+	return shared;
+}
+
+u32 swap_out(struct gspace *gs, u32 want)
+{
+	u32 done = 0, n;
+
+	while (done < want && !gs->dying && swap_can_out()) {
+		n = out_some(gs, MIN(want - done, quota_of(gs)));
+		if (!n)
+			break;
+		done += n;
+	}
+	return done;
+}
+
+/* A slow device gets fewer writes at a time, a quick one more. */
+static void adapt_limit(u64 ns)
+{
+	if (ns > SLOW_WRITE_NS)
+		swap.out_limit = MAX(swap.out_limit / 2, 1U);
+	else if (ns < FAST_WRITE_NS)
+		swap.out_limit = MIN(swap.out_limit + 1, OUT_RECORDS);
+}
+
+static void account_out(struct out_io *io, u32 out, u32 rescued)
+{
+	u64 ns = platform_now_ns() - io->req.submitted_ns;
+
+	lock_acquire(&swap.lock);
+	adapt_limit(ns);
+	swap.stats.out += out;
+	swap.stats.rescued += rescued;
+	swap.stats.out_ns += ns;
+	swap.stats.in_flight_out -= io->req.pages;
+	if (!io->req.status)
+		swap.errors_in_row = 0;
+	lock_release(&swap.lock);
+}
+
+static void out_written(struct out_io *io)
+{
+	u32 rescued = 0;
+
+	for (u32 i = 0; i < io->req.pages; i++) {
+		if (!gspace_swap_out_done(io->gs, io->gfn[i], io->req.frame[i], io->slot + i))
+			continue;
+		rescued++;
+		swap_slot_free(io->slot + i);
+	}
+	account_out(io, io->req.pages - rescued, rescued);
+}
+
+/* The pages stay in RAM. Slots of a failed write are not used again, unless it is the whole device that went. */
+static void out_failed(struct out_io *io)
+{
+	bool gone = io->req.status == E_NODEV, stop;
+	u32 n = io->req.pages;
+
+	for (u32 i = 0; i < n; i++)
+		gspace_swap_out_failed(io->gs, io->gfn[i], io->req.frame[i]);
+	account_out(io, 0, 0);
+	lock_acquire(&swap.lock);
+	swap.stats.write_errors++;
+	stop = ++swap.errors_in_row >= SWAP_ERRORS_MAX;
+	for (u32 i = 0; i < n; i++) {
+		if (gone)
+			slots_free(&swap.slots, io->slot + i);
+		else
+			slots_retire(&swap.slots, io->slot + i);
+	}
+	lock_release(&swap.lock);
+	if (gone) {
+		fail_tier("the device is gone");
+		return;
+	}
+	log_error("swap", "write of %u pages at slot %u failed (%s): pages stay in memory, slots retired", n, io->slot,
+		  err_name(io->req.status));
+	if (stop)
+		fail_tier("too many write errors in a row");
+}
+
+static void out_done(struct blk_req *r)
+{
+	struct out_io *io = container_of(r, struct out_io, req);
+
+	if (r->status)
+		out_failed(io);
+	else
+		out_written(io);
+	mm_wake(io->gs);
+	drop_out_record(io, 0, 0);
+	reclaim_memory_returned();
+}
+
+/* ---- in ------------------------------------------------------------------ */
+
+int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+{
+	struct list *link;
+	struct in_io *io;
+
+	lock_acquire(&swap.lock);
+	link = list_pop(&swap.in_free);
+	if (!link) {
+		swap.in_starved = true;
+		lock_release(&swap.lock);
+		return E_AGAIN;
+	}
+	swap.stats.in_flight_in++;
+	gs->swap_in_flight++;
+	lock_release(&swap.lock);
+
+	io = list_entry(link, struct in_io, link);
+	io->gs = gs;
+	io->gfn = gfn;
+	io->slot = slot;
+	io->retried = false;
+	io->req.op = BLK_READ;
+	io->req.page = slot;
+	io->req.pages = 1;
+	io->req.frame[0] = hfn;
+	blk_submit(swap.part, &io->req);
+	return 0;
+}
+
+static void drop_in_record(struct in_io *io)
+{
+	bool starved;
+
+	lock_acquire(&swap.lock);
+	list_add_tail(&swap.in_free, &io->link);
+	swap.stats.in_flight_in--;
+	io->gs->swap_in_flight--;
+	starved = swap.in_starved;
+	swap.in_starved = false;
+	lock_release(&swap.lock);
+	if (starved)
+		mm_wake(NULL);
+}
+
+/* Counts and verifies a completed read. NULL if the page is good, else what is wrong. */
+static const char *in_verdict(struct in_io *io)
+{
+	u64 sum = io->req.status ? 0 : page_sum(io->req.frame[0], io->gs, io->gfn, io->slot);
+	const char *bad = NULL;
+
+	lock_acquire(&swap.lock);
+	swap.stats.in_ns += platform_now_ns() - io->req.submitted_ns;
+	if (io->req.status) {
+		swap.stats.read_errors++;
+		bad = io->req.status == E_NODEV ? "swap device gone" : "swap read error";
+	} else if (sum != *slots_sum(&swap.slots, io->slot)) {
+		swap.stats.checksum_errors++;
+		bad = "swap checksum mismatch";
+	} else {
+		swap.stats.in++;
+	}
+	lock_release(&swap.lock);
+	return bad;
+}
+
+static void in_lost(struct in_io *io, const char *why)
+{
+	log_error("swap", "%s: page %#x of %s, slot %u, is lost", why, io->gfn, io->gs->name, io->slot);
+	gspace_swap_in_failed(io->gs, io->gfn);
+	frame_free(io->req.frame[0], 0);
+	if (!io->gs->dying)
+		mm_gspace_poisoned(io->gs, io->gfn, why);
+	if (io->req.status == E_NODEV)
+		fail_tier("the device is gone");
+}
+
+static void in_done(struct blk_req *r)
+{
+	struct in_io *io = container_of(r, struct in_io, req);
+	const char *bad = in_verdict(io);
+
+	if (bad && !io->retried && r->status != E_NODEV) {
+		io->retried = true;
+		log_warn("swap", "%s at slot %u: reading again", bad, io->slot);
+		blk_submit(swap.part, r);
+		return;
+	}
+	if (bad) {
+		in_lost(io, bad);
+	} else {
+		gspace_swap_in_done(io->gs, io->gfn, r->frame[0]);
+		swap_slot_free(io->slot);
+	}
+	mm_wake(io->gs);
+	drop_in_record(io);
+}
