@@ -15,13 +15,32 @@ struct gspace;
 #define BALLOON_RATE_DEFAULT 16384U	/* pages a second: 64 MiB/s */
 #define BALLOON_STALL_NS (5 * NSEC_PER_SEC) /* Xen squeezed: no progress in 5 s is inactive */
 
-/* Entry: gfn in bits 51:12 (as a gpa), bit 0: 2 MiB unit; the result code (0 or an AERO_BALLOON_* status) is put in bits 11:4. */
-u32 balloon_inflate(struct gspace *gs, u64 *entries, u32 n); /* returns entries accepted; statuses written back */
+#define BALLOON_CALL_PAGES 4096U	/* pages moved in one call: bounds the time away from the guest */
+#define BALLOON_BURST_PERCENT 25	/* of a second's rate may be moved at once (never less than one 2 MiB unit) */
+
+/* The statuses of the guest ABI (AERO_BALLOON_*), which mm does not include. */
+enum balloon_status {
+	BALLOON_OK = 0,
+	BALLOON_INVALID = 1,
+	BALLOON_PINNED = 2,
+	BALLOON_BUSY = 3,
+	BALLOON_ALREADY = 4,
+	BALLOON_OVER = 5,
+};
+
+/*
+ * Entry: gfn in bits 51:12 (as a gpa), bit 0: 2 MiB unit; the result code (enum balloon_status) is put in bits
+ * 11:4, whatever they held. A 2 MiB unit is all or nothing on inflate; on deflate, its ballooned pages come back. Pages
+ * beyond the rate or BALLOON_CALL_PAGES get BUSY. n <= BALLOON_BATCH_MAX. Deflate is never refused for the target: the
+ * guest could touch the pages as well. Returns entries accepted; statuses written back.
+ */
+u32 balloon_inflate(struct gspace *gs, u64 *entries, u32 n);
 u32 balloon_deflate(struct gspace *gs, u64 *entries, u32 n);
 
 u32 balloon_size(const struct gspace *gs);	/* pages in state BALLOONED */
-/* Sets the target, clamped to [0, balloon_max]; notifies on change. */
+/* Sets the target, clamped to [0, balloon_max]; notifies on change. LOCK_RANK_RECLAIM held (reclaim.c). */
 void balloon_set_target(struct gspace *gs, u32 pages);
+/* It is below its target and has not grown for BALLOON_STALL_NS. */
 bool balloon_stalled(const struct gspace *gs, u64 now_ns);
 /* Pages the guest may move now under its rate (token bucket). */
 u32 balloon_allowance(struct gspace *gs, u64 now_ns);

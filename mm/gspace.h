@@ -91,7 +91,6 @@ struct gspace {
 	u32 scan_credit;    /* share scanner */
 	u32 swap_reserved;  /* slots promised at admission */
 	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
-	gfn_t swap_cursor;  /* swap.c: next page of the sweep for victims */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
 	u32 balloon_last;   /* size at the last balance */
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */

@@ -36,9 +36,8 @@
 /* Slots active beyond those promised: writes in flight, and rescued pages' slots until their write has ended. */
 #define SPARE_SLOTS (OUT_RECORDS * BLK_PAGES_MAX)
 #define TRIM_CHUNKS 64U
-#define VICTIM_RUN 8U	  /* neighbours looked at from one random place: they are often wanted back together */
-#define VICTIM_TRIES 256U /* random pages looked at for one request */
-#define SWEEP_PAGES 512U  /* pages looked at in order when random ones miss */
+#define VICTIM_RUN 8U	/* pages looked at from one random place */
+#define VICTIM_TRIES 64U /* random places for one request */
 
 struct out_io {
 	struct blk_req req;
@@ -292,24 +291,17 @@ static u32 try_victim(struct out_io *io, gfn_t gfn)
 	return 0;
 }
 
-/* Random pages first; where few are left to take, a sweep finds them in the end. Returns pages shared. */
+/* Random places, and a few neighbours of each: they are often wanted back together. Returns pages shared. */
 static u32 gather(struct out_io *io, u32 want, struct prng *prng)
 {
-	struct gspace *gs = io->gs;
 	u32 shared = 0;
-	gfn_t gfn = 0;
+	gfn_t gfn;
 
 	for (u32 i = 0; i < VICTIM_TRIES && io->req.pages + shared < want; i++) {
-		gfn = i % VICTIM_RUN ? gfn + 1 : (gfn_t)prng_below(prng, gs->pages);
-		if (gfn < gs->pages)
+		if (!gspace_random_private(io->gs, prng, &gfn))
+			break;
+		for (u32 j = 0; j < VICTIM_RUN && gfn < io->gs->pages && io->req.pages + shared < want; j++, gfn++)
 			shared += try_victim(io, gfn);
-	}
-	if (io->req.pages + shared >= want / 4 + 1)
-		return shared;
-	for (u32 i = 0; i < SWEEP_PAGES && io->req.pages + shared < want; i++) {
-		gfn = gs->swap_cursor < gs->pages ? gs->swap_cursor : 0;
-		gs->swap_cursor = gfn + 1;
-		shared += try_victim(io, gfn);
 	}
 	return shared;
 }
