@@ -42,6 +42,15 @@ static inline struct list *list_pop(struct list *head)
 	return n;
 }
 
+/* Appends all of from to `to`; from is empty afterwards. */
+static inline void list_move_all(struct list *from, struct list *to)
+{
+	struct list *n;
+
+	while ((n = list_pop(from)))
+		list_add_tail(to, n);
+}
+
 #define list_entry(p, type, member) container_of(p, type, member)
 #define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 #define list_for_each_safe(pos, head)                                              \

@@ -18,13 +18,13 @@ enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH };
 struct blk_dev;
 
 struct blk_req {
-	struct list link;    /* the driver's while submitted */
+	struct list link;    /* the block layer's while submitted */
 	struct blk_dev *dev; /* set by blk_submit */
 	enum blk_op op;
 	u64 page;	     /* first page within the partition; then device sector = start + page * 8 */
 	u32 pages;	     /* 1..BLK_PAGES_MAX; 0 for FLUSH */
 	hfn_t frame[BLK_PAGES_MAX]; /* one frame a page */
-	void (*done)(struct blk_req *r); /* from the CPU loop, no lock held; may resubmit or free r */
+	void (*done)(struct blk_req *r); /* from the CPU loop, never from within blk_submit, no lock held; may resubmit or free r */
 	void *arg;
 	int status;	     /* 0, E_IO, E_TIMEDOUT, E_NODEV; valid in done */
 	u64 submitted_ns;    /* for latency figures */
@@ -32,8 +32,10 @@ struct blk_req {
 	u32 driver[8];	     /* the driver's own */
 };
 
+/* Counts and latencies are blk.c's (its lock); timeouts and resets the driver's. */
 struct blk_stats {
-	u64 reads, writes, read_pages, write_pages, errors, timeouts, resets;
+	u64 reads, writes, flushes, read_pages, write_pages; /* completed well */
+	u64 errors, timeouts, resets;
 	u64 read_ns, write_ns; /* summed latency */
 	u64 read_ns_max, write_ns_max;
 };
@@ -45,8 +47,9 @@ struct blk_dev {
 	u64 sectors;	 /* of BLK_SECTOR bytes */
 	u32 sector_bytes;/* native: 512 or 4096 */
 	u32 queue_depth; /* requests that may be in flight */
-	u32 in_flight;
-	bool gone;	 /* unusable for good; submissions fail at once with E_NODEV */
+	u32 in_flight;	 /* submitted and not yet done; blk.c's */
+	bool gone;	 /* unusable for good; submissions fail with E_NODEV */
+	bool polled;	 /* no interrupt: wants blk_poll_all() every millisecond */
 	const struct blk_ops *ops;
 	struct blk_stats stats;
 	void *priv;
@@ -84,11 +87,17 @@ struct blk_part *blk_part_next(struct blk_part *p, enum blk_part_kind kind);
 
 /* Submits to a partition; CHECKs bounds (callers have validated). req->page counts from the partition's start. */
 void blk_submit(struct blk_part *part, struct blk_req *r);
-/* Reads from the raw device, for partition tables only: synchronous, polls, bounded by 5 s. */
+/*
+ * Reads from the raw device, for partition tables only, at boot: synchronous, polls, bounded by the driver's time-outs
+ * (the frames are the device's until it has answered or been stopped). E_RANGE beyond the end.
+ */
 int blk_read_raw(struct blk_dev *d, u64 sector, u32 pages, const hfn_t *frames) must_check;
-/* By drivers: accounts latency and calls done. */
+/* By drivers, from poll, no lock held: accounts latency and calls done. */
 void blk_complete(struct blk_req *r, int status);
+void blk_complete_list(struct list *finished); /* each with the status already in it; the list is the caller's own */
+/* Lets every device reap completions; what the timer and the end of boot call. */
 void blk_poll_all(void);
+/* Waits (bounded) for what is in flight, then shuts every device down; submissions fail from then on. */
 void blk_shutdown_all(void);
 
 #endif
