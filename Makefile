@@ -15,21 +15,25 @@ CLANG := clang
 LD := ld
 NASM := nasm
 OBJCOPY := objcopy
+NM := nm
 # DEBUG=0 builds without DCHECK and poison.
 DEBUG ?= 1
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash lock log panic prng string timer work
-MM_C := balloon blk frame gspace policy pt reclaim rmap share swap swap_slots
-ARCH_C :=
-ARCH_ASM :=
+MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
+ARCH_C := apic backtrace cpu desc ioapic irq machine paging panic pic platform power time traps
+ARCH_ASM := entry traps
 VMX_C :=
 VMX_ASM :=
 SVM_C :=
 SVM_ASM :=
-DRIVERS_C :=
+DRIVERS_C := acpi acpi_init uart
 VMM_C := cpuid exit hypercall modules pvdisk sched vcpu vm vm_contract vm_life
-BOOT_C := main
+BOOT_C := main memmap memory options selftest
+# The UEFI loader, and what it shares with the hypervisor.
+EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
+	boot/memmap boot/options lib/cstring lib/elf lib/format lib/string
 GUEST_C :=
 GUEST_ASM :=
 
@@ -37,7 +41,7 @@ GUEST_ASM :=
 HOST_C := $(addprefix lib/,$(filter-out cstring,$(LIB_C))) $(addprefix mm/,$(MM_C))
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
 UNIT_TESTS := cstring lib policy
-UNIT_FAKES := fake_platform fake_mm
+UNIT_FAKES := fake_platform fake_mm fake_format
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS :=
 
@@ -49,10 +53,19 @@ DEFS := -DDEBUG
 endif
 HV_CFLAGS := $(CSTD) $(WARN) $(DEFS) -O2 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone \
 	-mgeneral-regs-only -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables \
-	-fcf-protection=none -fno-strict-aliasing -fno-common
+	-fcf-protection=none -fno-strict-aliasing -fno-common -ffunction-sections -fdata-sections
 HOST_CFLAGS := $(CSTD) $(WARN) -DDEBUG -DHOST_TEST -O1 -fno-omit-frame-pointer -fno-strict-aliasing \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_CFLAGS := $(CSTD) -Wall -DDEBUG -DHOST_TEST -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+IMAGE_BASE := 0xffffffff80000000
+HV_LDFLAGS := -nostdlib -static -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --gc-sections
+# Static libraries that the hypervisor is linked with.
+HV_LIBS :=
+EFI_LIB := /usr/lib
+EFI_CFLAGS := $(CSTD) $(WARN) -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -O2 \
+	-ffreestanding -fpic -fvisibility=hidden -fshort-wchar -mno-red-zone -mgeneral-regs-only -maccumulate-outgoing-args \
+	-fno-stack-protector -fno-strict-aliasing -fcf-protection=none -fno-asynchronous-unwind-tables
+EFI_LDFLAGS := -nostdlib -shared -Bsymbolic -znocombreloc --no-warn-rwx-segments -T $(EFI_LIB)/elf_x86_64_efi.lds
 NASMFLAGS := -f elf64 -g -F dwarf -w+all -I./
 
 HV_C := $(addprefix lib/,$(LIB_C)) $(addprefix mm/,$(MM_C)) $(addprefix arch/x86/,$(ARCH_C)) \
@@ -75,6 +88,29 @@ $(B)/hv/%.o: %.c
 $(B)/hv/%.asm.o: %.asm
 	@mkdir -p $(@D)
 	$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
+
+# Linked twice: the first image names the functions for the symbol table in the second.
+$(B)/hv/ksyms0.c: tools/ksyms.py
+	@mkdir -p $(@D)
+	tools/ksyms.py 0 < /dev/null > $@
+$(B)/hv/ksyms1.c: $(B)/hv/pass1.elf tools/ksyms.py
+	$(NM) -n $< | tools/ksyms.py $(IMAGE_BASE) > $@
+$(B)/hv/ksyms%.o: $(B)/hv/ksyms%.c
+	$(CC) $(HV_CFLAGS) -c $< -o $@
+$(B)/hv/pass1.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms0.o
+	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
+$(B)/aerostat.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms1.o
+	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
+
+# ---- UEFI loader ---------------------------------------------------------
+$(B)/efi/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(EFI_CFLAGS) -c $< -o $@
+$(B)/efi/loader.so: $(EFI_C:%=$(B)/efi/%.o)
+	$(LD) $(EFI_LDFLAGS) $(EFI_LIB)/crt0-efi-x86_64.o $^ -L$(EFI_LIB) -lgnuefi -o $@
+$(B)/BOOTX64.EFI: $(B)/efi/loader.so
+	$(OBJCOPY) -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' -j .reloc \
+	  --target efi-app-x86_64 --subsystem=10 $< $@
 
 # ---- host unit tests -----------------------------------------------------
 $(B)/host/%.o: %.c

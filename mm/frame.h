@@ -32,21 +32,22 @@ enum frame_state {
 enum frame_flag {
 	FRAME_F_HINT = BIT(0), /* FRAME_GUEST: has a hint entry in the share table */
 	FRAME_F_IO = BIT(1),   /* a swap transfer uses the frame: freed only at its end */
+	FRAME_F_POISON = BIT(2), /* free, and filled with the debug pattern */
 };
 
 struct frame {
 	u8 state; /* enum frame_state */
-	u8 order; /* FREE: of the block */
+	u8 order; /* head of a block, free or allocated: of the block */
 	u8 flags; /* enum frame_flag */
 	u8 zero;
 	union {
 		u32 next; /* FREE: list link (hfn) */
 		gfn_t gfn;/* GUEST */
-		u32 refs; /* SHARED: mappers */
+		u32 refs; /* SHARED: mappers and holds (rmap.h); ZERO: mappers */
 	};
 	union {
 		u32 prev; /* FREE */
-		u32 share;/* GUEST with HINT, SHARED: index of the share entry */
+		u32 share;/* GUEST with HINT, SHARED: index of the share entry, 0 = none */
 	};
 	union {
 		struct {
@@ -78,14 +79,20 @@ struct frame_stats {
  */
 size_t frame_table_bytes(hfn_t span);
 void frame_init(void *table, hfn_t span);
-void frame_add_range(hfn_t first, u32 count); /* NONE -> FREE */
+void frame_add_range(hfn_t first, u32 count); /* NONE -> FREE; frame 0 -> HV, it is never handed out */
 void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot leftovers */
 
 /* Block of 2^order frames, state set to `state`, contents undefined (cleared if `clear`). HFN_NONE if there is none. */
+/* All fields of the entries are zero but state and, in the first, order. */
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
-void frame_free(hfn_t hfn, u32 order); /* any allocated state; flags, pins must be zero */
+/* Any allocated state but ZERO; flags and pins must be zero; the block as allocated (claimed ranges: any aligned blocks). */
+void frame_free(hfn_t hfn, u32 order);
 
+hfn_t frame_span(void);
 struct frame *frame_get(hfn_t hfn); /* CHECKs the range */
+/* The only way to change an allocated frame's state (by_state is kept by it). The owner's business: takes no lock. */
+void frame_set_state(hfn_t hfn, enum frame_state state);
+u32 frame_state_count(enum frame_state state); /* cheap, racy */
 u32 frame_free_count(void);	    /* cheap, racy */
 u32 frame_reserve(void);
 void frame_set_reserve(u32 frames);

@@ -27,6 +27,7 @@ struct pt_format {
 	const char *name;
 	u64 present_mask;	/* any of these bits set: present */
 	u64 addr_mask;		/* physical address bits of an entry */
+	u64 addr_xor;		/* address bits kept inverted; 0 in every real format */
 	u64 large_bit;		/* marks a leaf above level 1 */
 	u64 accessed, dirty;	/* 0: the format has none */
 	u64 table_flags;	/* flags of an entry that points to a table */
@@ -72,7 +73,7 @@ u64 *pt_find(struct pt *pt, u64 addr, u32 *level);
 /* Makes sure a level `level` entry for addr exists (tables above it, splitting a larger leaf). E_NOMEM leaves the tables valid. */
 int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry) must_check;
 
-/* Splits the large leaf that maps addr one level down, keeping flags, tag, A and D. 0 if nothing to split. */
+/* Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D. 0 if there is no such leaf. */
 int pt_split(struct pt *pt, u64 addr, u32 level) must_check;
 
 u64 pt_make_leaf(const struct pt_format *f, hpa_t hpa, u32 prot, u32 level, u32 tag);
@@ -82,8 +83,15 @@ u32 pt_entry_tag(const struct pt_format *f, u64 e);
 /* One atomic store of an entry (other CPUs' hardware walkers read it). The old value is returned, A/D included. */
 u64 pt_exchange(u64 *entry, u64 value);
 
-/* Maps [addr, addr+bytes) to hpa with the largest leaves allowed; replaces nothing (E_EXIST). For host tables. */
+/* Frees the level-1 table that holds addr's entry if all of it is empty. True if it did. */
+bool pt_prune(struct pt *pt, u64 addr);
+
+/*
+ * Maps [addr, addr+bytes) to hpa with the largest leaves allowed; replaces nothing (E_EXIST). For host tables.
+ * What was mapped before an error stays.
+ */
 int pt_map_range(struct pt *pt, u64 addr, hpa_t hpa, u64 bytes, u32 prot) must_check;
+/* Splits large leaves at the edges; CHECKs that it got the tables for that. */
 void pt_unmap_range(struct pt *pt, u64 addr, u64 bytes);
 
 /* Visits level-1 entries (and large leaves) of [addr, addr+bytes) that are not empty, in order, until fn returns false. */

@@ -26,9 +26,12 @@ void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm); /* 0 stops */
 u32 share_scan(u32 budget);
 /* Offers one page (before it is swapped). True if it is now shared or zero: no swap needed. */
 bool share_offer(struct gspace *gs, gfn_t gfn);
-/* Frame-side bookkeeping, called by gspace.c: */
+/* Frame-side bookkeeping, called by gspace.c with the page's gspace lock held: */
 void share_forget_hint(hfn_t hfn);   /* private frame with FRAME_F_HINT changes owner or state */
-void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left */
+void share_promote_hint(hfn_t hfn);  /* the same, but the entry stays: the frame becomes shared */
+void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left, or it may no longer be found. No-op without an entry */
+void share_note_cow(void);	     /* a guest wrote to a shared page */
+void share_release(void);	     /* the last space is gone: gives the table back */
 void share_stats(struct share_stats *out);
 
 #endif

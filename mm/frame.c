@@ -1,0 +1,399 @@
+/*
+ * The frame table and the buddy allocator.
+ *
+ * A free block of order n starts at a multiple of 2^n; its head is FRAME_FREE with
+ * `order`, on the doubly linked list of that order (linked by frame number through the
+ * table itself), the rest FRAME_FREE_TAIL. Two buddies are never both free: they
+ * are one block of the next order. The head of an allocated block keeps its order, so that
+ * a free with another order is caught.
+ *
+ * block_take() and block_give() are all that touches the lists, one block a call: a cache in front of
+ * them needs to know nothing else.
+ *
+ * Locking: frames.lock guards lists and the entries of free frames. by_state is
+ * changed by atomic additions, because owners change states of their frames without it.
+ */
+#include "mm/frame.h"
+
+#include "lib/lock.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/platform.h"
+
+#ifdef DEBUG
+#define POISON_ON_FREE true
+#else
+#define POISON_ON_FREE false
+#endif
+#define POISON_WORD 0xfeedfacedeadf4eeUL
+#define POISON_STRIDE 64 /* words between those checked on allocation */
+
+static struct {
+	struct lock lock;
+	struct frame *table;
+	hfn_t span;
+	hfn_t zero;
+	u32 head[FRAME_ORDER_MAX + 1];
+	u32 free, reserve;
+	u64 total, allocs, frees, failures;
+	u64 by_state[FRAME_STATES];
+} frames;
+
+size_t frame_table_bytes(hfn_t span)
+{
+	return ALIGN_UP((size_t)span * sizeof(struct frame), PAGE_SIZE);
+}
+
+void frame_init(void *table, hfn_t span)
+{
+	memset(&frames, 0, sizeof(frames));
+	lock_init(&frames.lock, "frames", LOCK_RANK_FRAME);
+	frames.table = table;
+	frames.span = span;
+	frames.zero = HFN_NONE;
+	frames.by_state[FRAME_NONE] = span;
+	for (u32 order = 0; order <= FRAME_ORDER_MAX; order++)
+		frames.head[order] = HFN_NONE;
+}
+
+hfn_t frame_span(void)
+{
+	return frames.span;
+}
+
+struct frame *frame_get(hfn_t hfn)
+{
+	CHECK(hfn < frames.span);
+	return &frames.table[hfn];
+}
+
+static void count_state(enum frame_state state, s64 n)
+{
+	__atomic_fetch_add(&frames.by_state[state], (u64)n, __ATOMIC_RELAXED);
+}
+
+void frame_set_state(hfn_t hfn, enum frame_state state)
+{
+	struct frame *f = frame_get(hfn);
+
+	count_state(f->state, -1);
+	count_state(state, 1);
+	f->state = state;
+}
+
+static void set_states(hfn_t hfn, u32 count, enum frame_state state)
+{
+	for (u32 i = 0; i < count; i++)
+		frame_set_state(hfn + i, state);
+}
+
+/* ---- lists: frames.lock held ---- */
+
+static void list_insert(hfn_t hfn, u32 order)
+{
+	struct frame *f = frame_get(hfn);
+
+	f->order = order;
+	f->prev = HFN_NONE;
+	f->next = frames.head[order];
+	if (f->next != HFN_NONE)
+		frames.table[f->next].prev = hfn;
+	frames.head[order] = hfn;
+	frame_set_state(hfn, FRAME_FREE);
+}
+
+/* The frame becomes a tail; the caller makes of it what it needs. */
+static void list_remove(hfn_t hfn)
+{
+	struct frame *f = frame_get(hfn);
+
+	if (f->prev != HFN_NONE)
+		frames.table[f->prev].next = f->next;
+	else
+		frames.head[f->order] = f->next;
+	if (f->next != HFN_NONE)
+		frames.table[f->next].prev = f->prev;
+	f->order = 0;
+	frame_set_state(hfn, FRAME_FREE_TAIL);
+}
+
+static hfn_t block_take(u32 order)
+{
+	u32 from = order;
+	hfn_t hfn;
+
+	while (from <= FRAME_ORDER_MAX && frames.head[from] == HFN_NONE)
+		from++;
+	if (from > FRAME_ORDER_MAX)
+		return HFN_NONE;
+	hfn = frames.head[from];
+	list_remove(hfn);
+	while (from > order) {
+		from--;
+		list_insert(hfn + (1U << from), from);
+	}
+	frames.free -= 1U << order;
+	return hfn;
+}
+
+static bool block_is_free(hfn_t hfn, u32 order)
+{
+	return hfn < frames.span && frames.table[hfn].state == FRAME_FREE && frames.table[hfn].order == order;
+}
+
+/* All frames of the block are FRAME_FREE_TAIL. */
+static void block_give(hfn_t hfn, u32 order)
+{
+	frames.free += 1U << order;
+	while (order < FRAME_ORDER_MAX) {
+		hfn_t buddy = hfn ^ (1U << order);
+
+		if (!block_is_free(buddy, order))
+			break;
+		list_remove(buddy);
+		hfn = MIN(hfn, buddy);
+		order++;
+	}
+	list_insert(hfn, order);
+}
+
+/* ---- poison ---- */
+
+static void poison_fill(hfn_t hfn, u32 order)
+{
+	/* Blocks beyond 2 MiB are rare and would stall the machine. */
+	if (!POISON_ON_FREE || order > FRAME_ORDER_LARGE)
+		return;
+	for (u32 i = 0; i < 1U << order; i++) {
+		u64 *word = mm_hfn_to_va(hfn + i);
+
+		for (u32 w = 0; w < PAGE_SIZE / sizeof(u64); w++)
+			word[w] = POISON_WORD;
+		frame_get(hfn + i)->flags = FRAME_F_POISON;
+	}
+}
+
+/* Has anybody written to the block while it was free? */
+static void poison_check(hfn_t hfn, u32 order)
+{
+	for (u32 i = 0; i < 1U << order; i++) {
+		struct frame *f = frame_get(hfn + i);
+		const u64 *word = mm_hfn_to_va(hfn + i);
+
+		if (!(f->flags & FRAME_F_POISON))
+			continue;
+		f->flags &= ~FRAME_F_POISON;
+		for (u32 w = 0; w < PAGE_SIZE / sizeof(u64); w += POISON_STRIDE)
+			if (word[w] != POISON_WORD)
+				panic("frame %#x was written after it was freed", hfn + i);
+	}
+}
+
+/* ---- ranges, at boot ---- */
+
+static u32 largest_order(hfn_t hfn, u32 count)
+{
+	u32 order = 0;
+
+	while (order < FRAME_ORDER_MAX && !(hfn & (1U << order)) && count >> (order + 1))
+		order++;
+	return order;
+}
+
+static void check_range(hfn_t first, u32 count)
+{
+	CHECK(first <= frames.span && count <= frames.span - first);
+	for (u32 i = 0; i < count; i++)
+		CHECK(frames.table[first + i].state == FRAME_NONE);
+	frames.total += count;
+}
+
+void frame_claim_range(hfn_t first, u32 count)
+{
+	check_range(first, count);
+	set_states(first, count, FRAME_HV);
+}
+
+void frame_add_range(hfn_t first, u32 count)
+{
+	/* Number 0 stays out of circulation: tables of frame numbers use it for "none". */
+	if (!first && count) {
+		frame_claim_range(0, 1);
+		first++;
+		count--;
+	}
+	check_range(first, count);
+	lock_acquire(&frames.lock);
+	set_states(first, count, FRAME_FREE_TAIL);
+	for (u32 order; count; first += 1U << order, count -= 1U << order) {
+		order = largest_order(first, count);
+		block_give(first, order);
+	}
+	lock_release(&frames.lock);
+	if (frames.zero == HFN_NONE)
+		frames.zero = frame_alloc(0, FRAME_FOR_HV, FRAME_ZERO, true);
+}
+
+hfn_t frame_zero(void)
+{
+	return frames.zero;
+}
+
+/* ---- allocation ---- */
+
+static u32 floor_of(enum frame_use use)
+{
+	switch (use) {
+	case FRAME_FOR_GUEST:
+		return frames.reserve;
+	case FRAME_FOR_TABLE:
+		return frames.reserve / 2;
+	default:
+		return 0;
+	}
+}
+
+hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
+{
+	hfn_t hfn = HFN_NONE;
+
+	CHECK(order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
+	lock_acquire(&frames.lock);
+	if (frames.free >= (u64)floor_of(use) + (1U << order))
+		hfn = block_take(order);
+	if (hfn == HFN_NONE) {
+		frames.failures++;
+		lock_release(&frames.lock);
+		return HFN_NONE;
+	}
+	frames.allocs++;
+	set_states(hfn, 1U << order, state);
+	lock_release(&frames.lock);
+
+	poison_check(hfn, order);
+	for (u32 i = 0; i < 1U << order; i++) {
+		struct frame *f = frame_get(hfn + i);
+
+		f->order = 0;
+		f->gfn = 0;
+		f->share = 0;
+		f->rmap = 0;
+		if (clear)
+			page_clear(mm_hfn_to_va(hfn + i));
+	}
+	frame_get(hfn)->order = order;
+	return hfn;
+}
+
+static void check_freeable(hfn_t hfn, u32 order)
+{
+	CHECK(order <= FRAME_ORDER_MAX && !(hfn & ((1U << order) - 1)));
+	for (u32 i = 0; i < 1U << order; i++) {
+		struct frame *f = frame_get(hfn + i);
+
+		if (f->state <= FRAME_FREE_TAIL || f->state == FRAME_ZERO)
+			panic("frame %#x freed in state %u", hfn + i, f->state);
+		if (f->flags || (f->state == FRAME_GUEST && f->pins))
+			panic("frame %#x freed while in use: flags %#x", hfn + i, f->flags);
+	}
+	/* Ranges claimed at boot are of order 0 and may be freed in any blocks. */
+	CHECK(frame_get(hfn)->order == order || !frame_get(hfn)->order);
+}
+
+void frame_free(hfn_t hfn, u32 order)
+{
+	check_freeable(hfn, order);
+	poison_fill(hfn, order);
+	lock_acquire(&frames.lock);
+	frames.frees++;
+	set_states(hfn, 1U << order, FRAME_FREE_TAIL);
+	block_give(hfn, order);
+	lock_release(&frames.lock);
+}
+
+u32 frame_free_count(void)
+{
+	return READ_ONCE(frames.free);
+}
+
+u32 frame_state_count(enum frame_state state)
+{
+	return READ_ONCE(frames.by_state[state]);
+}
+
+u32 frame_reserve(void)
+{
+	return frames.reserve;
+}
+
+void frame_set_reserve(u32 count)
+{
+	WRITE_ONCE(frames.reserve, count);
+}
+
+void frame_stats(struct frame_stats *out)
+{
+	lock_acquire(&frames.lock);
+	out->total = frames.total;
+	out->free = frames.free;
+	out->allocs = frames.allocs;
+	out->frees = frames.frees;
+	out->failures = frames.failures;
+	for (u32 s = 0; s < FRAME_STATES; s++)
+		out->by_state[s] = READ_ONCE(frames.by_state[s]);
+	lock_release(&frames.lock);
+}
+
+/* ---- consistency ---- */
+
+/* A free block: aligned, its tail whole, its buddy not free, its links sound. */
+static void verify_block(hfn_t hfn)
+{
+	struct frame *f = frame_get(hfn);
+	u32 order = f->order;
+
+	CHECK(order <= FRAME_ORDER_MAX && !(hfn & ((1U << order) - 1)));
+	CHECK((1U << order) <= frames.span - hfn);
+	for (u32 i = 1; i < 1U << order; i++)
+		CHECK(frames.table[hfn + i].state == FRAME_FREE_TAIL);
+	CHECK(order == FRAME_ORDER_MAX || !block_is_free(hfn ^ (1U << order), order));
+	CHECK(f->prev == HFN_NONE ? frames.head[order] == hfn : frame_get(f->prev)->next == hfn);
+	CHECK(f->next == HFN_NONE || frame_get(f->next)->prev == hfn);
+}
+
+static u64 verify_lists(void)
+{
+	u64 blocks = 0;
+
+	for (u32 order = 0; order <= FRAME_ORDER_MAX; order++)
+		for (hfn_t h = frames.head[order]; h != HFN_NONE; h = frame_get(h)->next) {
+			CHECK(block_is_free(h, order));
+			blocks++;
+		}
+	return blocks;
+}
+
+void frame_verify(void)
+{
+	u64 seen[FRAME_STATES] = { 0 };
+
+	lock_acquire(&frames.lock);
+	for (hfn_t h = 0; h < frames.span;) {
+		u32 state = frames.table[h].state;
+		u32 n = 1;
+
+		CHECK(state < FRAME_STATES && state != FRAME_FREE_TAIL); /* a tail without its head */
+		seen[state]++;
+		if (state == FRAME_FREE) {
+			verify_block(h);
+			n = 1U << frames.table[h].order;
+			seen[FRAME_FREE_TAIL] += n - 1;
+		}
+		h += n;
+	}
+	for (u32 s = 0; s < FRAME_STATES; s++)
+		CHECK(seen[s] == frames.by_state[s]);
+	CHECK(seen[FRAME_FREE] + seen[FRAME_FREE_TAIL] == frames.free);
+	CHECK(verify_lists() == seen[FRAME_FREE]);
+	lock_release(&frames.lock);
+}

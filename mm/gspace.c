@@ -1,0 +1,633 @@
+/*
+ * Guest-physical address spaces: the state of each page, the one function that changes it, and what the guest
+ * and the hypervisor do with a page that is there or has to come (touch, copy, pin, balloon). Its companions:
+ * gspace_move.c (swap and share transitions), gspace_life.c (beginning and end), gspace_verify.c.
+ *
+ * gspace_change() is the only writer of leaf and token entries. Around it stand the operations, each of them: take
+ * the lock, look at the page, prepare what may fail (tables, frames, reverse-map nodes), change.
+ *
+ * Stale translations. A change that takes a translation away or narrows it marks the space stale until a shootdown has covered
+ * it. A frame leaves through gs->limbo after the space's own shootdown. A frame that was shared may
+ * still be translated by spaces that dropped it earlier and have not flushed yet: so before it is
+ * freed all stale spaces are flushed, and a last mapper takes it for itself only if no space is stale.
+ *
+ * A frame's references can grow only through its entry in the share table. So who wants a shared frame for itself takes the
+ * entry out first and counts afterwards.
+ */
+#include "mm/gspace.h"
+
+#include "lib/err.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/gspace_internal.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/rmap.h"
+#include "mm/share.h"
+#include "mm/swap.h"
+
+/* Host-wide, changed by atomic additions: spaces with tlb_stale, and the sums of count[]. */
+static u32 stale_spaces;
+static u64 host_count[PAGE_STATES];
+
+/* To which states each state may change. COMPRESSED comes with its tier. */
+static const u32 legal[PAGE_STATES] = {
+	[PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
+	[PAGE_PRIVATE] = BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED),
+	[PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
+	[PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
+	[PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
+	[PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN),
+	[PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+	[PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+	[PAGE_PINNED] = BIT(PAGE_PRIVATE),
+};
+
+/* ---- entries ------------------------------------------------------------- */
+
+enum { TAG_PRIVATE = 1, TAG_ZERO, TAG_SHARED, TAG_PINNED, TAGS = 8 };
+enum { TOKEN_BALLOONED = 1, TOKEN_COMPRESSED, TOKEN_SWAPPED, TOKEN_SWAPPING_OUT, TOKEN_SWAPPING_IN };
+
+static const u8 state_tag[PAGE_STATES] = {
+	[PAGE_PRIVATE] = TAG_PRIVATE,
+	[PAGE_ZERO] = TAG_ZERO,
+	[PAGE_SHARED] = TAG_SHARED,
+	[PAGE_PINNED] = TAG_PINNED,
+};
+static const u8 state_token[PAGE_STATES] = {
+	[PAGE_BALLOONED] = TOKEN_BALLOONED,
+	[PAGE_COMPRESSED] = TOKEN_COMPRESSED,
+	[PAGE_SWAPPED] = TOKEN_SWAPPED,
+	[PAGE_SWAPPING_OUT] = TOKEN_SWAPPING_OUT,
+	[PAGE_SWAPPING_IN] = TOKEN_SWAPPING_IN,
+};
+static const u8 tag_state[TAGS] = {
+	[TAG_PRIVATE] = PAGE_PRIVATE,
+	[TAG_ZERO] = PAGE_ZERO,
+	[TAG_SHARED] = PAGE_SHARED,
+	[TAG_PINNED] = PAGE_PINNED,
+};
+static const u8 token_state[PT_TOKEN_KINDS] = {
+	[TOKEN_BALLOONED] = PAGE_BALLOONED,
+	[TOKEN_COMPRESSED] = PAGE_COMPRESSED,
+	[TOKEN_SWAPPED] = PAGE_SWAPPED,
+	[TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT,
+	[TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
+};
+
+static const char *const state_name[PAGE_STATES] = {
+	[PAGE_ABSENT] = "absent",	  [PAGE_PRIVATE] = "private",	    [PAGE_ZERO] = "zero",
+	[PAGE_SHARED] = "shared",	  [PAGE_BALLOONED] = "ballooned",   [PAGE_COMPRESSED] = "compressed",
+	[PAGE_SWAPPED] = "swapped",	  [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
+	[PAGE_PINNED] = "pinned",
+};
+
+const char *page_state_name(enum page_state s)
+{
+	return s < PAGE_STATES ? state_name[s] : "?";
+}
+
+static u64 page_encode(const struct pt_format *f, enum page_state s, u32 payload)
+{
+	u32 prot = PT_R | PT_X | PT_USER | (state_writable(s) ? PT_W : 0);
+
+	if (s == PAGE_ABSENT)
+		return 0;
+	if (state_present(s))
+		return pt_make_leaf(f, hfn_to_hpa(payload), prot, 1, state_tag[s]);
+	return pt_token(state_token[s], payload);
+}
+
+void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p)
+{
+	u64 e = READ_ONCE(*entry);
+
+	*p = (struct page){ .entry = entry, .level = level, .state = PAGE_ABSENT };
+	if (!e)
+		return;
+	CHECK(level == 1);
+	if (pt_entry_present(f, e)) {
+		p->state = tag_state[pt_entry_tag(f, e)];
+		p->payload = hpa_to_hfn(pt_entry_hpa(f, e, level));
+	} else {
+		p->state = token_state[pt_token_kind(e)];
+		p->payload = pt_token_payload(e);
+	}
+	CHECK(p->state != PAGE_ABSENT);
+}
+
+void page_look(struct gspace *gs, gfn_t gfn, struct page *p)
+{
+	u32 level;
+	u64 *entry;
+
+	lock_assert_held(&gs->lock);
+	entry = pt_find(&gs->pt, gfn_to_gpa(gfn).v, &level);
+	page_decode(gs->pt.fmt, entry, level, p);
+}
+
+/* ---- changing a page's state --------------------------------------------- */
+
+void gspace_mark_stale(struct gspace *gs)
+{
+	gs->tlb_dirty = true;
+	if (!gs->tlb_stale) {
+		gs->tlb_stale = true;
+		__atomic_fetch_add(&stale_spaces, 1, __ATOMIC_SEQ_CST);
+	}
+}
+
+u32 gspace_stale_count(void)
+{
+	return __atomic_load_n(&stale_spaces, __ATOMIC_SEQ_CST);
+}
+
+void gspace_dispose(struct gspace *gs, hfn_t hfn, bool shared)
+{
+	struct frame *f = frame_get(hfn);
+
+	frame_set_state(hfn, FRAME_HV);
+	if (f->flags & FRAME_F_IO)
+		return;
+	f->next = gs->limbo;
+	gs->limbo = hfn;
+	gs->limbo_shared |= shared;
+}
+
+static void count_zero_map(hfn_t zero, s32 n)
+{
+	__atomic_fetch_add(&frame_get(zero)->refs, (u32)n, __ATOMIC_RELAXED);
+}
+
+/* What the old state held is let go. kept: the frame goes on into the new state. */
+static void page_leave(struct gspace *gs, gfn_t gfn, const struct page *p, enum page_state to, bool kept)
+{
+	u32 left = 0;
+
+	switch (p->state) {
+	case PAGE_PRIVATE:
+		if (frame_get(p->payload)->flags & FRAME_F_HINT)
+			share_forget_hint(p->payload);
+		break;
+	case PAGE_ZERO:
+		count_zero_map(p->payload, -1);
+		break;
+	case PAGE_SHARED:
+		left = rmap_remove(p->payload, gs->id, gfn);
+		CHECK(!kept || !left);
+		if (!left)
+			share_forget_shared(p->payload);
+		break;
+	case PAGE_SWAPPED:
+		if (to != PAGE_SWAPPING_IN)
+			swap_slot_free(p->payload);
+		break;
+	default:
+		break;
+	}
+	if (state_has_frame(p->state) && !kept && !left)
+		gspace_dispose(gs, p->payload, p->state == PAGE_SHARED);
+}
+
+static void page_enter(struct gspace *gs, gfn_t gfn, enum page_state to, u32 payload)
+{
+	struct frame *f;
+
+	if (to == PAGE_ZERO)
+		count_zero_map(payload, 1);
+	if (!state_has_frame(to))
+		return;
+	f = frame_get(payload);
+	if (to != PAGE_SHARED) {
+		frame_set_state(payload, FRAME_GUEST);
+		f->owner = gs->id;
+		f->gfn = gfn;
+		f->pins = to == PAGE_PINNED;
+		return;
+	}
+	if (f->state != FRAME_SHARED) {
+		f->refs = 0;
+		f->rmap = RMAP_NONE;
+		frame_set_state(payload, FRAME_SHARED);
+	}
+	rmap_add(payload, gs->id, gfn);
+}
+
+void gspace_count(struct gspace *gs, enum page_state s, s32 n)
+{
+	gs->count[s] += n;
+	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
+}
+
+void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload)
+{
+	struct page was;
+	bool kept, same, narrower;
+
+	lock_assert_held(&gs->lock);
+	page_decode(gs->pt.fmt, entry, 1, &was);
+	if (!(legal[was.state] & BIT(to)))
+		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was.state), page_state_name(to));
+
+	pt_exchange(entry, page_encode(gs->pt.fmt, to, payload));
+	same = was.payload == payload && state_present(to);
+	narrower = state_writable(was.state) && !state_writable(to);
+	if (state_present(was.state) && (!same || narrower))
+		gspace_mark_stale(gs);
+
+	kept = state_has_frame(was.state) && state_has_frame(to) && was.payload == payload;
+	page_leave(gs, gfn, &was, to, kept);
+	page_enter(gs, gfn, to, payload);
+	gspace_count(gs, was.state, -1);
+	gspace_count(gs, to, 1);
+}
+
+enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
+{
+	struct page p = { .state = PAGE_ABSENT };
+
+	lock_acquire(&gs->lock);
+	if (gfn < gs->pages)
+		page_look(gs, gfn, &p);
+	lock_release(&gs->lock);
+	return p.state;
+}
+
+u32 gspace_consumed(const struct gspace *gs)
+{
+	u64 mapping = READ_ONCE(host_count[PAGE_SHARED]);
+	u64 part = mapping ? (u64)gs->count[PAGE_SHARED] * frame_state_count(FRAME_SHARED) / mapping : 0;
+
+	return gs->count[PAGE_PRIVATE] + gs->count[PAGE_PINNED] + gs->count[PAGE_SWAPPING_OUT] +
+	       gs->count[PAGE_SWAPPING_IN] + part;
+}
+
+void gspace_host_counts(u64 out[PAGE_STATES])
+{
+	for (u32 s = 0; s < PAGE_STATES; s++)
+		out[s] = READ_ONCE(host_count[s]);
+}
+
+/* ---- flush --------------------------------------------------------------- */
+
+static void flush_tlb(struct gspace *gs)
+{
+	u64 gen;
+
+	if (!READ_ONCE(gs->tlb_stale))
+		return;
+	lock_acquire(&gs->lock);
+	if (gs->tlb_dirty)
+		gs->tlb_gen++;
+	gs->tlb_dirty = false;
+	gen = gs->tlb_gen;
+	lock_release(&gs->lock);
+
+	mm_tlb_shootdown(gs);
+
+	lock_acquire(&gs->lock);
+	/* Changes since then are for the flush that follows them. */
+	if (gs->tlb_stale && !gs->tlb_dirty && gs->tlb_gen == gen) {
+		gs->tlb_stale = false;
+		__atomic_fetch_sub(&stale_spaces, 1, __ATOMIC_SEQ_CST);
+	}
+	lock_release(&gs->lock);
+}
+
+static void flush_stale_spaces(void)
+{
+	for (u32 id = 1; id < GSPACE_MAX && gspace_stale_count(); id++) {
+		struct gspace *gs = gspace_get_any(id);
+
+		if (gs) {
+			flush_tlb(gs);
+			gspace_put(gs);
+		}
+	}
+}
+
+void gspace_flush(struct gspace *gs)
+{
+	hfn_t hfn;
+	bool shared;
+
+	if (!READ_ONCE(gs->tlb_stale) && READ_ONCE(gs->limbo) == HFN_NONE)
+		return;
+	lock_acquire(&gs->lock);
+	hfn = gs->limbo;
+	shared = gs->limbo_shared;
+	gs->limbo = HFN_NONE;
+	gs->limbo_shared = false;
+	lock_release(&gs->lock);
+
+	flush_tlb(gs);
+	if (shared)
+		flush_stale_spaces();
+	while (hfn != HFN_NONE) {
+		hfn_t next = frame_get(hfn)->next;
+
+		frame_free(hfn, 0);
+		hfn = next;
+	}
+}
+
+/* ---- touch --------------------------------------------------------------- */
+
+/* A touch under way. may_alloc was asked before the lock was taken. */
+struct touch {
+	struct gspace *gs;
+	gfn_t gfn;
+	bool write, may_alloc;
+	struct page p;
+};
+
+static hfn_t touch_frame(const struct touch *t, bool clear)
+{
+	if (!t->may_alloc)
+		return HFN_NONE;
+	return frame_alloc(0, FRAME_FOR_GUEST, FRAME_HV, clear);
+}
+
+static int touch_absent(struct touch *t)
+{
+	bool broken = t->p.state == PAGE_BALLOONED;
+	hfn_t hfn = frame_zero();
+
+	/* Tables first: they may stay behind, a frame would have to be freed. */
+	if (pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
+		return E_AGAIN;
+	if (t->write)
+		hfn = touch_frame(t, true);
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	gspace_change(t->gs, t->p.entry, t->gfn, t->write ? PAGE_PRIVATE : PAGE_ZERO, hfn);
+	t->gs->stats.zero_fills += t->write;
+	t->gs->stats.balloon_broken += broken;
+	return 0;
+}
+
+static int touch_write_zero(struct touch *t)
+{
+	hfn_t hfn = touch_frame(t, true);
+
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
+	t->gs->stats.zero_fills++;
+	return 0;
+}
+
+bool gspace_shared_is_sole(hfn_t hfn)
+{
+	if (rmap_refs(hfn) != 1)
+		return false;
+	share_forget_shared(hfn);
+	return rmap_refs(hfn) == 1 && !gspace_stale_count();
+}
+
+static int touch_write_shared(struct touch *t)
+{
+	hfn_t hfn = t->p.payload;
+
+	if (!gspace_shared_is_sole(hfn)) {
+		hfn = touch_frame(t, false);
+		if (hfn == HFN_NONE)
+			return E_AGAIN;
+		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(t->p.payload));
+	}
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
+	t->gs->stats.cow_breaks++;
+	share_note_cow();
+	return 0;
+}
+
+static int touch_swapping_out(struct touch *t)
+{
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, t->p.payload);
+	t->gs->stats.swap_rescued++;
+	return 0;
+}
+
+static int touch_swapped(struct touch *t)
+{
+	hfn_t hfn = touch_frame(t, false);
+	int err;
+
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	err = swap_in_start(t->gs, t->gfn, t->p.payload, hfn);
+	if (err) {
+		frame_free(hfn, 0);
+		return err == E_AGAIN || err == E_NOMEM ? E_AGAIN : E_IO;
+	}
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_SWAPPING_IN, t->p.payload);
+	return E_AGAIN;
+}
+
+static int touch_by_state(struct touch *t)
+{
+	switch (t->p.state) {
+	case PAGE_PRIVATE:
+	case PAGE_PINNED:
+		return 0;
+	case PAGE_ABSENT:
+	case PAGE_BALLOONED:
+		return touch_absent(t);
+	case PAGE_ZERO:
+		return t->write ? touch_write_zero(t) : 0;
+	case PAGE_SHARED:
+		return t->write ? touch_write_shared(t) : 0;
+	case PAGE_SWAPPING_OUT:
+		return touch_swapping_out(t);
+	case PAGE_SWAPPED:
+		return touch_swapped(t);
+	case PAGE_SWAPPING_IN:
+		return E_AGAIN;
+	default:
+		panic("gspace %u gfn %#x: touched in state %u", t->gs->id, t->gfn, t->p.state);
+	}
+}
+
+/* gs->lock held. On success t->p is the page as it is now: mapped, and writable if that was asked for. */
+static int touch_locked(struct touch *t)
+{
+	int err;
+
+	if (t->gs->dying || t->gfn >= t->gs->pages)
+		return E_FAULT;
+	page_look(t->gs, t->gfn, &t->p);
+	err = touch_by_state(t);
+	if (err == E_AGAIN)
+		t->gs->stats.waits++;
+	if (!err)
+		page_look(t->gs, t->gfn, &t->p);
+	return err;
+}
+
+/* After the lock is released: what a touch may have left to do. */
+static void touch_finish(const struct touch *t, int err)
+{
+	gspace_flush(t->gs);
+	if (err == E_IO)
+		mm_gspace_poisoned(t->gs, t->gfn, "its swapped copy cannot be read");
+}
+
+int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
+{
+	struct touch t = { .gs = gs, .gfn = gfn, .write = access & GSPACE_WRITE };
+	int err;
+
+	t.may_alloc = reclaim_may_alloc(gs);
+	lock_acquire(&gs->lock);
+	gs->stats.faults++;
+	err = touch_locked(&t);
+	lock_release(&gs->lock);
+	touch_finish(&t, err);
+	return err;
+}
+
+/* Copies within one page. The lock is held over the copy, so the page stays where it is. */
+static int copy_page(struct gspace *gs, gpa_t gpa, void *buf, size_t len, bool write)
+{
+	struct touch t = { .gs = gs, .gfn = gpa_to_gfn(gpa), .write = write };
+	int err;
+
+	t.may_alloc = reclaim_may_alloc(gs);
+	lock_acquire(&gs->lock);
+	err = touch_locked(&t);
+	if (!err) {
+		u8 *at = (u8 *)mm_hfn_to_va(t.p.payload) + (gpa.v & (PAGE_SIZE - 1));
+
+		memcpy(write ? at : buf, write ? buf : at, len);
+	}
+	lock_release(&gs->lock);
+	touch_finish(&t, err);
+	return err;
+}
+
+static int copy_range(struct gspace *gs, gpa_t gpa, void *buf, size_t len, bool write)
+{
+	u64 bytes = (u64)gs->pages << PAGE_SHIFT;
+	u8 *at = buf;
+
+	CHECK(len <= GSPACE_COPY_MAX);
+	if (gpa.v > bytes || len > bytes - gpa.v)
+		return E_FAULT;
+	while (len) {
+		size_t n = MIN(len, PAGE_SIZE - (gpa.v & (PAGE_SIZE - 1)));
+		int err = copy_page(gs, gpa, at, n, write);
+
+		if (err)
+			return err;
+		gpa.v += n;
+		at += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int gspace_read(struct gspace *gs, gpa_t gpa, void *dst, size_t len)
+{
+	return copy_range(gs, gpa, dst, len, false);
+}
+
+int gspace_write(struct gspace *gs, gpa_t gpa, const void *src, size_t len)
+{
+	return copy_range(gs, gpa, (void *)src, len, true);
+}
+
+/* ---- pins ---------------------------------------------------------------- */
+
+static int pin_locked(struct touch *t)
+{
+	struct frame *f;
+	int err = touch_locked(t);
+
+	if (err)
+		return err;
+	f = frame_get(t->p.payload);
+	if (t->p.state == PAGE_PRIVATE)
+		gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PINNED, t->p.payload);
+	else if (f->pins == UINT16_MAX)
+		return E_BUSY;
+	else
+		f->pins++;
+	return 0;
+}
+
+/* A frame of its own is needed even to read, so `write` makes no difference yet. */
+int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn)
+{
+	struct touch t = { .gs = gs, .gfn = gfn, .write = true };
+	int err;
+
+	(void)write;
+	t.may_alloc = reclaim_may_alloc(gs);
+	lock_acquire(&gs->lock);
+	err = pin_locked(&t);
+	*hfn = err ? HFN_NONE : t.p.payload;
+	lock_release(&gs->lock);
+	touch_finish(&t, err);
+	return err;
+}
+
+void gspace_unpin(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+	struct frame *f;
+
+	lock_acquire(&gs->lock);
+	CHECK(gfn < gs->pages);
+	page_look(gs, gfn, &p);
+	CHECK(p.state == PAGE_PINNED);
+	f = frame_get(p.payload);
+	if (--f->pins == 0)
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, p.payload);
+	lock_release(&gs->lock);
+}
+
+/* ---- balloon ------------------------------------------------------------- */
+
+static int balloon_take_locked(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+
+	if (gs->dying || gfn >= gs->pages)
+		return E_INVAL;
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
+		return E_BUSY;
+	if (p.state == PAGE_BALLOONED)
+		return E_INVAL;
+	if (pt_prepare(&gs->pt, gfn_to_gpa(gfn).v, 1, &p.entry))
+		return E_BUSY;
+	gspace_change(gs, p.entry, gfn, PAGE_BALLOONED, 0);
+	gs->stats.balloon_out++;
+	return 0;
+}
+
+int gspace_balloon_take(struct gspace *gs, gfn_t gfn)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = balloon_take_locked(gs, gfn);
+	lock_release(&gs->lock);
+	return err;
+}
+
+int gspace_balloon_give(struct gspace *gs, gfn_t gfn)
+{
+	struct page p = { .state = PAGE_ABSENT };
+
+	lock_acquire(&gs->lock);
+	if (!gs->dying && gfn < gs->pages)
+		page_look(gs, gfn, &p);
+	if (p.state == PAGE_BALLOONED) {
+		gspace_change(gs, p.entry, gfn, PAGE_ABSENT, 0);
+		gs->stats.balloon_back++;
+	}
+	lock_release(&gs->lock);
+	return p.state == PAGE_BALLOONED ? 0 : E_INVAL;
+}

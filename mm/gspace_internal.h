@@ -1,0 +1,56 @@
+/*
+ * How a page's state is written into its entry: shared by gspace.c, which changes entries, and gspace_verify.c,
+ * which proves them. Present leaves carry the state as tag, tokens as kind; an empty entry is ABSENT.
+ */
+#ifndef MM_GSPACE_INTERNAL_H
+#define MM_GSPACE_INTERNAL_H
+
+#include "mm/gspace.h"
+
+/* One page as its entry tells. */
+struct page {
+	u64 *entry; /* at level 1, unless the walk ended above (then the page is ABSENT) */
+	u32 level;
+	enum page_state state;
+	u32 payload; /* hfn of present pages and SWAPPING_OUT; slot; handle */
+};
+
+/* States in which the page has a frame that is in its entry; of these and ZERO, which are mapped. */
+static inline bool state_has_frame(enum page_state s)
+{
+	return s == PAGE_PRIVATE || s == PAGE_PINNED || s == PAGE_SHARED || s == PAGE_SWAPPING_OUT;
+}
+
+static inline bool state_writable(enum page_state s)
+{
+	return s == PAGE_PRIVATE || s == PAGE_PINNED;
+}
+
+static inline bool state_present(enum page_state s)
+{
+	return state_writable(s) || s == PAGE_SHARED || s == PAGE_ZERO;
+}
+
+/* Decodes *entry. CHECKs that it is one of ours. */
+void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);
+/* gs->lock held, gfn < gs->pages. */
+void page_look(struct gspace *gs, gfn_t gfn, struct page *p);
+
+/*
+ * Moves page gfn, whose level-1 entry is `entry`, to state `to` with `payload` (hfn, slot, handle or 0): the one function that
+ * changes a page's state. gs->lock held. Cannot fail: SHARED needs a promise by rmap_prepare(), a frame comes allocated and filled.
+ */
+void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload);
+/* Adds n to the counts of state s, the space's and the host's. Otherwise than by gspace_change only as a space begins and ends. */
+void gspace_count(struct gspace *gs, enum page_state s, s32 n);
+/* gs->lock held: the frame is in no table any more. With a transfer under way it becomes an orphan, which the transfer's end frees. */
+void gspace_dispose(struct gspace *gs, hfn_t hfn, bool shared);
+/* gs->lock held: a translation was taken away or narrowed. */
+void gspace_mark_stale(struct gspace *gs);
+u32 gspace_stale_count(void); /* spaces with changes that no shootdown has covered */
+/* May a mapper of this shared frame have it for itself? If so nobody else can get at it any more. */
+bool gspace_shared_is_sole(hfn_t hfn);
+/* As gspace_get, dying spaces included. */
+struct gspace *gspace_get_any(u16 id);
+
+#endif

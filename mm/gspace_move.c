@@ -1,0 +1,333 @@
+/*
+ * Guest-physical address spaces: pages that leave and come back. Victims, the swap transitions, the share transitions,
+ * the accessed bit.
+ */
+#include "lib/err.h"
+#include "lib/panic.h"
+#include "lib/prng.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/gspace_internal.h"
+#include "mm/platform.h"
+#include "mm/rmap.h"
+#include "mm/share.h"
+
+#define RANDOM_PROBES 16     /* of gspace_random_private before it searches */
+#define SEARCH_ENTRIES 16384 /* that it then looks at */
+
+/* ---- victims ------------------------------------------------------------- */
+
+static bool page_is_candidate(const struct page *p)
+{
+	return p->state == PAGE_PRIVATE && !(frame_get(p->payload)->flags & FRAME_F_IO);
+}
+
+struct search {
+	struct gspace *gs;
+	u32 left;
+	gfn_t found;
+};
+
+static bool search_page(void *arg, u64 addr, u64 *entry, u32 level)
+{
+	struct search *s = arg;
+	struct page p;
+
+	page_decode(s->gs->pt.fmt, entry, level, &p);
+	if (page_is_candidate(&p))
+		s->found = gpa_to_gfn(GPA(addr));
+	return s->found == GFN_NONE && --s->left;
+}
+
+static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
+{
+	struct search s = { .gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE };
+	u64 start = 0;
+
+	if (!gs->count[PAGE_PRIVATE])
+		return GFN_NONE;
+	for (u32 i = 0; i < RANDOM_PROBES; i++) {
+		struct page p;
+
+		start = prng_below(rnd, gs->pages);
+		page_look(gs, start, &p);
+		if (page_is_candidate(&p))
+			return start;
+	}
+	start <<= PAGE_SHIFT;
+	if (pt_for_each(&gs->pt, start, ((u64)gs->pages << PAGE_SHIFT) - start, search_page, &s))
+		pt_for_each(&gs->pt, 0, start, search_page, &s);
+	return s.found;
+}
+
+bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out)
+{
+	lock_acquire(&gs->lock);
+	*out = random_private_locked(gs, rnd);
+	lock_release(&gs->lock);
+	return *out != GFN_NONE;
+}
+
+/* ---- swap ---------------------------------------------------------------- */
+
+static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
+{
+	struct page p;
+
+	if (gs->dying)
+		return E_PERM;
+	if (gfn >= gs->pages)
+		return E_INVAL;
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
+		return E_BUSY;
+	if (p.state != PAGE_PRIVATE)
+		return E_INVAL;
+	if (!page_is_candidate(&p))
+		return E_BUSY; /* rescued, and its first transfer is still under way */
+	gspace_change(gs, p.entry, gfn, PAGE_SWAPPING_OUT, p.payload);
+	frame_get(p.payload)->flags |= FRAME_F_IO;
+	*hfn = p.payload;
+	return 0;
+}
+
+int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = swap_out_begin_locked(gs, gfn, hfn);
+	lock_release(&gs->lock);
+	return err;
+}
+
+/* The transfer of hfn is over. True if gfn still waits for it; else the frame was rescued, or is an orphan and goes. */
+static bool swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p)
+{
+	struct frame *f = frame_get(hfn);
+
+	CHECK(gfn < gs->pages && (f->flags & FRAME_F_IO));
+	f->flags &= ~FRAME_F_IO;
+	page_look(gs, gfn, p);
+	if (p->state == PAGE_SWAPPING_OUT && p->payload == hfn)
+		return true;
+	if (f->state == FRAME_HV)
+		gspace_dispose(gs, hfn, false);
+	return false;
+}
+
+int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
+{
+	struct page p;
+	bool waits;
+
+	lock_acquire(&gs->lock);
+	waits = swap_out_end(gs, gfn, hfn, &p);
+	if (waits) {
+		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, slot);
+		gs->stats.swap_out++;
+	}
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+	return waits ? 0 : E_BUSY;
+}
+
+void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	if (swap_out_end(gs, gfn, hfn, &p))
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+}
+
+/* Ends SWAPPING_IN, which nothing else can. */
+static void swap_in_end(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	CHECK(gfn < gs->pages);
+	page_look(gs, gfn, &p);
+	CHECK(p.state == PAGE_SWAPPING_IN);
+	if (hfn == HFN_NONE) {
+		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, p.payload);
+	} else {
+		CHECK(frame_get(hfn)->state == FRAME_HV);
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+		gs->stats.swap_in++;
+	}
+	lock_release(&gs->lock);
+	mm_wake(gs);
+}
+
+void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	CHECK(hfn != HFN_NONE);
+	swap_in_end(gs, gfn, hfn);
+}
+
+void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
+{
+	swap_in_end(gs, gfn, HFN_NONE);
+}
+
+/* ---- sharing ------------------------------------------------------------- */
+
+hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+
+	lock_assert_held(&gs->lock);
+	if (gs->dying || gfn >= gs->pages)
+		return HFN_NONE;
+	page_look(gs, gfn, &p);
+	return page_is_candidate(&p) ? p.payload : HFN_NONE;
+}
+
+static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
+{
+	struct page p;
+	int err;
+
+	if (gspace_private_hfn(gs, gfn) != hfn || hfn == HFN_NONE)
+		return E_INVAL;
+	if (promote && !(frame_get(hfn)->flags & FRAME_F_HINT))
+		return E_INVAL;
+	err = rmap_prepare(1);
+	if (err)
+		return err;
+	if (promote)
+		share_promote_hint(hfn);
+	page_look(gs, gfn, &p);
+	gspace_change(gs, p.entry, gfn, PAGE_SHARED, hfn);
+	return 0;
+}
+
+int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = protect_locked(gs, gfn, hfn, promote);
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+	return err;
+}
+
+/* Is gfn still as share_protect() left it? Then its frame stands in no share entry, and its content is fixed. */
+static bool still_protected(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p)
+{
+	page_look(gs, gfn, p);
+	return p->state == PAGE_SHARED && p->payload == hfn && rmap_refs(hfn) == 1;
+}
+
+static int merge_locked(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with)
+{
+	struct page p;
+	int err;
+
+	if (gs->dying || !still_protected(gs, gfn, own, &p))
+		return E_AGAIN;
+	if (memcmp(mm_hfn_to_va(own), mm_hfn_to_va(with), PAGE_SIZE))
+		return E_INVAL;
+	err = rmap_prepare(1);
+	if (err)
+		return err;
+	gspace_change(gs, p.entry, gfn, PAGE_SHARED, with);
+	gs->stats.shared_in++;
+	return 0;
+}
+
+int gspace_share_merge(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with)
+{
+	int err;
+
+	CHECK(own != with);
+	lock_acquire(&gs->lock);
+	err = merge_locked(gs, gfn, own, with);
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+	return err;
+}
+
+void gspace_share_undo(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	if (still_protected(gs, gfn, hfn, &p) && gspace_shared_is_sole(hfn))
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+	lock_release(&gs->lock);
+}
+
+void gspace_share_drop(struct gspace *gs, hfn_t hfn)
+{
+	if (rmap_drop(hfn))
+		return;
+	lock_acquire(&gs->lock);
+	share_forget_shared(hfn);
+	gspace_dispose(gs, hfn, true);
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+}
+
+/* PRIVATE with zero content, as far as one can tell while the guest may write. */
+static hfn_t looks_zero(struct gspace *gs, gfn_t gfn)
+{
+	hfn_t hfn;
+
+	lock_acquire(&gs->lock);
+	hfn = gspace_private_hfn(gs, gfn);
+	if (hfn != HFN_NONE && !page_is_zero(mm_hfn_to_va(hfn)))
+		hfn = HFN_NONE;
+	lock_release(&gs->lock);
+	return hfn;
+}
+
+int gspace_share_zero(struct gspace *gs, gfn_t gfn)
+{
+	hfn_t hfn = looks_zero(gs, gfn);
+	bool zero = false;
+	struct page p;
+	int err;
+
+	err = gspace_share_protect(gs, gfn, hfn, false);
+	if (err)
+		return err;
+	lock_acquire(&gs->lock);
+	if (!gs->dying && still_protected(gs, gfn, hfn, &p) && page_is_zero(mm_hfn_to_va(hfn))) {
+		gspace_change(gs, p.entry, gfn, PAGE_ZERO, frame_zero());
+		gs->stats.zero_in++;
+		zero = true;
+	}
+	lock_release(&gs->lock);
+	if (!zero)
+		gspace_share_undo(gs, gfn, hfn);
+	gspace_flush(gs);
+	return zero ? 0 : E_INVAL;
+}
+
+/* ---- working set --------------------------------------------------------- */
+
+int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed)
+{
+	u64 bit = gs->pt.fmt->accessed;
+	struct page p;
+
+	*accessed = false;
+	if (!bit)
+		return E_NOSYS;
+	if (gfn >= gs->pages)
+		return E_INVAL;
+	lock_acquire(&gs->lock);
+	page_look(gs, gfn, &p);
+	if (state_present(p.state) && (__atomic_fetch_and(p.entry, ~bit, __ATOMIC_SEQ_CST) & bit)) {
+		*accessed = true;
+		gspace_mark_stale(gs);
+	}
+	lock_release(&gs->lock);
+	return 0;
+}

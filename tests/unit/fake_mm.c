@@ -1,0 +1,92 @@
+/* See fake_mm.h. */
+#include "tests/unit/fake_mm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/panic.h"
+#include "mm/frame.h"
+#include "mm/platform.h"
+#include "mm/rmap.h"
+#include "mm/share.h"
+
+#define HOLE_FRAMES 24 /* between the two ranges; not a power of two */
+
+hfn_t fake_mm_first = 16, fake_mm_span;
+struct fake_mm_counts fake_mm;
+char fake_mm_poison_why[64];
+void (*fake_mm_on_shootdown)(struct gspace *gs);
+void (*fake_mm_on_wake)(struct gspace *gs);
+
+static u8 *arena;
+static void *table;
+
+void fake_mm_start(u32 frames)
+{
+	u32 low = frames / 3;
+
+	fake_mm_stop();
+	fake_mm_span = fake_mm_first + frames + HOLE_FRAMES;
+	arena = aligned_alloc(PAGE_SIZE, (size_t)fake_mm_span * PAGE_SIZE);
+	table = calloc(1, frame_table_bytes(fake_mm_span));
+	if (!arena || !table)
+		abort();
+	memset(arena, 0xa5, (size_t)fake_mm_span * PAGE_SIZE);
+	frame_init(table, fake_mm_span);
+	frame_add_range(fake_mm_first, low);
+	frame_add_range(fake_mm_first + low + HOLE_FRAMES, frames - low);
+	rmap_init();
+	if (share_init(0x1234567890abcdef, 42))
+		abort();
+	fake_mm = (struct fake_mm_counts){ 0 };
+	fake_mm_poison_why[0] = '\0';
+}
+
+void fake_mm_stop(void)
+{
+	free(arena);
+	free(table);
+	arena = NULL;
+	table = NULL;
+	fake_mm_on_shootdown = NULL;
+	fake_mm_on_wake = NULL;
+}
+
+void *mm_hfn_to_va(hfn_t hfn)
+{
+	CHECK(hfn < fake_mm_span);
+	return arena + (size_t)hfn * PAGE_SIZE;
+}
+
+hfn_t mm_va_to_hfn(const void *va)
+{
+	return ((const u8 *)va - arena) / PAGE_SIZE;
+}
+
+void mm_tlb_shootdown(struct gspace *gs)
+{
+	if (fake_mm_on_shootdown)
+		fake_mm_on_shootdown(gs);
+	fake_mm.shootdowns++;
+}
+
+void mm_wake(struct gspace *gs)
+{
+	if (fake_mm_on_wake)
+		fake_mm_on_wake(gs);
+	fake_mm.wakes++;
+}
+
+void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why)
+{
+	(void)gs;
+	(void)gfn;
+	strncpy(fake_mm_poison_why, why, sizeof(fake_mm_poison_why) - 1);
+	fake_mm.poisoned++;
+}
+
+void mm_balloon_notify(struct gspace *gs)
+{
+	(void)gs;
+	fake_mm.balloon_notified++;
+}
