@@ -15,6 +15,15 @@
 #define STACK_MAP_BASE 0xffffe00000000000UL  /* per-CPU stacks between guard pages */
 #define IMAGE_BASE 0xffffffff80000000UL	     /* linker.ld */
 
+/* Per-CPU stacks in the STACK_MAP_BASE area, each above an unmapped guard page. */
+#define STACK_MAIN_BYTES (64 * KIB)
+#define STACK_IST_BYTES (16 * KIB)
+enum cpu_stack { STACK_MAIN, STACK_DOUBLE_FAULT, STACK_NMI, STACK_MACHINE_CHECK, STACKS };
+
+/* The guard word that Debian's static libraries read at %fs:0x28. */
+#define CPU_TLS_WORDS 8
+#define CPU_TLS_CANARY 5
+
 struct tss64;
 struct cpu {
 	struct cpu *self;      /* %gs:0 */
@@ -26,6 +35,8 @@ struct cpu {
 	u64 irqs, nmis;	       /* counters */
 	void *hv;	       /* back end's per-CPU part */
 	void *vmm;	       /* scheduler's per-CPU part */
+	u64 timer_deadline_ns; /* armed hardware timer, TIMER_NEVER if none */
+	u64 tls[CPU_TLS_WORDS];/* FS base points here */
 };
 _Static_assert(offsetof(struct cpu, self) == 0, "%gs:0");
 
@@ -36,12 +47,24 @@ static inline struct cpu *this_cpu(void)
 	return c;
 }
 
+/* The boot CPU's block, descriptor tables and IDT, on stacks inside the image: first thing of all. From here on faults are reported. */
+void cpu_init_boot(void);
+/* CR0, CR4, EFER and PAT as the hypervisor wants them, from CPUID; needs no memory. */
+void cpu_init_features(void);
+/* After paging_activate(): moves this CPU's interrupt stacks to guarded ones. E_NOMEM. */
+int cpu_init_stacks(void) must_check;
+/* Continues in fn(arg) on this CPU's guarded main stack. */
+_Noreturn void cpu_continue_on_stack(u64 stack_top, void (*fn)(void *arg), void *arg);
+/* "GenuineIntel ..." brand string for the banner. */
+void cpu_describe(char *buf, size_t size);
+
 /* Lets pending interrupts in for a moment (sti; nop; cli). Handlers queue work. */
 void cpu_irq_window(void);
 /* Sleeps until an interrupt (sti; hlt; cli); returns at once if work is pending. */
 void cpu_idle(void);
 
 /* Vectors. irq_alloc hands out a free one (E_NOSPC); handlers run with interrupts off, EOI is sent for them. */
+void irq_init(void); /* local APIC, IOAPICs or 8259 of `machine`; all lines masked */
 typedef void (*irq_handler_t)(void *arg);
 int irq_alloc(irq_handler_t fn, void *arg, const char *name);
 void irq_free(int vector);
@@ -50,6 +73,9 @@ void irq_msi(int vector, u64 *addr, u32 *data);
 /* Routes a legacy ISA interrupt line (IOAPIC where there is one, 8259 otherwise) to a vector and unmasks it. E_NODEV. */
 int irq_route_isa(u8 line, int vector) must_check;
 
+/* Measures the TSC (PM timer of `machine`, else PIT) and starts the clock; after irq_init() the local APIC timer too. */
+void time_init(void);
+void timer_hw_init(void);
 /* One-shot timer interrupt at an absolute time (platform_now_ns scale); TIMER_NEVER disarms. Early is allowed, late is not. */
 void cpu_timer_arm(u64 deadline_ns);
 u64 cpu_now_ns(void);

@@ -1,0 +1,164 @@
+/*
+ * Local APIC: xAPIC through its window, x2APIC by MSR where the processor has it; its timer,
+ * in TSC-deadline mode where there is one, else one-shot with a measured rate. Each CPU touches its own.
+ */
+#include "arch/x86/apic.h"
+#include "arch/x86/asm.h"
+#include "arch/x86/cpu.h"
+#include "arch/x86/time.h"
+#include "arch/x86/traps.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/timer.h"
+
+#define LAPIC_ID 0x20
+#define LAPIC_TPR 0x80
+#define LAPIC_EOI 0xb0
+#define LAPIC_SVR 0xf0
+#define LAPIC_ESR 0x280
+#define LAPIC_LVT_TIMER 0x320
+#define LAPIC_LVT_THERMAL 0x330
+#define LAPIC_LVT_PMC 0x340
+#define LAPIC_LVT_LINT0 0x350
+#define LAPIC_LVT_LINT1 0x360
+#define LAPIC_LVT_ERROR 0x370
+#define LAPIC_TIMER_INITIAL 0x380
+#define LAPIC_TIMER_CURRENT 0x390
+#define LAPIC_TIMER_DIVIDE 0x3e0
+
+#define SVR_ENABLE BIT(8)
+#define LVT_MASKED BIT(16)
+#define LVT_NMI 0x400U
+#define LVT_EXTINT 0x700U
+#define LVT_TSC_DEADLINE (2U << 17)
+#define TIMER_DIVIDE_1 0xbU
+
+#define CPUID_1_EDX_APIC BIT(9)
+#define CPUID_1_ECX_X2APIC BIT(21)
+#define CPUID_1_ECX_TSC_DEADLINE BIT(24)
+
+static volatile u8 *window; /* NULL: x2APIC */
+static bool x2apic, tsc_deadline;
+static u64 timer_mult; /* timer ticks a nanosecond, 32.32 fixed point; one-shot mode */
+
+static u32 lapic_read(u32 reg)
+{
+	return x2apic ? (u32)rdmsr(MSR_X2APIC + reg / 16) : *(volatile u32 *)(window + reg);
+}
+
+static void lapic_write(u32 reg, u32 v)
+{
+	if (x2apic)
+		wrmsr(MSR_X2APIC + reg / 16, v);
+	else
+		*(volatile u32 *)(window + reg) = v;
+}
+
+void lapic_eoi(void)
+{
+	lapic_write(LAPIC_EOI, 0);
+}
+
+u32 lapic_id(void)
+{
+	return x2apic ? lapic_read(LAPIC_ID) : lapic_read(LAPIC_ID) >> 24;
+}
+
+bool lapic_is_x2apic(void)
+{
+	return x2apic;
+}
+
+void lapic_set_extint(bool on)
+{
+	lapic_write(LAPIC_LVT_LINT0, on ? LVT_EXTINT : LVT_MASKED);
+}
+
+static int enable(void)
+{
+	struct cpuid_result r = cpuid(1, 0);
+	u64 base = rdmsr(MSR_IA32_APIC_BASE);
+
+	if (!(r.edx & CPUID_1_EDX_APIC))
+		return E_NODEV;
+	x2apic = (r.ecx & CPUID_1_ECX_X2APIC) != 0;
+	tsc_deadline = (r.ecx & CPUID_1_ECX_TSC_DEADLINE) != 0;
+	/* x2APIC may only be entered from the enabled xAPIC. */
+	wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE);
+	if (x2apic)
+		wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
+	else if (!window)
+		return mmio_map(HPA(base & BITS(51, 12)), PAGE_SIZE, (volatile void **)&window);
+	return 0;
+}
+
+int lapic_init(void)
+{
+	int err = enable();
+
+	if (err)
+		return err;
+	lapic_write(LAPIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
+	lapic_write(LAPIC_TPR, 0);
+	lapic_write(LAPIC_LVT_TIMER, LVT_MASKED);
+	lapic_write(LAPIC_LVT_THERMAL, LVT_MASKED);
+	lapic_write(LAPIC_LVT_PMC, LVT_MASKED);
+	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED);
+	lapic_write(LAPIC_LVT_LINT1, LVT_NMI);
+	lapic_write(LAPIC_LVT_ERROR, VECTOR_ERROR);
+	lapic_write(LAPIC_ESR, 0);
+	lapic_eoi(); /* whatever the firmware left in service */
+	this_cpu()->apic_id = lapic_id();
+	return 0;
+}
+
+/* Counts the timer against the clock for 20 ms. */
+static u64 measure_khz(void)
+{
+	u64 start = cpu_now_ns(), end, ticks;
+
+	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_1);
+	lapic_write(LAPIC_TIMER_INITIAL, ~0U);
+	do
+		end = cpu_now_ns();
+	while (end - start < 20 * NSEC_PER_MSEC);
+	ticks = ~0U - lapic_read(LAPIC_TIMER_CURRENT);
+	lapic_write(LAPIC_TIMER_INITIAL, 0);
+	return ticks * 1000000UL / (end - start);
+}
+
+void timer_hw_init(void)
+{
+	if (tsc_deadline) {
+		lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+		/* The deadline MSR is not ordered after the window's write (SDM, "TSC-Deadline Mode"). */
+		__asm__ volatile("mfence" : : : "memory");
+		log_info("timer", "local APIC, TSC deadline%s", x2apic ? ", x2APIC" : "");
+	} else {
+		u64 khz = measure_khz();
+
+		timer_mult = (khz << 32) / 1000000;
+		lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
+		log_info("timer", "local APIC, one-shot at %lu kHz%s", khz, x2apic ? ", x2APIC" : "");
+	}
+}
+
+static void arm_oneshot(u64 deadline_ns)
+{
+	u64 now = cpu_now_ns();
+	u64 delta = deadline_ns > now ? deadline_ns - now : 0;
+	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32);
+
+	lapic_write(LAPIC_TIMER_INITIAL, (u32)CLAMP(ticks, 1UL, 0xffffffffUL));
+}
+
+void cpu_timer_arm(u64 deadline_ns)
+{
+	this_cpu()->timer_deadline_ns = deadline_ns;
+	if (tsc_deadline)
+		wrmsr(MSR_IA32_TSC_DEADLINE, deadline_ns == TIMER_NEVER ? 0 : time_ns_to_tsc(deadline_ns));
+	else if (deadline_ns == TIMER_NEVER)
+		lapic_write(LAPIC_TIMER_INITIAL, 0);
+	else
+		arm_oneshot(deadline_ns);
+}

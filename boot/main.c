@@ -1,0 +1,118 @@
+/*
+ * From the loader's hand-off to the CPU loop: the ordered list of what starts. Everything
+ * here runs once, on the boot CPU, with interrupts off.
+ */
+#include "arch/x86/cpu.h"
+#include "arch/x86/machine.h"
+#include "arch/x86/paging.h"
+#include "arch/x86/platform.h"
+#include "boot/boot_info.h"
+#include "boot/memory.h"
+#include "boot/options.h"
+#include "boot/selftest.h"
+#include "boot/version.h"
+#include "drivers/acpi.h"
+#include "drivers/uart.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "lib/timer.h"
+#include "lib/work.h"
+#include "mm/frame.h"
+
+void hv_main(struct boot_info *handoff);
+
+static struct boot_info info; /* our copy: the loader's goes back to the allocator */
+static const struct platform_console uart_console = { uart_write, uart_write_sync };
+
+static void print_memory_state(void)
+{
+	static const char *const names[FRAME_STATES] = {
+		[FRAME_NONE] = "none", [FRAME_FREE] = "free", [FRAME_FREE_TAIL] = "free-tail", [FRAME_HV] = "hypervisor",
+		[FRAME_TABLE] = "table", [FRAME_GUEST] = "guest", [FRAME_SHARED] = "shared", [FRAME_ZERO] = "zero",
+	};
+
+	panic_print("  frames: free %u", frame_free_count());
+	for (u32 s = FRAME_HV; s < FRAME_STATES; s++)
+		panic_print(" %s %u", names[s], frame_state_count(s));
+	panic_print("\n");
+}
+
+static void check_handoff(const struct boot_info *bi)
+{
+	if (bi->magic != BOOT_INFO_MAGIC || bi->version != BOOT_INFO_VERSION || bi->bytes != sizeof(*bi))
+		panic("hand-off of another version: magic %lx version %u bytes %u", bi->magic, bi->version, bi->bytes);
+}
+
+static void apply_options(const char *cmdline)
+{
+	char value[16];
+
+	if (!options_get(cmdline, "panic", value, sizeof(value)))
+		return;
+	if (str_eq(value, "reboot"))
+		panic_set_reboot(true);
+	else if (!str_eq(value, "halt"))
+		log_warn("boot", "option panic: expected reboot or halt, got '%s'", value);
+}
+
+static void print_banner(void)
+{
+	char cpu[64];
+
+	cpu_describe(cpu, sizeof(cpu));
+	log_info("boot", "Aerostat " AEROSTAT_VERSION);
+	log_info("boot", "CPU: %s, TSC %lu kHz", cpu, cpu_tsc_khz());
+	log_info("boot", "memory: %lu MiB RAM, %lu MiB free", memory_ram_bytes() / MIB,
+		 (u64)frame_free_count() * PAGE_SIZE / MIB);
+	if (info.cmdline[0])
+		log_info("boot", "options: %s", info.cmdline);
+}
+
+static void init_machine(void)
+{
+	machine_init(&machine);
+	acpi_init(info.rsdp, &machine);
+	if (!machine.acpi)
+		machine_probe_piix4(&machine);
+	time_init();
+	irq_init();
+	timer_hw_init();
+	uart_init_irq();
+}
+
+static _Noreturn void idle_loop(void)
+{
+	for (;;) {
+		cpu_irq_window();
+		timer_run_expired(cpu_now_ns());
+		work_run(16);
+		cpu_timer_arm(timer_next_ns());
+		cpu_idle();
+	}
+}
+
+/* On the boot CPU's guarded stack, in our own address space. */
+static void start(void *arg)
+{
+	(void)arg;
+	init_machine();
+	memory_free_loader(&info);
+	print_banner();
+	selftest_run(info.cmdline);
+	idle_loop();
+}
+
+void hv_main(struct boot_info *handoff)
+{
+	cpu_init_boot();
+	uart_init();
+	platform_set_console(&uart_console);
+	check_handoff(handoff);
+	info = *handoff;
+	apply_options(info.cmdline);
+	cpu_init_features();
+	memory_init(&info);
+	panic_add_section("memory", print_memory_state);
+	cpu_continue_on_stack(this_cpu()->stack_top, start, NULL);
+}

@@ -1,0 +1,81 @@
+/* Loader options: see options.h. The rest of the file is the configuration parser's business. */
+#include "boot/options.h"
+#include "lib/string.h"
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r';
+}
+
+/* Narrows [*start, *end) to what is left without blanks at both ends. */
+static void trim(const char **start, const char **end)
+{
+	while (*start < *end && is_blank(**start))
+		(*start)++;
+	while (*end > *start && is_blank((*end)[-1]))
+		(*end)--;
+}
+
+static bool is_word(const char *start, const char *end, const char *word)
+{
+	return (size_t)(end - start) == strlen(word) && memcmp(start, word, end - start) == 0;
+}
+
+bool options_from_ini(const char *text, size_t len, char *out, size_t size)
+{
+	const char *end = text + len, *line = text, *next;
+	bool inside = false;
+
+	out[0] = '\0';
+	for (; line < end; line = next < end ? next + 1 : end) {
+		const char *s = line, *e, *eq;
+
+		next = memchr(line, '\n', end - line);
+		if (!next)
+			next = end;
+		e = next;
+		trim(&s, &e);
+		if (s < e && *s == '[') {
+			inside = is_word(s, e, "[loader]");
+			continue;
+		}
+		eq = s < e ? memchr(s, '=', e - s) : NULL;
+		if (inside && eq) {
+			const char *key_end = eq, *value = eq + 1;
+			size_t n;
+
+			trim(&s, &key_end);
+			trim(&value, &e);
+			if (!is_word(s, key_end, "options"))
+				continue;
+			n = MIN((size_t)(e - value), size - 1);
+			memcpy(out, value, n);
+			out[n] = '\0';
+			return n == (size_t)(e - value);
+		}
+	}
+	return true;
+}
+
+bool options_get(const char *cmdline, const char *key, char *value, size_t size)
+{
+	size_t key_len = strlen(key), n;
+
+	for (const char *p = cmdline; *p;) {
+		const char *word = p;
+
+		while (*p && !is_blank(*p))
+			p++;
+		n = p - word;
+		if (n >= key_len && memcmp(word, key, key_len) == 0 && (n == key_len || word[key_len] == '=')) {
+			word += key_len + (n > key_len);
+			n = MIN((size_t)(p - word), size - 1);
+			memcpy(value, word, n);
+			value[n] = '\0';
+			return true;
+		}
+		while (is_blank(*p))
+			p++;
+	}
+	return false;
+}

@@ -1,0 +1,35 @@
+/*
+ * Serial console: 16550 at COM1, 115200 8N1. Writing queues into a ring and never waits for long: what does not fit in
+ * 2 ms is dropped as a whole and counted. A '\n' goes out as "\r\n". Usable from cpu_init_boot() on.
+ */
+#ifndef DRIVERS_UART_H
+#define DRIVERS_UART_H
+
+#include "lib/types.h"
+
+#define UART_TX_BYTES (32 * KIB)
+#define UART_RX_BYTES 1024U
+
+void uart_init(void); /* polled; without a UART everything is dropped */
+/* After irq_init() and time_init(): interrupts in both directions, polling as the fallback. */
+void uart_init_irq(void);
+
+/* Whole texts: two writes never mix. */
+void uart_write(const char *text, size_t len);
+u32 uart_tx_room(void); /* bytes that uart_write() takes now without waiting; a '\n' counts twice */
+/* For panics: takes no lock, sends what is queued and then the text, waits for the device (bounded). */
+void uart_write_sync(const char *text, size_t len);
+/* Waits until everything queued is sent, at most `ms` milliseconds. */
+void uart_flush(u32 ms);
+
+int uart_read_byte(void); /* -1: none */
+/* fn is called, possibly from an interrupt, when bytes have arrived: it queues work. */
+void uart_set_rx_notify(void (*fn)(void));
+
+struct uart_stats {
+	u64 tx_bytes, tx_dropped, rx_bytes, rx_dropped, irqs;
+	bool present, polled; /* polled: no interrupt has ever come */
+};
+void uart_stats(struct uart_stats *out);
+
+#endif
