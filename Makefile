@@ -34,14 +34,18 @@ BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
 	boot/memmap boot/options lib/cstring lib/elf lib/format lib/string
-GUEST_C :=
-GUEST_ASM :=
+# The guest: what knows the processor, and what is also built for the host.
+GUEST_C := kernel/cpu kernel/machine kernel/misbehave
+GUEST_ASM := kernel/entry
+GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events kernel pager ptab ram) \
+	$(addprefix apps/,abi apps content crash db idle region verify)
+GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring,$(LIB_C))) $(addprefix mm/,$(MM_C))
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib policy
-UNIT_FAKES := fake_platform fake_mm fake_format
+UNIT_TESTS := cstring lib policy swap
+UNIT_FAKES := fake_platform fake_mm fake_format fake_blk
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS :=
 
@@ -101,6 +105,20 @@ $(B)/hv/pass1.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms0.o
 	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
 $(B)/aerostat.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms1.o
 	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
+
+# ---- guest ---------------------------------------------------------------
+GUEST_CFLAGS := $(filter-out -mcmodel=kernel,$(HV_CFLAGS))
+GUEST_SRC := $(addprefix guest/,$(GUEST_C) $(GUEST_PORTABLE_C)) $(addprefix lib/,cstring $(GUEST_LIB_C))
+GUEST_OBJ := $(GUEST_SRC:%=$(B)/guestobj/%.o) $(GUEST_ASM:%=$(B)/guestobj/guest/%.asm.o)
+
+$(B)/guestobj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(GUEST_CFLAGS) -c $< -o $@
+$(B)/guestobj/%.asm.o: %.asm
+	@mkdir -p $(@D)
+	$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
+$(B)/guest.elf: guest/guest.ld $(GUEST_OBJ)
+	$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack --gc-sections -T guest/guest.ld $(GUEST_OBJ) -o $@
 
 # ---- UEFI loader ---------------------------------------------------------
 $(B)/efi/%.o: %.c

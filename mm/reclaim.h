@@ -35,6 +35,8 @@ struct reclaim_stats {
 };
 
 void reclaim_init(const struct reclaim_config *cfg);
+/* Operator: minFree from now on, with the thresholds that hang on it; 0 = the sliding scale. Frames. */
+void reclaim_set_min_free(u32 frames);
 /* Registers a space for reclaim, after admission; and removes it. */
 void reclaim_add(struct gspace *gs);
 void reclaim_remove(struct gspace *gs);

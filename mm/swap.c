@@ -433,7 +433,6 @@ static void out_done(struct blk_req *r)
 		out_failed(io);
 	else
 		out_written(io);
-	mm_wake(io->gs);
 	drop_out_record(io, 0, 0);
 	reclaim_memory_returned();
 }
@@ -533,6 +532,5 @@ static void in_done(struct blk_req *r)
 		gspace_swap_in_done(io->gs, io->gfn, r->frame[0]);
 		swap_slot_free(io->slot);
 	}
-	mm_wake(io->gs);
 	drop_in_record(io);
 }

@@ -1,0 +1,591 @@
+/*
+ * When memory is taken back, how much and from whom.
+ *
+ * Balance, each period: policy_divide() says what each VM should hold (gs->target) of what all hold now and what is free above
+ * the goal. A VM's pages above its target are its overdraft. The balloon is asked first; what it does not cover (missing,
+ * stalled, too slow, at its maximum, or no time in state low) goes to swap.
+ *
+ * Why balloon targets do not swing: memory a guest holds and memory that is free add up to the same whether it touches its
+ * pages or not, so targets do not react to what they cause. With a balloon of size - target a guest cannot exceed its target, so
+ * that is the most ever asked. Balloon targets rise only in soft and worse and fall only well above the soft threshold (free
+ * above minFree), in steps, and small changes are left out.
+ *
+ * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that somebody is
+ * above its target; swap takes from it. VMs at or below their target get frames down to the frame reserve. Who was refused
+ * is woken each period as long as that goes on, and when frames come free. Nothing is ever killed for memory; if nothing can
+ * be taken (swap off or failed, balloons stalled) the operator is told.
+ *
+ * Locking: reclaim.lock (LOCK_RANK_RECLAIM) is held through a step, which is bounded, so a space cannot go away during
+ * one. reclaim_may_alloc() and reclaim_pressure() take no lock.
+ */
+#include "mm/reclaim.h"
+
+#include "lib/err.h"
+#include "lib/format.h"
+#include "lib/lock.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "mm/balloon.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+#include "mm/policy.h"
+#include "mm/share.h"
+#include "mm/swap.h"
+
+#define SOFT_PCT 64U
+#define HARD_PCT 32U
+#define LOW_PCT 16U
+#define HYSTERESIS_PCT 8U
+#define PERIOD_MS 250U
+#define GOAL_PCT 112U		 /* of minFree: what targets leave free */
+#define RESERVE_MIN 64U		 /* frames */
+#define THRESHOLD_GAP 64U	 /* frames, on very small machines */
+#define FLOOR_PAGES 128U	 /* a VM's target is never less: it must be able to run at all */
+#define DEADBAND_MIN 64U	 /* pages; else 1/256 of the VM */
+#define DEFLATE_STEP_MIN 256U	 /* pages a period; else 1/32 of the VM */
+#define PATIENCE_NS NSEC_PER_SEC /* for a balloon that was just asked, and before desperate means */
+#define WARN_AFTER_NS (10 * NSEC_PER_SEC)
+#define WARN_EVERY_NS (30 * NSEC_PER_SEC)
+#define DESPERATE_PAGES 32U
+
+/* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at once. */
+static const u32 swap_budget[RECLAIM_STATES] = {16, 64, 256, 128};
+static const u32 share_budget[RECLAIM_STATES] = {128, 256, 256, 64};
+#define SHARE_BUDGET_PLENTY 16U /* more than 4 times minFree */
+
+static struct {
+	struct lock lock;
+	struct reclaim_config cfg;
+	enum reclaim_state state;
+	u64 state_since_ns, next_balance_ns;
+	u32 min_free, goal;
+	u32 threshold[RECLAIM_STATES];
+	u64 transitions[RECLAIM_STATES];
+	struct gspace *space[GSPACE_MAX];
+	struct policy_vm vm[GSPACE_MAX];
+	u32 spaces;
+	u32 turn;	      /* whose turn it is to be swapped first */
+	bool swap_wanted;     /* overdrafts were left at the end of the last step */
+	u32 waiting;	      /* atomic: somebody was refused since it was last cleared */
+	u64 failures;	      /* frame allocator's count when last looked at */
+	u64 progress_ns, warned_ns;
+	u32 progress_free;
+	u64 progress_balloon;
+	bool starved;	      /* somebody waited since the last progress */
+} reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM)};
+
+const char *reclaim_state_name(enum reclaim_state s)
+{
+	static const char *const name[RECLAIM_STATES] = {"high", "soft", "hard", "low"};
+
+	return s < RECLAIM_STATES ? name[s] : "?";
+}
+
+/* ---- thresholds and state ------------------------------------------------ */
+
+/* ESX's Mem.MemMinFreePct: 6 % of the first 4 GiB, 4 % up to 12, 2 % up to 28, 1 % of the rest. Frames. */
+static u32 sliding_min_free(u64 frames)
+{
+	static const struct {
+		u64 upto_gib, percent;
+	} slice[] = {{4, 6}, {12, 4}, {28, 2}, {~0UL >> 20, 1}};
+	u64 from = 0, sum = 0;
+
+	for (u32 i = 0; i < ARRAY_SIZE(slice) && from < frames; i++) {
+		u64 to = MIN(frames, slice[i].upto_gib << (30 - PAGE_SHIFT));
+
+		sum += (to - from) * slice[i].percent / 100;
+		from = to;
+	}
+	return (u32)sum;
+}
+
+static u32 percent_of(u32 frames, u32 percent)
+{
+	return (u32)((u64)frames * percent / 100);
+}
+
+static void set_thresholds(u32 min_free)
+{
+	u32 *t = reclaim.threshold;
+	const struct reclaim_config *c = &reclaim.cfg;
+
+	t[RECLAIM_LOW] = MAX(percent_of(min_free, c->low_pct), 2 * RESERVE_MIN);
+	t[RECLAIM_HARD] = MAX(percent_of(min_free, c->hard_pct), t[RECLAIM_LOW] + THRESHOLD_GAP);
+	t[RECLAIM_SOFT] = MAX(percent_of(min_free, c->soft_pct), t[RECLAIM_HARD] + THRESHOLD_GAP);
+	reclaim.min_free = MAX(min_free, t[RECLAIM_SOFT] + THRESHOLD_GAP);
+	t[RECLAIM_HIGH] = reclaim.min_free;
+	reclaim.goal = percent_of(reclaim.min_free, GOAL_PCT);
+}
+
+/* Thresholds from cfg.min_free, and the allocator's reserve. */
+static void apply_min_free(u64 total)
+{
+	set_thresholds(reclaim.cfg.min_free ? reclaim.cfg.min_free : sliding_min_free(total));
+	frame_set_reserve(MAX(reclaim.threshold[RECLAIM_LOW] / 2, RESERVE_MIN));
+}
+
+static void set_config(const struct reclaim_config *cfg)
+{
+	struct reclaim_config *c = &reclaim.cfg;
+
+	*c = cfg ? *cfg : (struct reclaim_config){0};
+	c->soft_pct = c->soft_pct ? c->soft_pct : SOFT_PCT;
+	c->hard_pct = c->hard_pct ? c->hard_pct : HARD_PCT;
+	c->low_pct = c->low_pct ? c->low_pct : LOW_PCT;
+	c->hysteresis_pct = c->hysteresis_pct ? c->hysteresis_pct : HYSTERESIS_PCT;
+	c->period_ms = c->period_ms ? c->period_ms : PERIOD_MS;
+}
+
+void reclaim_init(const struct reclaim_config *cfg)
+{
+	struct frame_stats f;
+
+	frame_stats(&f);
+	lock_acquire(&reclaim.lock);
+	set_config(cfg);
+	apply_min_free(f.total);
+	reclaim.state = RECLAIM_HIGH;
+	reclaim.state_since_ns = reclaim.next_balance_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
+	reclaim.spaces = reclaim.turn = 0;
+	reclaim.waiting = 0;
+	reclaim.swap_wanted = reclaim.starved = false;
+	reclaim.failures = f.failures;
+	for (u32 i = 0; i < RECLAIM_STATES; i++)
+		reclaim.transitions[i] = 0;
+	lock_release(&reclaim.lock);
+}
+
+void reclaim_set_min_free(u32 frames)
+{
+	struct frame_stats f;
+
+	frame_stats(&f);
+	lock_acquire(&reclaim.lock);
+	reclaim.cfg.min_free = frames;
+	apply_min_free(f.total);
+	reclaim.next_balance_ns = 0;
+	lock_release(&reclaim.lock);
+}
+
+/* Free frames that lead out of state s, upward: a little above where it began. */
+static u32 leave_at(enum reclaim_state s)
+{
+	return reclaim.threshold[s] + percent_of(reclaim.min_free, reclaim.cfg.hysteresis_pct);
+}
+
+static enum reclaim_state state_for(u32 free)
+{
+	for (enum reclaim_state s = RECLAIM_LOW; s > RECLAIM_HIGH; s--)
+		if (free < (reclaim.state >= s ? leave_at(s) : reclaim.threshold[s]))
+			return s;
+	return RECLAIM_HIGH;
+}
+
+static void update_state(u64 now)
+{
+	char free_text[FORMAT_SIZE_BYTES], min_text[FORMAT_SIZE_BYTES];
+	u32 free = frame_free_count();
+	enum reclaim_state s = state_for(free), old = reclaim.state;
+
+	if (s == old)
+		return;
+	WRITE_ONCE(reclaim.state, s);
+	reclaim.transitions[s]++;
+	reclaim.state_since_ns = now;
+	log_info("reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old), reclaim_state_name(s),
+		 format_size(free_text, (u64)free << PAGE_SHIFT), format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT));
+}
+
+/* ---- registration -------------------------------------------------------- */
+
+void reclaim_add(struct gspace *gs)
+{
+	lock_acquire(&reclaim.lock);
+	CHECK(reclaim.spaces < GSPACE_MAX);
+	if (!gs->balloon_max)
+		gs->balloon_max = (u32)((u64)gs->pages * BALLOON_MAX_PERCENT / 100);
+	if (!gs->balloon_rate)
+		gs->balloon_rate = BALLOON_RATE_DEFAULT;
+	gs->balloon_manual = GFN_NONE;
+	gs->balloon_target = gs->balloon_last = gs->balloon_speed = 0;
+	gs->balloon_stall_told = false;
+	gs->target = MIN(gs->alloc.limit, gs->pages);
+	reclaim.space[reclaim.spaces++] = gs;
+	lock_release(&reclaim.lock);
+}
+
+void reclaim_remove(struct gspace *gs)
+{
+	u32 kept = 0;
+
+	lock_acquire(&reclaim.lock);
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		if (reclaim.space[i] != gs)
+			reclaim.space[kept++] = reclaim.space[i];
+	reclaim.spaces = kept;
+	lock_release(&reclaim.lock);
+}
+
+/* ---- targets ------------------------------------------------------------- */
+
+static u32 cap_of(const struct gspace *gs)
+{
+	return MIN(gs->alloc.limit, gs->pages);
+}
+
+static u64 collect(void)
+{
+	u64 sum = 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		const struct gspace *gs = reclaim.space[i];
+		u32 cap = cap_of(gs);
+
+		reclaim.vm[i] = (struct policy_vm){.size = gs->pages,
+						   .limit = cap,
+						   .reservation = MIN(MAX(gs->alloc.reservation, FLOOR_PAGES), cap),
+						   .shares = gs->alloc.shares,
+						   .consumed = gspace_consumed(gs)};
+		sum += reclaim.vm[i].consumed;
+	}
+	return sum;
+}
+
+/*
+ * Two divisions. By what VMs hold: it says from whom to take. By what all could want: a VM that holds less than
+ * that is entitled to grow to it, whatever the others hold now. The greater is the target.
+ */
+static void set_targets(void)
+{
+	u64 held = collect() + frame_free_count(), avail = held > reclaim.goal ? held - reclaim.goal : 0;
+
+	policy_divide(reclaim.vm, reclaim.spaces, avail);
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
+		reclaim.vm[i].consumed = reclaim.vm[i].limit;
+	}
+	policy_divide(reclaim.vm, reclaim.spaces, avail);
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		if (reclaim.vm[i].target > reclaim.space[i]->target)
+			WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
+}
+
+/* What a VM should hold as far as the present state enforces it: in state high only its limit. */
+static u32 enforced_target(const struct gspace *gs)
+{
+	return reclaim.state == RECLAIM_HIGH ? cap_of(gs) : gs->target;
+}
+
+/* ---- balloon ------------------------------------------------------------- */
+
+static u32 deadband(const struct gspace *gs)
+{
+	return MAX(gs->pages / 256, DEADBAND_MIN);
+}
+
+/* Balloon with which the guest cannot hold more than `target` pages. */
+static u32 full_balloon(const struct gspace *gs, u32 target)
+{
+	return MIN(gs->pages > target ? gs->pages - target : 0, gs->balloon_max);
+}
+
+static u32 raised_target(const struct gspace *gs, bool stalled)
+{
+	u32 target = enforced_target(gs), held = gspace_consumed(gs), old = gs->balloon_target;
+	u64 want = (u64)balloon_size(gs) + (held > target ? held - target : 0);
+
+	want = MIN(want, full_balloon(gs, target));
+	if (stalled || held <= target || want <= old)
+		return old;
+	if (reclaim.state < RECLAIM_HARD && want - old < deadband(gs) && want < full_balloon(gs, target))
+		return old;
+	return (u32)want;
+}
+
+/* Down toward what the target still asks for: what was not yet given at once, what was given when memory is back. */
+static u32 lowered_target(const struct gspace *gs)
+{
+	u32 old = gs->balloon_target, full = full_balloon(gs, gs->target), size = balloon_size(gs);
+	u32 step = MAX(gs->pages / 32, DEFLATE_STEP_MIN);
+
+	if (full >= old)
+		return old;
+	if (reclaim.state != RECLAIM_HIGH || frame_free_count() < reclaim.min_free)
+		return MAX(full, MIN(old, size));
+	if (old - full < deadband(gs) && full)
+		return old;
+	return old - full > step ? old - step : full;
+}
+
+static u32 manual_target(const struct gspace *gs)
+{
+	return MIN(gs->balloon_manual, full_balloon(gs, gs->alloc.reservation));
+}
+
+static void tell_stall(struct gspace *gs, bool stalled)
+{
+	if (stalled == gs->balloon_stall_told)
+		return;
+	gs->balloon_stall_told = stalled;
+	if (stalled)
+		log_warn("balloon", "%s: no progress for %lu s at %u of %u pages; swap takes its part", gs->name,
+			 BALLOON_STALL_NS / NSEC_PER_SEC, balloon_size(gs), gs->balloon_target);
+	else
+		log_info("balloon", "%s: moves again", gs->name);
+}
+
+static void balance_balloon(struct gspace *gs, u64 now)
+{
+	bool stalled = balloon_stalled(gs, now);
+	u32 size = balloon_size(gs), grown = size > gs->balloon_last ? size - gs->balloon_last : 0, target;
+
+	gs->balloon_speed = (gs->balloon_speed * 3 + grown) / 4;
+	gs->balloon_last = size;
+	tell_stall(gs, stalled);
+	if (!READ_ONCE(gs->balloon_present))
+		target = 0;
+	else if (gs->balloon_manual != GFN_NONE)
+		target = manual_target(gs);
+	else
+		target = raised_target(gs, stalled) > gs->balloon_target ? raised_target(gs, stalled) : lowered_target(gs);
+	balloon_set_target(gs, target);
+}
+
+static void balance(u64 now)
+{
+	set_targets();
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		balance_balloon(reclaim.space[i], now);
+	reclaim.next_balance_ns = now + reclaim.cfg.period_ms * NSEC_PER_MSEC;
+}
+
+/* ---- swap ---------------------------------------------------------------- */
+
+/* Pages the balloon can be trusted to give within a second. */
+static u32 balloon_pending(const struct gspace *gs, u64 now)
+{
+	u32 size = balloon_size(gs), left = gs->balloon_target > size ? gs->balloon_target - size : 0;
+	u32 periods = MAX(1000 / reclaim.cfg.period_ms, 1U), speed = gs->balloon_speed * periods;
+
+	if (!READ_ONCE(gs->balloon_present) || balloon_stalled(gs, now))
+		return 0;
+	if (now - gs->balloon_raised_ns < PATIENCE_NS)
+		speed = MAX(speed, gs->balloon_rate);
+	return MIN(left, speed);
+}
+
+/* Pages of gs that swap has to take now. */
+static u32 swap_need(const struct gspace *gs, u64 now)
+{
+	u32 target = enforced_target(gs), held = gspace_consumed(gs), leaving = gs->count[PAGE_SWAPPING_OUT];
+	u32 over = held > target + leaving ? held - target - leaving : 0, pending;
+
+	if (!over || gs->dying || reclaim.state == RECLAIM_LOW)
+		return over;
+	pending = balloon_pending(gs, now);
+	if (reclaim.state == RECLAIM_HARD)
+		return over > pending ? over - pending : 0;
+	/* High and soft: only what the balloon will never give, and no trifles. */
+	return pending || over < deadband(gs) ? 0 : over;
+}
+
+/* Takes up to the state's budget, from each VM in proportion to its need. Returns pages taken. */
+static u32 swap_step(u64 now)
+{
+	u64 total = 0;
+	u32 budget = swap_budget[reclaim.state], done = 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		total += swap_need(reclaim.space[i], now);
+	WRITE_ONCE(reclaim.swap_wanted, total != 0);
+	for (u32 i = 0; i < reclaim.spaces && total && done < budget && swap_can_out(); i++) {
+		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
+		u32 need = swap_need(gs, now), part = (u32)((u64)budget * need / total);
+
+		if (need)
+			done += swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));
+	}
+	reclaim.turn++;
+	return done;
+}
+
+/*
+ * Low, and nothing moves: those above their target have nothing that can be taken (all shared, pinned or in flight).
+ * Take a little from whoever is furthest above its reservation.
+ */
+static u32 swap_desperately(void)
+{
+	struct gspace *most = NULL;
+	u32 most_over = 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		struct gspace *gs = reclaim.space[i];
+		u32 least = MAX(gs->alloc.reservation, FLOOR_PAGES), held = gspace_consumed(gs);
+		u32 over = held > least ? held - least : 0;
+
+		if (over > most_over && gs->count[PAGE_PRIVATE]) {
+			most = gs;
+			most_over = over;
+		}
+	}
+	return most ? swap_out(most, MIN(most_over, DESPERATE_PAGES)) : 0;
+}
+
+/* ---- waiting and progress ------------------------------------------------ */
+
+static bool somebody_waited(void)
+{
+	struct frame_stats f;
+	bool waited = __atomic_exchange_n(&reclaim.waiting, 0, __ATOMIC_ACQ_REL);
+
+	frame_stats(&f);
+	waited |= f.failures != reclaim.failures;
+	reclaim.failures = f.failures;
+	return waited;
+}
+
+static u64 ballooned_pages(void)
+{
+	u64 sum = 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		sum += balloon_size(reclaim.space[i]);
+	return sum;
+}
+
+static void warn_stuck(u64 now)
+{
+	struct swap_stats s;
+
+	if (reclaim.warned_ns && now - reclaim.warned_ns < WARN_EVERY_NS)
+		return;
+	reclaim.warned_ns = now;
+	swap_stats(&s);
+	log_warn("reclaim", "VMs wait and no memory could be taken back for %lu s: free=%u low=%u frames, swap %s%s%s used=%lu of %lu",
+		 (now - reclaim.progress_ns) / NSEC_PER_SEC, frame_free_count(), reclaim.threshold[RECLAIM_LOW],
+		 s.state == SWAP_ON ? "on" : s.state == SWAP_OFF ? "off" : "failed", s.why ? ": " : "", s.why ? s.why : "", s.used,
+		 s.slots);
+}
+
+/* Notices when nothing moves in state low; tries harder, then tells. */
+static void watch(u64 now, u32 taken, bool waited)
+{
+	u32 free = frame_free_count();
+	u64 ballooned = ballooned_pages();
+	struct swap_stats s;
+
+	swap_stats(&s);
+	if (reclaim.state != RECLAIM_LOW || taken || s.in_flight_out || free > reclaim.progress_free ||
+	    ballooned > reclaim.progress_balloon) {
+		reclaim.progress_ns = now;
+		reclaim.starved = false;
+	}
+	reclaim.progress_free = free;
+	reclaim.progress_balloon = ballooned;
+	reclaim.starved |= waited;
+	if (!reclaim.starved || now - reclaim.progress_ns < PATIENCE_NS)
+		return;
+	swap_desperately();
+	if (now - reclaim.progress_ns >= WARN_AFTER_NS)
+		warn_stuck(now);
+}
+
+/* ---- the step ------------------------------------------------------------ */
+
+static u32 scan_budget(void)
+{
+	if (frame_free_count() / 4 > reclaim.min_free)
+		return SHARE_BUDGET_PLENTY;
+	return share_budget[reclaim.state];
+}
+
+void reclaim_step(u64 now_ns)
+{
+	bool period, waited = false, wake;
+	enum reclaim_state before;
+	u32 taken, scan;
+
+	lock_acquire(&reclaim.lock);
+	before = reclaim.state;
+	period = now_ns >= reclaim.next_balance_ns;
+	update_state(now_ns);
+	if (period || reclaim.state > before)
+		balance(now_ns);
+	taken = period || reclaim.state == RECLAIM_LOW ? swap_step(now_ns) : 0;
+	if (period) {
+		waited = somebody_waited();
+		watch(now_ns, taken, waited);
+	}
+	wake = waited || reclaim.state < before;
+	scan = scan_budget();
+	lock_release(&reclaim.lock);
+	if (period) {
+		share_scan(scan);
+		swap_trim();
+	}
+	if (wake)
+		mm_wake(NULL);
+}
+
+bool reclaim_pressure(void)
+{
+	enum reclaim_state s = READ_ONCE(reclaim.state);
+	u32 free = frame_free_count();
+
+	if (s != RECLAIM_LOW)
+		return free < reclaim.threshold[s + 1];
+	return free >= leave_at(s) || (READ_ONCE(reclaim.swap_wanted) && swap_can_out());
+}
+
+bool reclaim_may_alloc(const struct gspace *gs)
+{
+	if (READ_ONCE(reclaim.state) != RECLAIM_LOW && frame_free_count() >= reclaim.threshold[RECLAIM_LOW])
+		return true;
+	if (gspace_consumed(gs) < READ_ONCE(gs->target))
+		return true;
+	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
+	return false;
+}
+
+void reclaim_memory_returned(void)
+{
+	bool waited;
+
+	if (frame_free_count() <= frame_reserve())
+		return;
+	lock_acquire(&reclaim.lock);
+	waited = somebody_waited();
+	lock_release(&reclaim.lock);
+	if (!waited)
+		return;
+	/* Those above their target in state low will be refused again; the flag they set then keeps the periodic wake going. */
+	mm_wake(NULL);
+}
+
+void reclaim_set_manual(struct gspace *gs, u32 pages)
+{
+	lock_acquire(&reclaim.lock);
+	gs->balloon_manual = pages;
+	if (pages != GFN_NONE && READ_ONCE(gs->balloon_present))
+		balloon_set_target(gs, manual_target(gs));
+	lock_release(&reclaim.lock);
+}
+
+void reclaim_stats(struct reclaim_stats *out)
+{
+	lock_acquire(&reclaim.lock);
+	*out = (struct reclaim_stats){.state = reclaim.state,
+				      .free = frame_free_count(),
+				      .min_free = reclaim.min_free,
+				      .state_since_ns = reclaim.state_since_ns,
+				      .ballooned = ballooned_pages()};
+	for (u32 i = 0; i < RECLAIM_STATES; i++) {
+		out->threshold[i] = reclaim.threshold[i];
+		out->transitions[i] = reclaim.transitions[i];
+	}
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		out->ballooned_target += reclaim.space[i]->balloon_target;
+	lock_release(&reclaim.lock);
+}

@@ -1,0 +1,667 @@
+/* Swap: slots, transfers, rescue, every way a disk can fail, ends of spaces with transfers under way. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "lib/err.h"
+#include "lib/prng.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/swap.h"
+#include "mm/swap_slots.h"
+#include "tests/unit/fake_blk.h"
+#include "tests/unit/fake_format.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define FRAMES 4096U
+#define SLOTS 4096U
+#define PAGES 1024U
+
+static struct gspace gs;
+static struct swap_stats stats;
+static u32 free_before;
+
+static const struct mem_alloc all_of_it = { .reservation = 0, .limit = PAGES, .shares = 10 };
+
+static int start(void **state)
+{
+	(void)state;
+	fake_platform_reset();
+	fake_mm_start(FRAMES);
+	fake_blk_start(SLOTS);
+	swap_init(0x5eed, 1);
+	reclaim_init(NULL);
+	assert_int_equal(swap_on(&fake_blk_part), 0);
+	free_before = frame_free_count();
+	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &all_of_it), 0);
+	reclaim_add(&gs);
+	assert_int_equal(swap_reserve(&gs, PAGES), 0);
+	return 0;
+}
+
+static void end_space(struct gspace *g)
+{
+	reclaim_remove(g);
+	for (int i = 0; !gspace_destroy_some(g, 128); i++) {
+		fake_now_ns += NSEC_PER_MSEC;
+		fake_blk_poll();
+		assert_true(i < 10000);
+	}
+	swap_unreserve(g);
+}
+
+/* For tests that leave tables behind on purpose. */
+static int finish_unchecked(void **state)
+{
+	(void)state;
+	end_space(&gs);
+	fake_mm_stop();
+	fake_blk_stop();
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	end_space(&gs);
+	for (int i = 0; i < 100; i++)
+		swap_trim();
+	swap_stats(&stats);
+	assert_int_equal(stats.used, 0);
+	assert_int_equal(stats.reserved, 0);
+	assert_int_equal(stats.in_flight_in + stats.in_flight_out, 0);
+	if (!stats.bad)
+		assert_int_equal(frame_free_count(), free_before);
+	frame_verify();
+	fake_mm_stop();
+	fake_blk_stop();
+	return 0;
+}
+
+/* Content of a page: never zero, no two alike. */
+static u64 stamp(gfn_t gfn, u32 version)
+{
+	return 0x1000000000000001UL + ((u64)version << 32) + gfn;
+}
+
+static void write_page(gfn_t gfn, u32 version)
+{
+	u64 v = stamp(gfn, version);
+
+	assert_int_equal(gspace_touch(&gs, gfn, GSPACE_WRITE), 0);
+	assert_int_equal(gspace_write(&gs, gfn_to_gpa(gfn), &v, sizeof(v)), 0);
+	assert_int_equal(gspace_write(&gs, GPA(gfn_to_gpa(gfn).v + PAGE_SIZE - 8), &v, sizeof(v)), 0);
+}
+
+/* Reads a page, waiting as a guest would. */
+static int touch_wait(gfn_t gfn, enum gspace_access access)
+{
+	int err;
+
+	while ((err = gspace_touch(&gs, gfn, access)) == E_AGAIN) {
+		assert_true(fake_blk.pending > 0);
+		fake_now_ns += NSEC_PER_MSEC;
+		fake_blk_poll();
+		if (fake_mm.poisoned)
+			return E_IO;
+	}
+	return err;
+}
+
+static void check_page(gfn_t gfn, u32 version)
+{
+	u64 v[2];
+
+	assert_int_equal(touch_wait(gfn, GSPACE_READ), 0);
+	assert_int_equal(gspace_read(&gs, gfn_to_gpa(gfn), &v[0], 8), 0);
+	assert_int_equal(gspace_read(&gs, GPA(gfn_to_gpa(gfn).v + PAGE_SIZE - 8), &v[1], 8), 0);
+	assert_true(v[0] == stamp(gfn, version) && v[1] == v[0]);
+}
+
+static void fill(void)
+{
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		write_page(gfn, 0);
+}
+
+static void all_out(void)
+{
+	u32 idle = 0;
+
+	while (gs.count[PAGE_SWAPPED] < PAGES && idle < 10) {
+		idle = swap_out(&gs, 64) ? 0 : idle + 1;
+		fake_blk_drain();
+	}
+}
+
+static void check_sum(void)
+{
+	assert_int_equal(gspace_verify(&gs), 0);
+}
+
+/* ---- slots ---------------------------------------------------------------- */
+
+static void test_slots_model(void **state)
+{
+	static struct slots s;
+	static u8 model[3000]; /* 1 taken, 2 retired */
+	struct prng p;
+	u32 first, n, frames = frame_free_count();
+
+	(void)state;
+	prng_seed(&p, 3);
+	slots_init(&s, sizeof(model));
+	assert_int_equal(slots_alloc(&s, 8, &first), 0);
+	assert_int_equal(slots_grow(&s, sizeof(model)), 0);
+	assert_int_equal(s.active, sizeof(model));
+	for (int round = 0; round < 20000; round++) {
+		u32 slot = (u32)prng_below(&p, sizeof(model));
+
+		if (prng_below(&p, 40) && (n = slots_alloc(&s, 1 + (u32)prng_below(&p, 32), &first))) {
+			for (u32 i = 0; i < n; i++) {
+				assert_int_equal(model[first + i], 0);
+				model[first + i] = 1;
+				*slots_sum(&s, first + i) = first + i;
+			}
+		}
+		for (u32 i = 0; i < 16; i++, slot = (u32)prng_below(&p, sizeof(model))) {
+			if (model[slot] != 1)
+				continue;
+			assert_int_equal(*slots_sum(&s, slot), slot);
+			model[slot] = prng_below(&p, 500) ? 0 : 2;
+			if (model[slot])
+				slots_retire(&s, slot);
+			else
+				slots_free(&s, slot);
+		}
+	}
+	for (u32 slot = 0; slot < sizeof(model); slot++)
+		if (model[slot] == 1)
+			slots_free(&s, slot);
+	assert_int_equal(s.used, 0);
+	assert_true(s.bad > 0);
+	assert_true(fake_panics(slots_free(&s, 0)));
+	slots_shrink(&s, 0, 100);
+	assert_true(s.active > 0); /* retired slots are not forgotten */
+	for (u64 left = s.active, got = 0;; got += n) {
+		n = slots_alloc(&s, 32, &first);
+		if (!n) {
+			assert_true(got >= left - s.bad - SLOTS_PER_CHUNK && got <= left - s.bad);
+			break;
+		}
+	}
+	assert_true(frames > frame_free_count());
+}
+
+static void test_slots_neighbours(void **state)
+{
+	static struct slots s;
+	u32 first, next;
+
+	(void)state;
+	slots_init(&s, 2000);
+	assert_int_equal(slots_grow(&s, 1000), 0);
+	assert_int_equal(s.active, 1008);
+	assert_int_equal(slots_alloc(&s, 32, &first), 32);
+	assert_int_equal(slots_alloc(&s, 32, &next), 32);
+	assert_int_equal(next, first + 32);
+	slots_free(&s, first + 5);
+	slots_free(&s, first + 6);
+	while (slots_alloc(&s, 32, &next) == 32)
+		;
+	/* The hole is found last, when runs are used up. */
+	while (next != first + 5)
+		assert_true(slots_alloc(&s, 32, &next) > 0);
+	for (u32 i = 0; i < 1008; i++)
+		slots_free(&s, i);
+	slots_shrink(&s, 505, 100);
+	assert_int_equal(s.active, 1008);
+	slots_shrink(&s, 504, 100);
+	assert_int_equal(s.active, 504);
+	slots_shrink(&s, 0, 100);
+	assert_int_equal(s.active, 0);
+}
+
+/* ---- promises -------------------------------------------------------------- */
+
+static void test_promises(void **state)
+{
+	struct gspace other = { .name = "other" };
+
+	(void)state;
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_ON);
+	assert_int_equal(stats.slots, SLOTS);
+	assert_int_equal(stats.reserved, PAGES);
+	assert_int_equal(stats.unreserved, SLOTS - PAGES);
+	assert_int_equal(swap_reserve(&other, SLOTS), E_NOSPC);
+	assert_int_equal(swap_reserve(&other, SLOTS - PAGES), 0);
+	swap_unreserve(&other);
+	assert_int_equal(swap_reserve(&other, 1), 0);
+	swap_unreserve(&other);
+	assert_int_equal(swap_reserve(&other, 0), 0);
+	assert_int_equal(swap_on(&fake_blk_part), E_EXIST);
+}
+
+static void test_off(void **state)
+{
+	struct gspace other = { .name = "other" };
+	struct blk_part data = fake_blk_part;
+
+	(void)state;
+	swap_unreserve(&gs);
+	swap_init(1, 2);
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_OFF);
+	assert_string_equal(stats.why, "no swap partition");
+	assert_int_equal(stats.unreserved, 0);
+	assert_false(swap_can_out());
+	assert_int_equal(swap_out(&gs, 10), 0);
+	assert_int_equal(swap_reserve(&other, 0), 0);
+	assert_int_equal(swap_reserve(&other, 1), E_NOSPC);
+	data.kind = BLK_PART_GUEST_DATA;
+	assert_int_equal(swap_on(&data), E_INVAL);
+	data.kind = BLK_PART_SWAP;
+	data.pages = 3;
+	assert_int_equal(swap_on(&data), E_INVAL);
+	fake_blk_part.dev->gone = true;
+	assert_int_equal(swap_on(&fake_blk_part), E_NODEV);
+}
+
+/* ---- transfers ------------------------------------------------------------- */
+
+static void test_round_trip(void **state)
+{
+	u32 used_frames;
+
+	(void)state;
+	fill();
+	used_frames = frame_free_count();
+	all_out();
+	check_sum();
+	assert_int_equal(gs.count[PAGE_SWAPPED], PAGES);
+	assert_int_equal(frame_free_count() - used_frames, PAGES);
+	swap_stats(&stats);
+	assert_int_equal(stats.used, PAGES);
+	assert_int_equal(stats.out, PAGES);
+	assert_true(fake_blk.write_requests < PAGES / 16); /* clustered */
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 0);
+	swap_stats(&stats);
+	assert_int_equal(stats.used, 0);
+	assert_int_equal(stats.in, PAGES);
+	check_sum();
+}
+
+/* Pages go out while the guest writes; model and memory agree at all times. */
+static void test_random_use(void **state)
+{
+	static u32 version[PAGES];
+	struct prng p;
+
+	(void)state;
+	memset(version, 0, sizeof(version));
+	prng_seed(&p, 5);
+	fake_blk.latency_ns = 5 * NSEC_PER_MSEC;
+	fill();
+	for (int i = 0; i < 30000; i++) {
+		gfn_t gfn = (gfn_t)prng_below(&p, PAGES);
+
+		fake_now_ns += prng_below(&p, NSEC_PER_MSEC);
+		if (!prng_below(&p, 8))
+			swap_out(&gs, 1 + (u32)prng_below(&p, 80));
+		fake_blk_poll();
+		if (prng_below(&p, 3)) {
+			assert_int_equal(touch_wait(gfn, GSPACE_WRITE), 0);
+			write_page(gfn, ++version[gfn]);
+		} else {
+			check_page(gfn, version[gfn]);
+		}
+		if (i % 1000 == 0)
+			check_sum();
+	}
+	swap_stats(&stats);
+	assert_true(stats.rescued > 20 && stats.out > 1000 && stats.in > 1000);
+	assert_int_equal(stats.checksum_errors, 0);
+}
+
+static void test_rescue(void **state)
+{
+	u32 n;
+
+	(void)state;
+	fill();
+	fake_blk.hold = true;
+	n = swap_out(&gs, 64);
+	assert_int_equal(n, 64);
+	assert_int_equal(gs.count[PAGE_SWAPPING_OUT], 64);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		check_page(gfn, 0); /* without any transfer ending */
+		write_page(gfn, 1);
+	}
+	assert_int_equal(gs.count[PAGE_PRIVATE], PAGES);
+	assert_true(swap_busy(&gs));
+	fake_blk.hold = false;
+	fake_blk_drain();
+	assert_false(swap_busy(&gs));
+	swap_stats(&stats);
+	assert_int_equal(stats.used, 0);
+	assert_int_equal(stats.rescued, 64);
+	assert_int_equal(gs.stats.swap_rescued, 64);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 1);
+}
+
+static void test_saturation(void **state)
+{
+	u32 total = 0, n;
+
+	(void)state;
+	fill();
+	fake_blk.hold = true;
+	while ((n = swap_out(&gs, 1000)))
+		total += n;
+	assert_in_range(total, 64, 512);
+	assert_false(swap_can_out());
+	fake_blk.hold = false;
+	fake_blk_drain();
+	assert_true(swap_can_out());
+	all_out();
+
+	/* More reads than records: the touch is told to wait, and is woken. */
+	fake_blk.hold = true;
+	for (gfn_t gfn = 0; gfn < 100; gfn++)
+		assert_int_equal(gspace_touch(&gs, gfn, GSPACE_READ), E_AGAIN);
+	assert_in_range(gs.count[PAGE_SWAPPING_IN], 32, 99);
+	n = fake_mm.wakes;
+	fake_blk.hold = false;
+	fake_blk_drain();
+	assert_true(fake_mm.wakes > n);
+	for (gfn_t gfn = 0; gfn < 100; gfn++)
+		check_page(gfn, 0);
+}
+
+static void test_slow_device(void **state)
+{
+	u32 deep, n = 0;
+
+	(void)state;
+	fill();
+	fake_blk.latency_ns = NSEC_PER_MSEC;
+	for (int i = 0; i < 20; i++) {
+		swap_out(&gs, 16);
+		fake_blk_drain();
+	}
+	fake_blk.latency_ns = NSEC_PER_SEC;
+	while (swap_out(&gs, 16))
+		n++;
+	deep = fake_blk.pending;
+	fake_blk_drain();
+	for (int i = 0; i < 3; i++) {
+		swap_out(&gs, 16);
+		fake_blk_drain();
+	}
+	while (swap_out(&gs, 16))
+		n++;
+	assert_true(deep > 4);
+	assert_int_equal(fake_blk.pending, 1);
+	fake_blk_drain();
+}
+
+static void test_zero_pages_need_no_slot(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		assert_int_equal(gspace_touch(&gs, gfn, GSPACE_WRITE), 0);
+	assert_true(swap_out(&gs, 32) > 0);
+	fake_blk_drain();
+	assert_true(gs.count[PAGE_ZERO] > 0);
+	assert_int_equal(fake_blk.written, 0);
+	swap_stats(&stats);
+	assert_int_equal(stats.used, 0);
+}
+
+static void test_quota(void **state)
+{
+	(void)state;
+	swap_unreserve(&gs);
+	assert_int_equal(swap_reserve(&gs, 100), 0);
+	fill();
+	all_out();
+	assert_int_equal(gs.count[PAGE_SWAPPED], 100);
+	assert_int_equal(swap_out(&gs, 10), 0);
+}
+
+/* ---- failures ---------------------------------------------------------------- */
+
+static void test_write_errors(void **state)
+{
+	(void)state;
+	fill();
+	fake_blk.bad_write_to = SLOTS;
+	for (int i = 0; i < 100; i++) {
+		swap_out(&gs, 32);
+		fake_blk_drain();
+	}
+	assert_int_equal(gs.count[PAGE_PRIVATE], PAGES);
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_FAILED);
+	assert_string_equal(stats.why, "too many write errors in a row");
+	assert_int_equal(stats.write_errors, SWAP_ERRORS_MAX);
+	assert_int_equal(stats.used, 0);
+	assert_int_equal(stats.unreserved, 0);
+	assert_true(stats.bad >= 32 * SWAP_ERRORS_MAX / 2);
+	assert_true(fake_log_has("swap: error: stopped: too many write errors in a row"));
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 0);
+	assert_int_equal(fake_mm.poisoned, 0);
+}
+
+/* Some bad places: those slots are retired, the rest goes on. */
+static void test_bad_slots(void **state)
+{
+	(void)state;
+	fill();
+	fake_blk.bad_write_from = 100;
+	fake_blk.bad_write_to = 130;
+	all_out();
+	assert_int_equal(gs.count[PAGE_SWAPPED], PAGES);
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_ON);
+	assert_in_range(stats.bad, 30, 96);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 0);
+}
+
+/* The space's pages minus the lost one still come back. */
+static void expect_one_lost(const char *why)
+{
+	u32 lost = 0;
+
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		if (touch_wait(gfn, GSPACE_READ)) {
+			assert_string_equal(fake_mm_poison_why, why);
+			assert_int_equal(fake_mm.poisoned, 1);
+			fake_mm.poisoned = 0;
+			lost++;
+			assert_int_equal(gspace_state(&gs, gfn), PAGE_SWAPPED);
+		} else {
+			check_page(gfn, 0);
+		}
+	}
+	assert_int_equal(lost, 1);
+	check_sum();
+}
+
+static void test_read_error(void **state)
+{
+	(void)state;
+	fill();
+	all_out();
+	fake_blk.bad_reads_once = 1;
+	check_page(0, 0); /* read again */
+	swap_stats(&stats);
+	assert_int_equal(stats.read_errors, 1);
+	write_page(0, 0);
+	all_out();
+	fake_blk.bad_read_from = 333;
+	fake_blk.bad_read_to = 334;
+	expect_one_lost("swap read error");
+	assert_true(fake_log_has("swap: error: swap read error: page 0x"));
+	assert_true(fake_log_has(" of vm, slot 333, is lost"));
+}
+
+static void test_bit_flip(void **state)
+{
+	u8 *page;
+
+	(void)state;
+	fill();
+	all_out();
+	page = fake_blk_page(444);
+	page[1234] ^= 4;
+	expect_one_lost("swap checksum mismatch");
+}
+
+/* A transient wrong bit on the way is read again. */
+static void test_flips_on_the_way(void **state)
+{
+	(void)state;
+	fill();
+	all_out();
+	fake_blk.flip_one_in = 200;
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		if (touch_wait(gfn, GSPACE_READ))
+			fake_mm.poisoned = 0;
+		else
+			check_page(gfn, 0);
+	swap_stats(&stats);
+	assert_true(stats.checksum_errors > 0);
+}
+
+/* Two blocks that changed places: each is intact, neither may pass. */
+static void test_misplaced_blocks(void **state)
+{
+	static u8 tmp[PAGE_SIZE];
+	u32 lost = 0;
+
+	(void)state;
+	fill();
+	all_out();
+	memcpy(tmp, fake_blk_page(10), PAGE_SIZE);
+	memcpy(fake_blk_page(10), fake_blk_page(20), PAGE_SIZE);
+	memcpy(fake_blk_page(20), tmp, PAGE_SIZE);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		if (touch_wait(gfn, GSPACE_READ))
+			lost++;
+		fake_mm.poisoned = 0;
+	}
+	assert_int_equal(lost, 2);
+}
+
+static void test_lost_writes(void **state)
+{
+	u32 lost = 0;
+
+	(void)state;
+	fill();
+	fake_blk.lose_one_in = 50;
+	all_out();
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		if (touch_wait(gfn, GSPACE_READ))
+			lost++;
+		else
+			check_page(gfn, 0);
+		fake_mm.poisoned = 0;
+	}
+	assert_true(lost > 0);
+	swap_stats(&stats);
+	assert_int_equal(stats.checksum_errors, 2 * lost);
+}
+
+static void test_device_gone(void **state)
+{
+	(void)state;
+	fill();
+	swap_out(&gs, 200);
+	fake_blk_drain();
+	fake_blk.latency_ns = NSEC_PER_MSEC;
+	assert_true(swap_out(&gs, 64) > 0);
+	fake_blk.gone = true;
+	fake_blk_drain();
+	assert_int_equal(gs.count[PAGE_SWAPPING_OUT], 0);
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_FAILED);
+	assert_string_equal(stats.why, "the device is gone");
+	assert_int_equal(stats.bad, 0);
+	assert_false(swap_can_out());
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		bool was_out = gspace_state(&gs, gfn) == PAGE_SWAPPED;
+		int err = gspace_touch(&gs, gfn, GSPACE_READ);
+
+		if (was_out) {
+			assert_int_equal(err, E_AGAIN);
+			fake_blk_drain();
+			assert_int_equal(fake_mm.poisoned, 1);
+			assert_string_equal(fake_mm_poison_why, "swap device gone");
+			fake_mm.poisoned = 0;
+		} else {
+			check_page(gfn, 0);
+		}
+	}
+	check_sum();
+}
+
+/* The space ends with writes, rescued writes and reads under way. */
+static void test_end_in_flight(void **state)
+{
+	(void)state;
+	fill();
+	swap_out(&gs, 300);
+	fake_blk_drain();
+	fake_blk.hold = true;
+	assert_true(swap_out(&gs, 100) > 0);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn += 3)
+		if (gspace_state(&gs, gfn) == PAGE_SWAPPED || gspace_state(&gs, gfn) == PAGE_SWAPPING_OUT)
+			(void)!gspace_touch(&gs, gfn, GSPACE_WRITE);
+	assert_true(gs.count[PAGE_SWAPPING_IN] > 0 && gs.count[PAGE_SWAPPING_OUT] > 0 && gs.stats.swap_rescued > 0);
+	for (int i = 0; i < 100; i++)
+		assert_false(gspace_destroy_some(&gs, 1000));
+	fake_blk.hold = false;
+	fake_blk.latency_ns = 3 * NSEC_PER_MSEC;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_slots_model, start, finish_unchecked),
+		cmocka_unit_test_setup_teardown(test_slots_neighbours, start, finish),
+		cmocka_unit_test_setup_teardown(test_promises, start, finish),
+		cmocka_unit_test_setup_teardown(test_off, start, finish_unchecked),
+		cmocka_unit_test_setup_teardown(test_round_trip, start, finish),
+		cmocka_unit_test_setup_teardown(test_random_use, start, finish),
+		cmocka_unit_test_setup_teardown(test_rescue, start, finish),
+		cmocka_unit_test_setup_teardown(test_saturation, start, finish),
+		cmocka_unit_test_setup_teardown(test_slow_device, start, finish),
+		cmocka_unit_test_setup_teardown(test_zero_pages_need_no_slot, start, finish),
+		cmocka_unit_test_setup_teardown(test_quota, start, finish),
+		cmocka_unit_test_setup_teardown(test_write_errors, start, finish),
+		cmocka_unit_test_setup_teardown(test_bad_slots, start, finish),
+		cmocka_unit_test_setup_teardown(test_read_error, start, finish),
+		cmocka_unit_test_setup_teardown(test_bit_flip, start, finish),
+		cmocka_unit_test_setup_teardown(test_flips_on_the_way, start, finish),
+		cmocka_unit_test_setup_teardown(test_misplaced_blocks, start, finish),
+		cmocka_unit_test_setup_teardown(test_lost_writes, start, finish),
+		cmocka_unit_test_setup_teardown(test_device_gone, start, finish),
+		cmocka_unit_test_setup_teardown(test_end_in_flight, start, finish),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
