@@ -7,6 +7,7 @@
 #include "lib/err.h"
 #include "lib/string.h"
 #include "vmm/cpuid.h"
+#include "vmm/memory.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -43,6 +44,7 @@ static bool resolve(struct vcpu *v, gfn_t gfn, enum gspace_access access)
 {
 	int err = gspace_touch(&v->vm->gs, gfn, access);
 
+	memory_check_pressure();
 	if (err == E_AGAIN)
 		sched_wait_memory(v);
 	return err == 0;

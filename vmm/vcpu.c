@@ -25,6 +25,18 @@ static void timer_fired(struct timer *t)
 	vm_post_event(v->vm, AERO_EVENT_TIMER);
 }
 
+static int read_phys(void *owner, gpa_t gpa, void *dst, size_t len)
+{
+	struct vcpu *v = owner;
+
+	return gspace_read(&v->vm->gs, gpa, dst, len);
+}
+
+void vcpu_init(void)
+{
+	hv_set_phys_reader(read_phys);
+}
+
 int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out)
 {
 	hfn_t hfn = frame_alloc(VCPU_ORDER, FRAME_FOR_HV, FRAME_HV, true);
@@ -39,6 +51,7 @@ int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out)
 		frame_free(hfn, VCPU_ORDER);
 		return err;
 	}
+	hv_set_owner(v->hv, v);
 	v->vm = vm;
 	v->scratch = mm_hfn_to_va(hfn + 1);
 	v->index = index;

@@ -44,6 +44,8 @@ struct vcpu {
 	u64 *scratch;	  /* one page for copies of guest batches, used within one hypercall */
 };
 
+/* Once: how the back end reads guest memory. */
+void vcpu_init(void);
 /* E_NOMEM. The vCPU is OFF. */
 int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out) must_check;
 void vcpu_destroy(struct vcpu *v);
@@ -57,8 +59,6 @@ void sched_wake(struct vcpu *v);  /* HALTED -> READY; otherwise remembered for t
 void sched_halt(struct vcpu *v);  /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
 void sched_wait_memory(struct vcpu *v); /* by the running CPU: unless mem_wakes moved since wakes_seen */
 void sched_wake_memory(struct vm *vm); /* NULL: all. Any context; takes effect before the next guest entry */
-/* Held vCPUs stay where they are; used by pause. */
-void sched_hold(struct vm *vm, bool hold);
 
 /* exit.c: decides what an exit means. */
 void exit_handle(struct vcpu *v, struct hv_exit *e);

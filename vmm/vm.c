@@ -323,4 +323,5 @@ void mm_tlb_shootdown(struct gspace *gs)
 void vm_init(void)
 {
 	CHECK(list_empty(&vms));
+	vcpu_init();
 }

@@ -1,0 +1,83 @@
+/* Reclaim's clock, and what starts of mm with the VMs. */
+#include "vmm/memory.h"
+#include "lib/err.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/platform.h"
+#include "lib/timer.h"
+#include "lib/work.h"
+#include "mm/blk.h"
+#include "mm/reclaim.h"
+#include "mm/rmap.h"
+#include "mm/share.h"
+#include "mm/swap.h"
+#include "vmm/config.h"
+#include "vmm/modules.h"
+#include "vmm/settings.h"
+
+#define PERIOD_MS 250
+#define PRESSURE_GAP_NS (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
+
+static struct work step_work;
+static struct timer period, soon;
+
+static void step(struct work *w)
+{
+	(void)w;
+	reclaim_step(platform_now_ns());
+}
+
+static void period_fired(struct timer *t)
+{
+	timer_arm(t, platform_now_ns() + PERIOD_MS * NSEC_PER_MSEC);
+	work_queue(&step_work);
+}
+
+static void soon_fired(struct timer *t)
+{
+	(void)t;
+	work_queue(&step_work);
+}
+
+void memory_check_pressure(void)
+{
+	if (!soon.armed && reclaim_pressure())
+		timer_arm(&soon, platform_now_ns() + PRESSURE_GAP_NS);
+}
+
+static u64 random_word(void)
+{
+	u64 word;
+
+	modules_random(&word, sizeof(word));
+	return word;
+}
+
+static void start_swap(void)
+{
+	struct blk_part *part = blk_part_next(NULL, BLK_PART_SWAP);
+	int err;
+
+	swap_init(random_word(), random_word());
+	if (!part)
+		return;
+	err = swap_on(part);
+	if (err)
+		log_warn("swap", "%s on %s is not used: %s", part->name, part->dev->name, err_name(err));
+}
+
+void memory_start(const struct config *c)
+{
+	struct reclaim_config cfg = { .soft_pct = 64, .hard_pct = 32, .low_pct = 16, .hysteresis_pct = 8,
+				      .period_ms = PERIOD_MS };
+
+	rmap_init();
+	CHECK(share_init(random_word(), random_word()) == 0);
+	start_swap();
+	reclaim_init(&cfg);
+	settings_apply(&c->host);
+	work_init(&step_work, "reclaim", step);
+	timer_init(&period, period_fired);
+	timer_init(&soon, soon_fired);
+	period_fired(&period);
+}
