@@ -19,8 +19,21 @@ NM := nm
 # DEBUG=0 builds without DCHECK and poison.
 DEBUG ?= 1
 
+# Missing Debian packages are installed before anything else happens; DEPS=0 leaves that out.
+GOALS := $(or $(MAKECMDGOALS),all)
+ifneq ($(DEPS),0)
+ifneq ($(filter-out help clean,$(GOALS)),)
+PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
+	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter unit fuzz,$(GOALS)),test) \
+	$(if $(filter test e2e bench,$(GOALS)),run bochs test)
+ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
+$(error packages are missing)
+endif
+endif
+endif
+
 # ---- sources -------------------------------------------------------------
-LIB_C := cstring elf err format hash lock log panic prng string timer work
+LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
 MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
 ARCH_C := apic backtrace cpu desc ioapic irq machine paging panic pic platform power time traps
 ARCH_ASM := entry traps
@@ -28,8 +41,9 @@ VMX_C :=
 VMX_ASM :=
 SVM_C :=
 SVM_ASM :=
-DRIVERS_C := acpi acpi_init uart
-VMM_C := cpuid exit hypercall modules pvdisk sched vcpu vm vm_contract vm_life
+DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci
+OPERATOR_C := cmd_host cmd_mem cmd_vm command config line pairs settings
+VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
@@ -42,12 +56,13 @@ GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console
 GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
-HOST_C := $(addprefix lib/,$(filter-out cstring,$(LIB_C))) $(addprefix mm/,$(MM_C))
+HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
+	$(addprefix drivers/,ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib policy swap
-UNIT_FAKES := fake_platform fake_mm fake_format fake_blk
+UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
+UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS :=
+FUZZERS := line config command gpt
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare
@@ -64,7 +79,7 @@ FUZZ_CFLAGS := $(CSTD) -Wall -DDEBUG -DHOST_TEST -O1 -fsanitize=fuzzer-no-link,a
 IMAGE_BASE := 0xffffffff80000000
 HV_LDFLAGS := -nostdlib -static -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --gc-sections
 # Static libraries that the hypervisor is linked with.
-HV_LIBS :=
+HV_LIBS := /usr/lib/x86_64-linux-gnu/libinih.a
 EFI_LIB := /usr/lib
 EFI_CFLAGS := $(CSTD) $(WARN) -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -O2 \
 	-ffreestanding -fpic -fvisibility=hidden -fshort-wchar -mno-red-zone -mgeneral-regs-only -maccumulate-outgoing-args \
@@ -79,7 +94,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz
+.PHONY: all help clean unit fuzz run run-bochs debug
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -130,11 +145,59 @@ $(B)/BOOTX64.EFI: $(B)/efi/loader.so
 	$(OBJCOPY) -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' -j .reloc \
 	  --target efi-app-x86_64 --subsystem=10 $< $@
 
+# ---- boot volume and emulators -------------------------------------------
+# Memory of `make run` in MiB, its CPUs, and more options for QEMU.
+MEM ?= 512
+CPUS ?= 1
+QEMU_OPTIONS ?=
+CONFIG ?= boot/aerostat.ini
+GUEST_IMAGES := $(B)/guest.elf
+VOLUME_FILES := $(B)/BOOTX64.EFI $(CONFIG) $(B)/volume/aerostat.elf $(GUEST_IMAGES)
+VOLUME_ARGS := --file $(B)/BOOTX64.EFI=EFI/BOOT/BOOTX64.EFI --file $(CONFIG)=aerostat/aerostat.ini \
+	--file $(B)/volume/aerostat.elf=aerostat/aerostat.elf \
+	$(foreach f,$(GUEST_IMAGES),--file $(f)=aerostat/$(notdir $(f)))
+DISK_PARTS := --part swap:1G --part data:1G
+
+all: $(VOLUME_FILES)
+
+$(B)/volume/aerostat.elf: $(B)/aerostat.elf
+	@mkdir -p $(@D)
+	$(OBJCOPY) --strip-debug $< $@
+$(B)/boot.img: $(VOLUME_FILES) tools/mkimage.py
+	tools/mkimage.py $@ $(VOLUME_ARGS)
+# The second disk of `make run` keeps what is on it; the one for Bochs has everything on it.
+$(B)/data.img: tools/mkimage.py
+	@mkdir -p $(@D)
+	tools/mkimage.py $@ --esp 0 $(DISK_PARTS)
+$(B)/bochs.img: $(VOLUME_FILES) tools/mkimage.py
+	tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
+
+run: $(B)/boot.img $(B)/data.img ## Aerostat in QEMU (OVMF, NVMe); the terminal is its console
+	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
+	  -- $(QEMU_OPTIONS)
+
+run-bochs: $(B)/bochs.img ## the same in Bochs: VT-x and EPT, ATA disk
+	tools/emu.py bochs --disk $(B)/bochs.img --mem $(MEM) --work $(B)/emu-bochs
+
+debug: $(B)/boot.img $(B)/data.img $(B)/aerostat.elf ## QEMU stopped at start, gdb with symbols attached
+	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
+	  --serial file:$(B)/debug-serial.txt --gdb & pid=$$!; \
+	gdb -q -x tools/debug.gdb $(B)/aerostat.elf; kill $$pid
+
 # ---- host unit tests -----------------------------------------------------
 $(B)/host/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) -c $< -o $@
 $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
+# The console's: its commands, over VMs without processors.
+OPERATOR_TESTS := line config command
+$(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
+$(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
+# The guest's are linked with the guest instead, over a hypervisor of their own.
+GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
+$(B)/unit/test_guest_%: $(B)/host/tests/unit/test_guest_%.o $(GUEST_HOST_OBJ)
 	@mkdir -p $(@D)
 	$(CC) $(HOST_CFLAGS) $^ -lcmocka -o $@
 .PRECIOUS: $(B)/host/%.o
@@ -148,7 +211,9 @@ $(B)/fuzzobj/%.o: %.c
 	$(CLANG) $(FUZZ_CFLAGS) -c $< -o $@
 $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAKES:%=$(B)/fuzzobj/tests/unit/%.o)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ -o $@
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
+$(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
+$(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
 
 fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \

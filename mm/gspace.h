@@ -88,7 +88,12 @@ struct gspace {
 	u32 balloon_rate;   /* pages a second up and down, 0 = default */
 	bool balloon_present; /* driver has registered */
 	u64 balloon_progress_ns; /* last time it moved toward its target */
-	u32 scan_credit;    /* share scanner */
+	/* share scanner's, guarded by LOCK_RANK_SHARE */
+	u32 scan_credit;    /* pages it may scan now */
+	u32 scan_pos;	    /* place in the present pass */
+	u64 scan_ns;	    /* when scan_credit was last added to */
+	u64 scan_key;	    /* order of the present pass, 0: none begun */
+	/* reclaim's again */
 	u32 swap_reserved;  /* slots promised at admission */
 	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
