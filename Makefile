@@ -59,10 +59,10 @@ GUEST_LIB_C := format hash prng string
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
+UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap ata gpt nvme
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := line config command gpt
+FUZZERS := line config command gpt gpt
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare

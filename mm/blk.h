@@ -24,7 +24,8 @@ struct blk_req {
 	u64 page;	     /* first page within the partition; then device sector = start + page * 8 */
 	u32 pages;	     /* 1..BLK_PAGES_MAX; 0 for FLUSH */
 	hfn_t frame[BLK_PAGES_MAX]; /* one frame a page */
-	void (*done)(struct blk_req *r); /* from the CPU loop, never from within blk_submit, no lock held; may resubmit or free r */
+	/* Called from the CPU loop, never from within blk_submit; no lock held; may resubmit or free r. */
+	void (*done)(struct blk_req *r);
 	void *arg;
 	int status;	     /* 0, E_IO, E_TIMEDOUT, E_NODEV; valid in done */
 	u64 submitted_ns;    /* for latency figures */
@@ -56,7 +57,7 @@ struct blk_dev {
 };
 
 struct blk_ops {
-	/* Takes the request (queues inside if the hardware is full). Never blocks, never fails: errors arrive in done. */
+	/* Takes the request (queues if the hardware is full). Never blocks, never fails: errors arrive in done. */
 	void (*submit)(struct blk_dev *d, struct blk_req *r);
 	/* Reaps completions and checks time-outs; called from the CPU loop after interrupts and every 100 ms. */
 	void (*poll)(struct blk_dev *d);

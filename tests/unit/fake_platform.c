@@ -9,6 +9,7 @@ u64 fake_now_ns;
 u32 fake_cpu_index;
 char fake_log[16384];
 bool fake_log_echo;
+void (*fake_relax)(void);
 jmp_buf fake_panic_jmp;
 bool fake_panic_expected;
 char fake_panic_text[256];
@@ -27,6 +28,7 @@ void fake_platform_reset(void)
 	for (u32 i = 0; i < FAKE_CPUS; i++)
 		lib_cpu_init(&cpus[i], i);
 	fake_cpu_index = 0;
+	fake_relax = NULL;
 	fake_now_ns = NSEC_PER_SEC;
 	log_len = 0;
 	fake_log[0] = '\0';
@@ -44,6 +46,8 @@ u64 platform_now_ns(void)
 
 void platform_relax(void)
 {
+	if (fake_relax)
+		fake_relax();
 }
 
 void platform_log_write(const char *text, size_t len)

@@ -16,6 +16,7 @@ extern u64 fake_now_ns;	   /* platform_now_ns() */
 extern u32 fake_cpu_index; /* which CPU platform_this_cpu() is */
 extern char fake_log[16384]; /* console output since the last fake_platform_reset(), cut at the front; terminated */
 extern bool fake_log_echo; /* also to stderr */
+extern void (*fake_relax)(void); /* platform_relax(): lets time pass and devices work in spin loops; or NULL */
 
 /* CPUs as new, clock at 1 s, log empty. Called by itself before first use. */
 void fake_platform_reset(void);
