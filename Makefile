@@ -35,12 +35,13 @@ endif
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
 MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
-ARCH_C := apic backtrace cpu desc ioapic irq machine paging panic pic platform power time traps
-ARCH_ASM := entry traps
-VMX_C :=
-VMX_ASM :=
-SVM_C :=
-SVM_ASM :=
+ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
+	platform power time traps
+ARCH_ASM := entry hv_selftest_guest traps
+VMX_C := caps ept exit run vmcs
+VMX_ASM := enter
+SVM_C := caps exit npt run vmcb
+SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci
 OPERATOR_C := cmd_host cmd_mem cmd_vm command config line pairs settings
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
@@ -59,10 +60,10 @@ GUEST_LIB_C := format hash prng string
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap ata gpt nvme
-UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata
+UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
+UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := line config command gpt gpt
+FUZZERS := line config command gpt
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare

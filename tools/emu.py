@@ -11,6 +11,7 @@ import argparse
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def run_bochs(args):
     print(f"Bochs ({args.model}, {args.mem} MiB): emulated VT-x, slow; the firmware takes 5-15 s. "
           "Leave with Ctrl-A X.", flush=True)
     command = bochs.command()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Bochs is ended, too
     with open(os.path.join(args.work, "bochs.out"), "wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out)
     line = connect(bochs.port, process)

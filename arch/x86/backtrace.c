@@ -3,6 +3,8 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 
+#define FRAMES_MAX 4096U /* a whole stack of them */
+
 extern const u8 image_text_start[], image_text_end[];
 
 const char *ksym_find(u64 addr, u64 *offset)
@@ -25,17 +27,34 @@ const char *ksym_find(u64 addr, u64 *offset)
 }
 
 /* A frame is [rbp] = caller's rbp, [rbp + 8] = return address; the stack grows down, so each is above the last. */
-void backtrace(u64 rip, u64 rbp, u32 max, void (*fn)(u64 addr))
+static bool frame_next(u64 *rbp, u64 *ret)
 {
-	fn(rip);
-	for (u32 i = 1; i < max && paging_readable(rbp) && paging_readable(rbp + 8); i++) {
-		u64 next = ((u64 *)rbp)[0], ret = ((u64 *)rbp)[1];
+	u64 next;
 
-		if (ret == 0)
-			break;
-		fn(ret);
-		if (next <= rbp)
-			break;
-		rbp = next;
+	if (!paging_readable(*rbp) || !paging_readable(*rbp + 8))
+		return false;
+	next = ((u64 *)*rbp)[0];
+	*ret = ((u64 *)*rbp)[1];
+	if (*ret == 0)
+		return false;
+	*rbp = next > *rbp ? next : 0; /* 0 is not readable: ends the walk */
+	return true;
+}
+
+void backtrace(u64 rip, u64 rbp, u32 max, void (*fn)(u64 addr, bool ret, u32 times))
+{
+	u64 last = rip, ret = 0;
+	u32 times = 1, calls = 0, frames = 0;
+
+	while (calls < max && frames++ < FRAMES_MAX && frame_next(&rbp, &ret)) {
+		if (ret == last) {
+			times++;
+			continue;
+		}
+		fn(last, calls++ > 0, times);
+		last = ret;
+		times = 1;
 	}
+	if (calls < max)
+		fn(last, calls > 0, times);
 }

@@ -80,15 +80,19 @@ static void enter(void)
 	stop();
 }
 
-static void print_address(u64 addr)
+static void print_address(u64 addr, bool ret, u32 times)
 {
 	u64 offset;
-	const char *name = ksym_find(addr, &offset);
+	const char *name = ksym_find(addr - ret, &offset);
 
+	panic_print("  %016lx ", addr);
 	if (name)
-		panic_print("  %016lx %s+0x%lx\n", addr, name, offset);
+		panic_print("%s+0x%lx", name, offset + ret);
 	else
-		panic_print("  %016lx ?\n", addr);
+		panic_print("?");
+	if (times > 1)
+		panic_print(" (%u times)", times);
+	panic_print("\n");
 }
 
 static void print_control(void)

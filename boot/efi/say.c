@@ -1,6 +1,6 @@
 /*
- * Messages: to the firmware's console and straight to the 16550 at COM1, because
- * the firmware's console may not include the serial line (or may have no screen).
+ * Messages: to the firmware's console, and straight to the 16550 at COM1 unless the firmware's
+ * console includes that port already.
  */
 #include <stdarg.h>
 
@@ -20,8 +20,37 @@
 #define LCR_DLAB 0x80
 #define WAIT_SECONDS 10
 
+static bool com1_is_console;
+
+/* Is the first 16550 (ACPI PNP0501, UID 0) one of the devices that the ConOut variable lists? */
+static bool console_has_com1(void)
+{
+	static u8 paths[4096];
+	EFI_GUID guid = EFI_GLOBAL_VARIABLE;
+	UINTN bytes = sizeof(paths), at = 0;
+
+	if (EFI_ERROR(st->RuntimeServices->GetVariable(L"ConOut", &guid, NULL, &bytes, paths)))
+		return false;
+	while (at + sizeof(EFI_DEVICE_PATH) <= bytes) {
+		EFI_DEVICE_PATH *p = (EFI_DEVICE_PATH *)(paths + at);
+		ACPI_HID_DEVICE_PATH *acpi = (ACPI_HID_DEVICE_PATH *)p;
+		UINTN n = DevicePathNodeLength(p);
+
+		if (n < sizeof(*p) || n > bytes - at)
+			return false;
+		if (DevicePathType(p) == ACPI_DEVICE_PATH && DevicePathSubType(p) == ACPI_DP && n >= sizeof(*acpi) &&
+		    acpi->HID == EISA_PNP_ID(0x0501) && acpi->UID == 0)
+			return true;
+		at += n;
+	}
+	return false;
+}
+
 void say_init(void)
 {
+	com1_is_console = console_has_com1();
+	if (com1_is_console)
+		return;
 	outb(COM1 + UART_LCR, LCR_DLAB);
 	outb(COM1 + 0, 1); /* 115200 */
 	outb(COM1 + 1, 0);
@@ -33,6 +62,8 @@ void say_init(void)
 
 static void serial_put(char c)
 {
+	if (com1_is_console)
+		return;
 	for (u32 i = 0; i < 100000 && !(inb(COM1 + UART_LSR) & LSR_THRE); i++)
 		;
 	outb(COM1, c);
@@ -46,15 +77,18 @@ static void screen_put(char c)
 		st->ConOut->OutputString(st->ConOut, s);
 }
 
+static void put_char(char c)
+{
+	serial_put(c);
+	screen_put(c);
+}
+
 static void put_text(const char *s)
 {
 	for (; *s; s++) {
-		if (*s == '\n') {
-			serial_put('\r');
-			screen_put('\r');
-		}
-		serial_put(*s);
-		screen_put(*s);
+		if (*s == '\n')
+			put_char('\r');
+		put_char(*s);
 	}
 }
 

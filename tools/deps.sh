@@ -1,0 +1,49 @@
+#!/bin/sh
+# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|run|bochs|test ...
+# Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
+set -eu
+
+build="gcc libc6-dev binutils nasm gnu-efi libinih-dev libxxhash-dev python3 mtools gdisk"
+run="qemu-system-x86 ovmf"
+bochs="bochs bochs-term seabios ovmf"
+test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pexpect"
+debug="gdb"
+
+wanted=
+for purpose in "$@"; do
+	case $purpose in
+	build) wanted="$wanted $build" ;;
+	run) wanted="$wanted $run" ;;
+	bochs) wanted="$wanted $bochs" ;;
+	test) wanted="$wanted $test" ;;
+	debug) wanted="$wanted $debug" ;;
+	*)
+		echo "deps.sh: unknown purpose '$purpose'" >&2
+		exit 2
+		;;
+	esac
+done
+
+missing=
+for package in $wanted; do
+	case " $missing " in
+	*" $package "*) continue ;;
+	esac
+	state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$state" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+	as_root=
+elif command -v sudo >/dev/null; then
+	as_root=sudo
+else
+	echo "deps.sh: missing packages, and neither root nor sudo to install them:$missing" >&2
+	exit 1
+fi
+echo "deps.sh: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+$as_root apt-get -q update
+# shellcheck disable=SC2086
+$as_root apt-get -q -y --no-install-recommends install $missing
