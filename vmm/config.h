@@ -1,27 +1,61 @@
 /*
- * Configuration: an INI file on the boot volume (libinih), sections [host], [set] and [vm NAME].
- * Errors name line, key and what was expected; what was good stays in force.
+ * Configuration: an INI file on the boot volume (libinih), sections [host], [vm NAME], and [loader] for the boot
+ * loader. Errors name line, key and what was expected; what was good stays in force.
  */
 #ifndef VMM_CONFIG_H
 #define VMM_CONFIG_H
 
 #include "vmm/vm.h"
 
-#define CONFIG_VMS_MAX 64
+#define CONFIG_NAME        "aerostat.ini"
+#define CONFIG_VMS_MAX     64
+#define CONFIG_BYTES_MAX   (256 * KIB) /* the rest of a longer file is an error and is not read */
+#define CONFIG_LINE_MAX    400         /* characters of a line */
+#define CONFIG_REPORTS_MAX 32          /* errors that are told one by one */
+#define CONFIG_RATE_OFF    (~0u)
+
+struct host_config { /* 0: not given */
+	u32 min_free_mib;
+	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
+	u32 balloon_rate; /* pages a second and VM */
+	u32 log_level;    /* enum log_level + 1 */
+};
 
 struct config {
 	u32 vm_count, errors;
 	struct vm_config vm[CONFIG_VMS_MAX];
-	/* [host]; 0 = default */
-	u32 min_free_mib, share_rate, balloon_rate;
-	u32 log_level; /* enum log_level + 1; 0 = default */
+	struct host_config host;
 };
 
 /* report is called once per error with one line: "aerostat.ini:12: memory: expected a size of 8M to 64G, got 'x'". */
-void config_parse(const char *text, size_t len, struct config *out, void (*report)(void *arg, const char *line), void *arg);
+void config_parse(const char *text, size_t len, struct config *out, void (*report)(void *arg, const char *line),
+		  void *arg);
 
-/* The same key=value setter serves `vm create NAME key=value...`. E_INVAL/E_RANGE/E_NOENT with a line in why. */
-int config_set_vm(struct vm_config *vm, const char *key, const char *value, char *why, size_t size) must_check;
+/*
+ * The same key=value setter serves `vm create NAME key=value...`. E_NOENT (no such key), E_INVAL or E_RANGE with a line
+ * in why. seen: which keys were set, 0 at first; a second value for a key is E_EXIST. NULL: not watched.
+ */
+int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *value, char *why,
+		  size_t size) must_check;
 void config_vm_defaults(struct vm_config *vm);
+/* As config_set_vm, for [host] and the console's `set`. */
+int config_set_host(struct host_config *h, u32 *seen, const char *key, const char *value, char *why,
+		    size_t size) must_check;
+bool config_name_ok(const char *name); /* of a VM: 1..VM_NAME_MAX of A-Z a-z 0-9 _ - */
+
+/* Values that console commands share with the file. Percentages and words are of `memory` bytes; E_AGAIN if it is
+ * needed and 0. */
+int config_parse_portion(const char *value, u64 memory, u64 max, u64 *bytes) must_check; /* "64M", "25%" */
+int config_parse_shares(const char *value, u64 memory, u32 *shares) must_check; /* "1000", "low", "normal", "high" */
+int config_parse_level(const char *value, u32 *level) must_check;               /* enum log_level */
+const char *config_level_name(u32 level);
+
+/* ---- on the machine (config_load.c) ---- */
+
+/* Parses the boot volume's file, once; errors go to the log. Before the first guest runs: libinih uses vector
+ * registers. */
+const struct config *config_load(void);
+/* Creates the configured VMs and starts those with autostart; what fails is logged. */
+void config_start_vms(const struct config *c);
 
 #endif
