@@ -1,0 +1,546 @@
+/* Console commands over real address spaces: output of each, errors of one line, pieces, completion. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/err.h"
+#include "lib/string.h"
+#include "mm/balloon.h"
+#include "mm/blk.h"
+#include "tests/unit/fake_platform.h"
+#include "tests/unit/fake_vm.h"
+#include "vmm/command.h"
+#include "vmm/pairs.h"
+#include "vmm/settings.h"
+
+static struct fake_out out;
+
+static int fresh(void **state)
+{
+	(void)state;
+	fake_vm_reset();
+	return 0;
+}
+
+static int over(void **state)
+{
+	(void)state;
+	fake_vm_end();
+	return 0;
+}
+
+/* Lines fit the screen, text is plain. */
+static void check_text(const char *text)
+{
+	u32 column = 0;
+
+	for (; *text; text++) {
+		if (*text == '\n') {
+			column = 0;
+			continue;
+		}
+		assert_true(*text >= ' ' && *text <= '~');
+		assert_true(++column <= 80);
+	}
+	assert_int_equal(column, 0);
+}
+
+/* Runs a line piece by piece; its output. */
+static const char *run(const char *line, int *err)
+{
+	static struct command_run r;
+	size_t before;
+
+	fake_out_init(&out);
+	command_begin(&r, &out.out, line);
+	do {
+		before = out.len;
+		if (!command_step(&r))
+			break;
+		assert_true(out.len - before <= COMMAND_PIECE_BYTES);
+	} while (true);
+	assert_true(out.len - before <= COMMAND_PIECE_BYTES);
+	*err = r.err;
+	return out.text;
+}
+
+static const char *ok(const char *line)
+{
+	int err;
+	const char *text = run(line, &err);
+
+	if (err)
+		fail_msg("'%s': %s", line, text);
+	check_text(text);
+	assert_true(strncmp(text, "error: ", 7) != 0 && !strstr(text, "\nerror: "));
+	return text;
+}
+
+/* Exactly one line, which begins so. */
+static void bad(const char *line, const char *start)
+{
+	int err;
+	const char *text = run(line, &err);
+	char want[256];
+
+	snprintf(want, sizeof(want), "error: %s", start);
+	if (!err || strncmp(text, want, strlen(want)) || strchr(text, '\n') != text + strlen(text) - 1)
+		fail_msg("'%s': expected '%s', got '%s'", line, want, text);
+}
+
+static void has(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("expected '%s' in '%s'", part, text);
+}
+
+static void make(const char *name, bool start)
+{
+	char line[128];
+
+	snprintf(line, sizeof(line), "vm create %s memory=8M autostart=%s", name, start ? "yes" : "no");
+	ok(line);
+}
+
+static void test_words(void **state)
+{
+	(void)state;
+	assert_string_equal(ok(""), "");
+	assert_string_equal(ok("  \t "), "");
+	bad("frob", "'frob': unknown command; `help` lists them\n");
+	bad("vm", "vm '-': expected one of list, show, create, start, pause, resume, stop, destroy, console, set\n");
+	bad("vm frob x", "vm 'frob': expected one of list, ");
+	bad("vm list x", "expected: vm list\n");
+	bad("vm show", "expected: vm show NAME\n");
+	bad("vm show nope", "'nope': expected the name of a VM; `vm list` shows them\n");
+	bad("fr\x1b[2Job", "'fr?[2Job': unknown command");
+	bad("\"vm list", "expected a closing quote at the end of the line\n");
+	bad("'vm list\"", "expected a closing quote at the end of the line\n");
+	bad("a b c d e f g h i j k l m n o p q r s t u v w x y", "expected at most 24 words\n");
+	ok("\"vm\" li\"st\"");
+	ok("'vm' ''l'ist'");
+	bad("vm show '\" \"'", "'\"?\"': expected the name of a VM");
+}
+
+static void test_long_line(void **state)
+{
+	char text[400];
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	bad(text, "expected a line of at most 255 characters\n");
+	text[255] = 0;
+	bad(text, "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx': unknown command");
+}
+
+static void test_help(void **state)
+{
+	(void)state;
+	has(ok("help"), "\n  shutdown [force] ");
+	has(ok("help vm"), "  vm console NAME ");
+	has(ok("help vm set"), "reservation|limit|shares");
+	has(ok("help mem"), "  mem check ");
+	bad("help frob", "'frob': unknown command");
+	bad("help vm frob", "vm 'frob': expected one of");
+}
+
+static void test_create(void **state)
+{
+	struct vm *vm;
+
+	(void)state;
+	assert_string_equal(
+	    ok("vm create db memory=64M reservation=50% shares=low disk=16M cmdline=\"app=db size=64M\""),
+	    "db: created\n");
+	vm = vm_find("db");
+	assert_int_equal(vm->config.reservation_bytes, 32 * MIB);
+	assert_int_equal(vm->config.shares, 320);
+	assert_string_equal(vm->config.cmdline, "app=db size=64M");
+	assert_int_equal(vm->state, VM_CREATED);
+	bad("vm create db memory=8M", "a VM named 'db' exists\n");
+	bad("vm create d/b memory=8M", "'d/b': expected a name of 1 to 15 characters");
+	bad("vm create e", "expected: vm create NAME KEY=VALUE...\n");
+	bad("vm create e memory", "'memory': expected KEY=VALUE\n");
+	bad("vm create e vcpus=1", "memory: expected memory=SIZE among the keys\n");
+	bad("vm create e memory=4M", "memory: expected a size of 8M to 64G, got '4M'\n");
+	bad("vm create e memory=8M memory=9M", "memory: given twice");
+	bad("vm create e shares=low memory=8M", "shares: 'low' is a part of memory: set memory first\n");
+	bad("vm create e memory=8M size=3", "'size': expected a key of a VM: memory, ");
+	assert_null(vm_find("e"));
+	assert_string_equal(ok("vm create e memory=8M autostart=yes"), "e: created\ne: starting\n");
+}
+
+static void test_life(void **state)
+{
+	(void)state;
+	make("a", false);
+	assert_string_equal(ok("vm start a"), "a: starting\n");
+	bad("vm start a", "'a' is running\n");
+	bad("vm destroy a", "'a' is running: stop it first\n");
+	assert_string_equal(ok("vm pause a"), "a: paused\n");
+	bad("vm pause a", "'a' is paused\n");
+	assert_string_equal(ok("vm resume a"), "a: running\n");
+	bad("vm stop a now", "'now': expected nothing or force\n");
+	assert_string_equal(ok("vm stop a force"), "a: stopping\n");
+	bad("vm stop a", "'a' is created\n");
+	assert_string_equal(ok("vm destroy a"), "a: destroyed\n");
+	bad("vm start a", "'a': expected the name of a VM");
+	make("a", false);
+	fake_vm_refuse = "not admitted: 3M missing";
+	bad("vm start a", "not admitted: 3M missing\n");
+}
+
+static void test_list(void **state)
+{
+	char line[64];
+	const char *text;
+	u32 rows = 0;
+
+	(void)state;
+	assert_string_equal(ok("vm list"),
+			    " id name       state    memory consumed balloon swapped app       checked errors\n");
+	make("a", true);
+	fake_vm_touch(vm_find("a"), 4);
+	strcpy(fake_vm_info.app.name, "ver\nify");
+	fake_vm_info.app.pages_checked = 1234567;
+	has(ok("vm list"), "  1 a          running      8M      16K       0       0 ver?ify   1234567      0\n");
+	for (u32 i = 0; i < 38; i++) {
+		snprintf(line, sizeof(line), "vm create v%u memory=8M", i);
+		ok(line);
+	}
+	text = ok("vm list");
+	for (; *text; text++)
+		rows += *text == '\n';
+	assert_int_equal(rows, 40);
+}
+
+/* Everything a guest may write into its page is shown as figures and clean words. */
+static void test_show(void **state)
+{
+	const char *text;
+
+	(void)state;
+	make("a", true);
+	ok("vm create b memory=8M cmdline=\"app=idle mem=50%\"");
+	fake_vm_touch(vm_find("a"), 3);
+	fake_vm_info.app.operations = 77;
+	fake_vm_info.app.hit_permille = 973;
+	fake_vm_info.balloon_report.achieved = 12;
+	text = ok("vm show a");
+	has(text, "state=running");
+	has(text, "pages=2048 absent=2045 private=3 zero=0");
+	has(text, "sum=ok");
+	has(text, "app=- app-state=starting operations=77 ");
+	has(text, "hit-rate=97.3%");
+	has(text, "balloon-achieved=12");
+	has(text, "exit-npf=12");
+	has(text, "vcpu0=running");
+	memset(&fake_vm_info, 0xff, sizeof(fake_vm_info));
+	has(ok("vm show a"), "app=??????????????? app-state=? operations=18446744073709551615");
+	fake_vm_silent = true;
+	has(ok("vm show a"), "guest=silent\n");
+	text = ok("vm show b");
+	has(text, "state=created");
+	has(text, "cmdline=\"app=idle mem=50%\"\n");
+	has(text, "pages=0\n");
+}
+
+static void test_mem(void **state)
+{
+	const char *text;
+
+	(void)state;
+	text = ok("mem");
+	has(text, "swap=off\n          swap-why=\"no swap partition\"\n");
+	has(text, "state=high");
+	has(text, "sum check: ok\n");
+	make("a", true);
+	make("b", false);
+	fake_vm_touch(vm_find("a"), 256);
+	text = ok("mem");
+	has(text, "configured=8M");
+	has(text, "overcommit=0.5");
+	has(text, "\na             7M      1M      -      -       -      -       -     -     -      -\n");
+	has(text, "\na                     8M       1M ");
+	has(text, "sum check: ok\n");
+	text = ok("mem a");
+	has(text, "pages=2048 absent=1792 private=256 ");
+	has(text, "balloon-mode=auto");
+	bad("mem b", "'b' is created: it has no memory\n");
+	bad("mem c", "'c': expected the name of a VM");
+	bad("mem a b", "expected: mem [NAME]\n");
+}
+
+static void test_mem_check(void **state)
+{
+	struct vm *vm;
+
+	(void)state;
+	assert_string_equal(ok("mem check"), "sum check: ok\n");
+	make("a", true);
+	vm = vm_find("a");
+	fake_vm_touch(vm, 20);
+	assert_string_equal(ok("mem check"), "a: 2048 pages, 0 wrong\nsum check: ok\n");
+	vm->gs.count[PAGE_ABSENT]--;
+	has(ok("mem"), "sum check: a: states add up to 2047 of 2048 pages\n");
+	assert_null(strstr(ok("mem"), "sum check: ok"));
+	assert_null(strstr(ok("mem check"), "sum check: ok"));
+	vm->gs.count[PAGE_ABSENT]++;
+}
+
+static void test_balloon(void **state)
+{
+	struct vm *vm;
+
+	(void)state;
+	make("a", true);
+	make("b", false);
+	vm = vm_find("a");
+	has(ok("balloon"), "\nb                      -        -        -          - -       off\n");
+	assert_string_equal(ok("balloon a 2M"), "a: balloon=2M\n");
+	has(ok("balloon"), "manual  none\n");
+	assert_int_equal(vm->gs.balloon_manual, 512);
+	assert_string_equal(ok("balloon a auto"), "a: balloon=auto\n");
+	assert_int_equal(vm->gs.balloon_manual, GFN_NONE);
+	bad("balloon a", "expected: balloon NAME SIZE|auto\n");
+	bad("balloon a x", "balloon: expected auto or a size of 0 to 5M, got 'x'\n");
+	bad("balloon a 9M", "balloon: expected auto or a size of 0 to ");
+	bad("balloon b 1M", "'b' is created: it has no balloon\n");
+	bad("balloon c 1M", "'c': expected the name of a VM");
+	ok("vm set a reservation 7M");
+	bad("balloon a 2M", "balloon: expected auto or a size of 0 to 1M, got '2M'\n");
+}
+
+static void test_vm_set(void **state)
+{
+	struct vm *vm;
+
+	(void)state;
+	make("a", true);
+	vm = vm_find("a");
+	assert_string_equal(ok("vm set a reservation 25%"), "a: reservation=2M\n");
+	assert_int_equal(vm->gs.alloc.reservation, 512);
+	assert_string_equal(ok("vm set a limit 4M"), "a: limit=4M\n");
+	assert_string_equal(ok("vm set a shares high"), "a: shares=160\n");
+	bad("vm set a shares many", "shares: expected 1 to 1000000, low, normal or high, got 'many'\n");
+	bad("vm set a limit 1Q", "limit: expected a size (0: none) or a percentage, got '1Q'\n");
+	bad("vm set a limit 1M", "limit must be at least the reservation\n");
+	bad("vm set a reservation 16M", "reservation must be at most");
+	bad("vm set a colour red", "'colour': expected reservation, limit or shares\n");
+	bad("vm set a limit", "expected: vm set NAME reservation|limit|shares VALUE\n");
+	bad("vm set z limit 1M", "'z': expected the name of a VM");
+}
+
+static void test_set(void **state)
+{
+	(void)state;
+	make("a", true);
+	has(ok("set"), "log-level=info\n");
+	assert_string_equal(ok("set log-level debug"), "log-level=debug\n");
+	assert_int_equal(log_get_level(), LOG_DEBUG);
+	ok("set balloon-rate 100");
+	assert_int_equal(vm_find("a")->gs.balloon_rate, 100);
+	has(ok("set"), "balloon-rate=100 pages a second and VM\n");
+	ok("set share-rate 0");
+	has(ok("set"), "share-rate=0 pages a second\n");
+	ok("set min-free 2M");
+	has(ok("set"), "min-free=2M\n");
+	bad("set share-rate fast", "share-rate: expected 0 (off) to 1000000 pages a second, got 'fast'\n");
+	bad("set colour red", "'colour': expected a key of the host: ");
+	bad("set log-level", "expected: set KEY VALUE\n");
+}
+
+static void test_log(void **state)
+{
+	const char *text;
+	u32 lines = 0;
+
+	(void)state;
+	for (u32 i = 0; i < 30; i++)
+		log_info("test", "line %u", i);
+	text = ok("log");
+	for (const char *c = text; *c; c++)
+		lines += *c == '\n';
+	assert_int_equal(lines, 20);
+	has(text, "test: line 10\n");
+	has(text, "test: line 29\n");
+	assert_null(strstr(text, "line 9\n"));
+	has(ok("log 1"), "line 29\n");
+	assert_null(strstr(ok("log 1"), "line 28"));
+	ok("log 2000");
+	bad("log 0", "'0': expected 1 to 2000 lines\n");
+	bad("log x", "'x': expected 1 to 2000 lines\n");
+	bad("log 2001", "'2001': expected 1 to 2000 lines\n");
+}
+
+static void test_host_and_disk(void **state)
+{
+	static const struct blk_ops ops;
+	static struct blk_dev dev = {
+	    .name = "nvme0n1", .model = "a model", .sectors = 2048, .sector_bytes = 512, .queue_depth = 8, .ops = &ops};
+	const char *text;
+
+	(void)state;
+	text = ok("host");
+	has(text, "backend=none asids=7");
+	has(text, "frames=4096 frames-free=");
+	assert_string_equal(ok("disk"), "no disks\n");
+	blk_register(&dev);
+	text = ok("disk");
+	has(text, "device=nvme0n1 size=1M state=ok sector=512 queue=0/8\nmodel=\"a model\"\nreads=0");
+}
+
+static void test_shutdown(void **state)
+{
+	struct command_run r;
+	u32 waits = 0;
+
+	(void)state;
+	make("a", true);
+	fake_vm_deaf = true;
+	fake_out_init(&out);
+	command_begin(&r, &out.out, "shutdown");
+	while (command_step(&r)) {
+		assert_true(r.wait);
+		waits++;
+	}
+	/* Asked first, forced after six seconds. */
+	assert_int_equal(r.err, 0);
+	assert_int_equal(r.request, COMMAND_POWEROFF);
+	assert_true(waits * COMMAND_WAIT_NS >= 6 * NSEC_PER_SEC);
+	assert_string_equal(out.text, "stopping 1 VMs\npowering off\n");
+	assert_int_equal(vm_find("a")->state, VM_CREATED);
+
+	ok("vm start a");
+	command_begin(&r, &out.out, "reboot force");
+	assert_true(command_step(&r));
+	assert_false(command_step(&r));
+	assert_int_equal(r.request, COMMAND_REBOOT);
+	bad("shutdown now", "'now': expected nothing or force\n");
+}
+
+static void test_attach(void **state)
+{
+	struct command_run r;
+
+	(void)state;
+	make("a", false);
+	fake_out_init(&out);
+	command_begin(&r, &out.out, "vm console a");
+	assert_false(command_step(&r));
+	assert_int_equal(r.request, COMMAND_ATTACH);
+	assert_string_equal(r.name, "a");
+	assert_string_equal(out.text, "");
+}
+
+/* A VM that goes away between two pieces. */
+static void test_vms_change_between_pieces(void **state)
+{
+	struct command_run r;
+	char line[64], why[64];
+
+	(void)state;
+	for (u32 i = 0; i < 20; i++) {
+		snprintf(line, sizeof(line), "vm create v%u memory=8M", i);
+		ok(line);
+	}
+	fake_out_init(&out);
+	command_begin(&r, &out.out, "vm list");
+	assert_true(command_step(&r));
+	for (u32 i = 0; i < 20; i++) {
+		snprintf(line, sizeof(line), "v%u", i);
+		assert_int_equal(vm_destroy(vm_find(line), why, sizeof(why)), 0);
+	}
+	assert_false(command_step(&r));
+	make("a", true);
+	command_begin(&r, &out.out, "vm show a");
+	assert_true(command_step(&r));
+	fake_vm_end();
+	assert_false(command_step(&r));
+	assert_int_equal(r.err, E_NOENT);
+}
+
+static const char *completion(const char *line)
+{
+	static char add[CONSOLE_LINE_MAX];
+
+	command_complete(line, add, sizeof(add));
+	return add;
+}
+
+static void test_completion(void **state)
+{
+	(void)state;
+	make("alpha", false);
+	make("alpine", false);
+	make("beta", false);
+	assert_string_equal(completion("sh"), "utdown ");
+	assert_string_equal(completion("he"), "lp ");
+	assert_string_equal(completion("h"), "");
+	assert_string_equal(completion("zz"), "");
+	assert_string_equal(completion("vm"), " ");
+	assert_string_equal(completion("vm sho"), "w ");
+	assert_string_equal(completion("vm  s"), "");
+	assert_string_equal(completion("vm show a"), "lp");
+	assert_string_equal(completion("vm show alpi"), "ne ");
+	assert_string_equal(completion("vm show beta x"), "");
+	assert_string_equal(completion("balloon b"), "eta ");
+	assert_string_equal(completion("mem c"), "heck ");
+	assert_string_equal(completion("mem b"), "eta ");
+	assert_string_equal(completion("help vm cons"), "ole ");
+	assert_string_equal(completion("help ba"), "lloon ");
+	assert_string_equal(completion("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b"), "");
+}
+
+static void test_pairs(void **state)
+{
+	struct pairs p;
+
+	(void)state;
+	fake_out_init(&out);
+	pairs_begin(&p, &out.out);
+	for (u32 i = 0; i < 30; i++)
+		pairs_number(&p, "key", 1234567890);
+	pairs_end(&p);
+	pairs_end(&p);
+	check_text(out.text);
+	fake_out_init(&out);
+	pairs_text(&p, "why", "a \"b\"\n\xff");
+	assert_string_equal(out.text, "why=\"a ?b???\"\n");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+	const struct CMUnitTest tests[] = {
+	    T(test_words),
+	    T(test_long_line),
+	    T(test_help),
+	    T(test_create),
+	    T(test_life),
+	    T(test_list),
+	    T(test_show),
+	    T(test_mem),
+	    T(test_mem_check),
+	    T(test_balloon),
+	    T(test_vm_set),
+	    T(test_set),
+	    T(test_log),
+	    T(test_host_and_disk),
+	    T(test_shutdown),
+	    T(test_attach),
+	    T(test_vms_change_between_pieces),
+	    T(test_completion),
+	    T(test_pairs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

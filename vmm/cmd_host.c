@@ -1,0 +1,268 @@
+/*
+ * Console commands about the host: set, log, host, disk, shutdown, reboot.
+ */
+#include <cpuid.h>
+
+#include "arch/x86/cpu.h"
+#include "arch/x86/hv.h"
+#include "lib/err.h"
+#include "lib/format.h"
+#include "lib/log.h"
+#include "lib/platform.h"
+#include "lib/string.h"
+#include "mm/blk.h"
+#include "mm/frame.h"
+#include "mm/reclaim.h"
+#include "vmm/command.h"
+#include "vmm/pairs.h"
+#include "vmm/settings.h"
+#include "vmm/vm.h"
+
+#define LOG_LINES_DEFAULT   20U
+#define LOG_LINES_MAX       2000U
+#define LOG_LINES_PER_PIECE 8U
+/* Pieces of COMMAND_WAIT_NS: how long shutdown waits for guests before and after it forces them. */
+#define STOP_ORDERLY_PIECES 120U
+#define STOP_FORCED_PIECES  200U
+
+static u64 to_bytes(u64 pages)
+{
+	return pages << PAGE_SHIFT;
+}
+
+/* ---- set ---- */
+
+static void print_settings(struct console_out *o)
+{
+	const struct host_config *s = settings_get();
+	u32 share = s->share_rate == CONFIG_RATE_OFF ? 0 : s->share_rate;
+	struct reclaim_stats r;
+
+	reclaim_stats(&r);
+	console_printf(o, "log-level=%s\n", config_level_name(s->log_level - 1));
+	console_printf(o, "min-free=%luM%s\n", to_bytes(r.min_free) / MIB, s->min_free_mib ? "" : " (sliding scale)");
+	console_printf(o, "share-rate=%u pages a second\n", share);
+	console_printf(o, "balloon-rate=%u pages a second and VM\n", s->balloon_rate);
+}
+
+int cmd_set(struct command_run *r)
+{
+	struct host_config h = {0};
+	int err;
+
+	if (r->argc == 1) {
+		print_settings(r->out);
+		return 0;
+	}
+	if (r->argc == 2)
+		return command_fail(r, E_INVAL, "expected: set KEY VALUE");
+	err = config_set_host(&h, NULL, command_arg(r, 0), command_arg(r, 1), r->why, sizeof(r->why));
+	if (err)
+		return err;
+	settings_apply(&h);
+	console_printf(r->out, "%s=%s\n", command_arg(r, 0), command_arg(r, 1));
+	return 0;
+}
+
+/* ---- log ---- */
+
+static int log_some(struct command_run *r)
+{
+	char line[LOG_LINE_BYTES];
+
+	for (u32 i = 0; i < LOG_LINES_PER_PIECE; i++) {
+		if (r->left == 0 || !log_read(&r->cursor, line, sizeof(line)))
+			return 0;
+		console_printf(r->out, "%s\n", line);
+		r->left--;
+	}
+	r->more = log_some;
+	return 0;
+}
+
+int cmd_log(struct command_run *r)
+{
+	char line[LOG_LINE_BYTES], word[40];
+	u64 wanted = LOG_LINES_DEFAULT, cursor = 0;
+	u32 count = 0;
+
+	if (r->argc > 1 && (parse_u64(command_arg(r, 0), LOG_LINES_MAX, &wanted) || wanted == 0))
+		return command_fail(r, E_RANGE, "'%s': expected 1 to %u lines",
+				    command_word(word, sizeof(word), command_arg(r, 0), sizeof(word)), LOG_LINES_MAX);
+	while (log_read(&cursor, line, sizeof(line)))
+		count++;
+	for (r->cursor = 0; count > wanted; count--)
+		if (!log_read(&r->cursor, line, sizeof(line)))
+			break;
+	r->left = (u32)wanted;
+	return log_some(r);
+}
+
+/* ---- host ---- */
+
+static void cpu_brand(char buf[52])
+{
+	u32 *w = (u32 *)buf, a, b, c, d;
+
+	memset(buf, 0, 52);
+	if (!__get_cpuid(0x80000000, &a, &b, &c, &d) || a < 0x80000004)
+		return;
+	for (u32 leaf = 0; leaf < 3; leaf++)
+		__cpuid(0x80000002 + leaf, w[leaf * 4], w[leaf * 4 + 1], w[leaf * 4 + 2], w[leaf * 4 + 3]);
+}
+
+static void print_frames(struct console_out *o)
+{
+	struct frame_stats f;
+	struct pairs p;
+
+	frame_stats(&f);
+	pairs_begin(&p, o);
+	pairs_number(&p, "frames", f.total);
+	pairs_number(&p, "frames-free", f.free);
+	pairs_number(&p, "frames-hypervisor", f.by_state[FRAME_HV]);
+	pairs_number(&p, "frames-table", f.by_state[FRAME_TABLE]);
+	pairs_number(&p, "frames-guest", f.by_state[FRAME_GUEST]);
+	pairs_number(&p, "frames-shared", f.by_state[FRAME_SHARED]);
+	pairs_number(&p, "frames-zero", f.by_state[FRAME_ZERO]);
+	pairs_number(&p, "frame-allocs", f.allocs);
+	pairs_number(&p, "frame-frees", f.frees);
+	pairs_number(&p, "frame-failures", f.failures);
+	pairs_end(&p);
+}
+
+int cmd_host(struct command_run *r)
+{
+	char brand[52];
+	struct pairs p;
+
+	cpu_brand(brand);
+	pairs_begin(&p, r->out);
+	pairs_text(&p, "cpu", brand);
+	pairs_number(&p, "tsc-khz", cpu_tsc_khz());
+	pairs_format(&p, "uptime", "%lus", platform_now_ns() / NSEC_PER_SEC);
+	pairs_format(&p, "backend", "%s", hv ? hv->name : "none");
+	pairs_number(&p, "asids", hv_caps.asids);
+	pairs_format(&p, "accessed-bits", "%s", hv_caps.ad_bits ? "yes" : "no");
+	pairs_format(&p, "large-pages", "%s", hv_caps.large_1g ? "1G" : hv_caps.large_2m ? "2M" : "no");
+	pairs_end(&p);
+	print_frames(r->out);
+	return 0;
+}
+
+/* ---- disk ---- */
+
+static void print_parts(struct console_out *o, const struct blk_dev *d, enum blk_part_kind kind, const char *what)
+{
+	char size[FORMAT_SIZE_BYTES], name[40];
+
+	for (struct blk_part *part = blk_part_next(NULL, kind); part; part = blk_part_next(part, kind))
+		if (part->dev == d)
+			console_printf(o, "  partition=%s start=%lu size=%s name=%s\n", what, part->start,
+				       format_size(size, to_bytes(part->pages)),
+				       command_word(name, sizeof(name), part->name, sizeof(part->name)));
+}
+
+static u64 mean_us(u64 ns, u64 count)
+{
+	return count ? ns / count / NSEC_PER_USEC : 0;
+}
+
+static void print_disk(struct console_out *o, const struct blk_dev *d)
+{
+	const struct blk_stats *s = &d->stats;
+	struct pairs p;
+
+	pairs_begin(&p, o);
+	pairs_format(&p, "device", "%s", d->name);
+	pairs_size(&p, "size", d->sectors * BLK_SECTOR);
+	pairs_format(&p, "state", "%s", d->gone ? "gone" : "ok");
+	pairs_number(&p, "sector", d->sector_bytes);
+	pairs_format(&p, "queue", "%u/%u", d->in_flight, d->queue_depth);
+	pairs_text(&p, "model", d->model);
+	pairs_number(&p, "reads", s->reads);
+	pairs_number(&p, "writes", s->writes);
+	pairs_number(&p, "read-pages", s->read_pages);
+	pairs_number(&p, "write-pages", s->write_pages);
+	pairs_number(&p, "read-us", mean_us(s->read_ns, s->reads));
+	pairs_number(&p, "read-us-max", s->read_ns_max / NSEC_PER_USEC);
+	pairs_number(&p, "write-us", mean_us(s->write_ns, s->writes));
+	pairs_number(&p, "write-us-max", s->write_ns_max / NSEC_PER_USEC);
+	pairs_number(&p, "errors", s->errors);
+	pairs_number(&p, "timeouts", s->timeouts);
+	pairs_number(&p, "resets", s->resets);
+	pairs_end(&p);
+	print_parts(o, d, BLK_PART_SWAP, "swap");
+	print_parts(o, d, BLK_PART_GUEST_DATA, "guest-data");
+}
+
+/* One device a piece; devices never go away. */
+int cmd_disk(struct command_run *r)
+{
+	struct blk_dev *d = blk_next(NULL);
+
+	for (u32 i = 0; d && i < r->at; i++)
+		d = blk_next(d);
+	if (!d) {
+		if (r->at == 0)
+			console_printf(r->out, "no disks\n");
+		return 0;
+	}
+	print_disk(r->out, d);
+	r->at++;
+	r->more = cmd_disk;
+	return 0;
+}
+
+/* ---- shutdown, reboot ---- */
+
+/* VMs that still run or end. stop: asks those that run. */
+static u32 live_vms(bool stop, bool force)
+{
+	char why[COMMAND_WHY];
+	u32 live = 0;
+
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm)) {
+		if (vm->state == VM_CREATED || vm->state == VM_CRASHED)
+			continue;
+		live++;
+		if (stop && vm->state != VM_STOPPING && vm_stop(vm, force, why, sizeof(why)))
+			log_warn("console", "%s: %s", vm->config.name, why);
+	}
+	return live;
+}
+
+static int end_machine(struct command_run *r)
+{
+	bool force = r->at == (r->left ? 0 : STOP_ORDERLY_PIECES);
+	u32 live = live_vms(r->at == 0 || force, force);
+
+	if (r->at == 0 && live)
+		console_printf(r->out, "stopping %u VMs\n", live);
+	if (live && r->at++ < STOP_FORCED_PIECES) {
+		r->more = end_machine;
+		r->wait = true;
+		return 0;
+	}
+	if (live)
+		console_printf(r->out, "%u VMs did not end\n", live);
+	r->request = str_eq(r->cmd->word, "reboot") ? COMMAND_REBOOT : COMMAND_POWEROFF;
+	console_printf(r->out, "%s\n", r->request == COMMAND_REBOOT ? "restarting" : "powering off");
+	return 0;
+}
+
+int cmd_shutdown(struct command_run *r)
+{
+	char word[40];
+
+	if (r->argc > 1 && !str_eq(command_arg(r, 0), "force"))
+		return command_fail(r, E_INVAL, "'%s': expected nothing or force",
+				    command_word(word, sizeof(word), command_arg(r, 0), sizeof(word)));
+	r->left = r->argc > 1; /* force */
+	return end_machine(r);
+}
+
+int cmd_reboot(struct command_run *r)
+{
+	return cmd_shutdown(r);
+}

@@ -1,0 +1,369 @@
+/*
+ * Console commands: the table, splitting a line into words, look-up, help, completion. See command.h.
+ *
+ * Whatever is typed, the answer is the command's output or exactly one line that begins with "error: ".
+ */
+#include "vmm/command.h"
+
+#include "lib/err.h"
+#include "lib/format.h"
+#include "lib/string.h"
+#include "vmm/vm.h"
+
+#define PRINT_BYTES 512U
+#define WORD_SHOWN  40 /* characters of a bad word that are repeated */
+
+static int cmd_help(struct command_run *r);
+
+/* Sorted as help shows them. Commands of one first word stand together. */
+static const struct command table[] = {
+    {"help", NULL, "[COMMAND]", "this list, or one command's lines", 0, 2, cmd_help},
+    {"vm", "list", "", "all VMs, one line each", 0, 0, cmd_vm_list},
+    {"vm", "show", "NAME", "everything about one VM, key=value", 1, 1, cmd_vm_show},
+    {"vm", "create", "NAME KEY=VALUE...", "a new VM; keys as in the configuration file", 2, 20, cmd_vm_create},
+    {"vm", "start", "NAME", "admits and starts a VM", 1, 1, cmd_vm_start},
+    {"vm", "pause", "NAME", "stops its processor; memory stays reclaimable", 1, 1, cmd_vm_pause},
+    {"vm", "resume", "NAME", "lets a paused VM run", 1, 1, cmd_vm_resume},
+    {"vm", "stop", "NAME [force]", "asks the guest to end; at once with force", 1, 2, cmd_vm_stop},
+    {"vm", "destroy", "NAME", "forgets a stopped VM", 1, 1, cmd_vm_destroy},
+    {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", 1, 1, cmd_vm_console},
+    {"vm", "set", "NAME reservation|limit|shares VALUE", "changes a VM's memory settings", 3, 3, cmd_vm_set},
+    {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", 0, 2, cmd_balloon},
+    {"mem", "check", "", "walks every page table and the frame table", 0, 0, cmd_mem_check},
+    {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", 0, 1, cmd_mem},
+    {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", 0, 2, cmd_set},
+    {"log", NULL, "[LINES]", "the last lines of the log (20)", 0, 1, cmd_log},
+    {"host", NULL, "", "processor, clock, back end, frames", 0, 0, cmd_host},
+    {"disk", NULL, "", "devices, partitions, latency, errors", 0, 0, cmd_disk},
+    {"shutdown", NULL, "[force]", "stops all VMs and powers off", 0, 1, cmd_shutdown},
+    {"reboot", NULL, "[force]", "stops all VMs and restarts the machine", 0, 1, cmd_reboot},
+};
+
+/* ---- printing ---- */
+
+static void print_va(struct console_out *o, const char *fmt, va_list ap)
+{
+	char text[PRINT_BYTES];
+	int len = format_vbuf(text, sizeof(text), fmt, ap);
+
+	o->write(o, text, MIN((size_t)len, sizeof(text) - 1));
+}
+
+void console_printf(struct console_out *o, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	print_va(o, fmt, ap);
+	va_end(ap);
+}
+
+int command_fail(struct command_run *r, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	format_vbuf(r->why, sizeof(r->why), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+const char *command_word(char *buf, size_t size, const char *text, size_t text_size)
+{
+	size_t n = 0;
+
+	for (; n + 1 < size && n < text_size && text[n]; n++)
+		buf[n] = text[n] > ' ' && (u8)text[n] <= '~' ? text[n] : '?';
+	buf[n] = 0;
+	if (n == 0)
+		str_copy(buf, "-", size);
+	return buf;
+}
+
+/* ---- words ---- */
+
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/*
+ * Takes one word off *in, moving it to *out (which is never ahead); quotes, single or double, keep blanks in a word.
+ * False: a quote is open at the end.
+ */
+static bool take_word(const char **in, char **out)
+{
+	char c, quote = 0;
+
+	for (; (c = **in) && (quote || !is_blank(c)); (*in)++) {
+		if (quote ? c == quote : c == '"' || c == '\'')
+			quote = quote ? 0 : c;
+		else
+			*(*out)++ = c;
+	}
+	if (c)
+		(*in)++;
+	*(*out)++ = 0;
+	return !quote;
+}
+
+static int split(struct command_run *r)
+{
+	const char *in = r->line;
+	char *out = r->line;
+
+	for (;;) {
+		while (is_blank(*in))
+			in++;
+		if (!*in)
+			return 0;
+		if (r->argc == CONSOLE_ARGS_MAX)
+			return command_fail(r, E_2BIG, "expected at most %u words", CONSOLE_ARGS_MAX);
+		r->argv[r->argc++] = out;
+		if (!take_word(&in, &out))
+			return command_fail(r, E_INVAL, "expected a closing quote at the end of the line");
+	}
+}
+
+/* ---- look-up ---- */
+
+/* "list, show, create": the second words of a first one. */
+static void sub_words(char *buf, size_t size, const char *word)
+{
+	size_t at = 0;
+
+	buf[0] = 0;
+	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
+		if (str_eq(table[i].word, word) && table[i].sub)
+			at = format_append(buf, size, at, "%s%s", at ? ", " : "", table[i].sub);
+}
+
+/* The command of the words a (and b, or NULL): one with the second word goes before one without. */
+static const struct command *find(const char *a, const char *b)
+{
+	const struct command *found = NULL;
+
+	for (u32 i = 0; i < ARRAY_SIZE(table); i++) {
+		if (!str_eq(table[i].word, a))
+			continue;
+		if (table[i].sub && b && str_eq(table[i].sub, b))
+			return &table[i];
+		if (!table[i].sub)
+			found = &table[i];
+	}
+	return found;
+}
+
+static bool word_known(const char *word)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
+		if (str_eq(table[i].word, word))
+			return true;
+	return false;
+}
+
+static int fail_unknown(struct command_run *r, const char *a, const char *b)
+{
+	char subs[120], word[WORD_SHOWN];
+
+	if (!word_known(a))
+		return command_fail(r, E_NOENT, "'%s': unknown command; `help` lists them",
+				    command_word(word, sizeof(word), a, WORD_SHOWN));
+	sub_words(subs, sizeof(subs), a);
+	return command_fail(r, E_NOENT, "%s '%s': expected one of %s", a,
+			    command_word(word, sizeof(word), b ? b : "", WORD_SHOWN), subs);
+}
+
+static int usage(struct command_run *r, const struct command *c)
+{
+	return command_fail(r, E_INVAL, "expected: %s%s%s%s%s", c->word, c->sub ? " " : "", c->sub ? c->sub : "",
+			    *c->args ? " " : "", c->args);
+}
+
+static int look_up(struct command_run *r)
+{
+	const char *second = r->argc > 1 ? r->argv[1] : NULL;
+	u32 args;
+
+	r->cmd = find(r->argv[0], second);
+	if (!r->cmd)
+		return fail_unknown(r, r->argv[0], second);
+	args = r->argc - (r->cmd->sub ? 2 : 1);
+	if (args < r->cmd->args_min || args > r->cmd->args_max)
+		return usage(r, r->cmd);
+	return 0;
+}
+
+void command_begin(struct command_run *r, struct console_out *out, const char *line)
+{
+	memset(r, 0, sizeof(*r));
+	r->out = out;
+	if (str_copy(r->line, line, sizeof(r->line)) >= sizeof(r->line))
+		r->err = command_fail(r, E_2BIG, "expected a line of at most %u characters", CONSOLE_LINE_MAX - 1);
+	else
+		r->err = split(r);
+	if (r->err || r->argc == 0)
+		return;
+	r->err = look_up(r);
+	if (!r->err)
+		r->more = r->cmd->run;
+}
+
+bool command_step(struct command_run *r)
+{
+	int (*piece)(struct command_run * r) = r->more;
+
+	r->more = NULL;
+	r->wait = false;
+	if (piece)
+		r->err = piece(r);
+	if (r->err) {
+		r->more = NULL;
+		console_printf(r->out, "error: %s\n", r->why);
+	}
+	return r->more != NULL;
+}
+
+int console_execute(struct console_out *o, const char *line)
+{
+	struct command_run r;
+
+	command_begin(&r, o, line);
+	while (command_step(&r))
+		;
+	return r.err;
+}
+
+/* ---- VMs ---- */
+
+struct vm *command_vm(struct command_run *r, const char *name)
+{
+	struct vm *vm = vm_find(name);
+	char word[WORD_SHOWN];
+
+	if (!vm)
+		command_fail(r, E_NOENT, "'%s': expected the name of a VM; `vm list` shows them",
+			     command_word(word, sizeof(word), name, WORD_SHOWN));
+	return vm;
+}
+
+struct vm *command_vm_at(u32 index)
+{
+	struct vm *vm = vm_next(NULL);
+
+	while (vm && index--)
+		vm = vm_next(vm);
+	return vm;
+}
+
+/* ---- help ---- */
+
+static void help_line(struct console_out *o, const struct command *c)
+{
+	char words[64];
+
+	format_buf(words, sizeof(words), "%s%s%s %s", c->word, c->sub ? " " : "", c->sub ? c->sub : "", c->args);
+	if (strlen(words) > 26)
+		console_printf(o, "  %s\n  %-26s %s\n", words, "", c->help);
+	else
+		console_printf(o, "  %-26s %s\n", words, c->help);
+}
+
+static int cmd_help(struct command_run *r)
+{
+	const char *a = r->argc > 1 ? r->argv[1] : NULL, *b = r->argc > 2 ? r->argv[2] : NULL;
+
+	if (a && !(b ? find(a, b) != NULL : word_known(a)))
+		return fail_unknown(r, a, b);
+	if (!a)
+		console_printf(r->out,
+			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line):\n");
+	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
+		if (!a || (str_eq(table[i].word, a) && (!b || find(a, b) == &table[i])))
+			help_line(r->out, &table[i]);
+	return 0;
+}
+
+/* ---- completion ---- */
+
+struct candidates {
+	const char *prefix;
+	char common[CONSOLE_LINE_MAX]; /* what all of them begin with */
+	u32 count;
+};
+
+static void consider(struct candidates *c, const char *word)
+{
+	size_t n = 0;
+
+	if (!str_starts(word, c->prefix))
+		return;
+	if (c->count && str_eq(c->common, word))
+		return;
+	if (c->count++ == 0) {
+		str_copy(c->common, word, sizeof(c->common));
+		return;
+	}
+	while (word[n] && word[n] == c->common[n])
+		n++;
+	c->common[n] = 0;
+}
+
+static void consider_vms(struct candidates *c)
+{
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+		consider(c, vm->config.name);
+}
+
+/* Does a command take the name of a VM as its first argument? */
+static bool takes_vm(const struct command *c)
+{
+	return str_starts(c->args, "NAME") || str_starts(c->args, "[NAME");
+}
+
+/* Candidates for the word that follows `count` complete ones. */
+static void collect(struct candidates *c, u32 count, char (*word)[COMMAND_NAME_BYTES])
+{
+	bool help = count && str_eq(word[0], "help");
+
+	for (u32 i = 0; i < ARRAY_SIZE(table); i++) {
+		const struct command *cmd = &table[i];
+
+		if (count == 0 || (help && count == 1))
+			consider(c, cmd->word);
+		else if (help && count == 2 && cmd->sub && str_eq(cmd->word, word[1]))
+			consider(c, cmd->sub);
+		else if (count == 1 && str_eq(cmd->word, word[0]) && cmd->sub)
+			consider(c, cmd->sub);
+		if (!help && count == (cmd->sub ? 2 : 1) && str_eq(cmd->word, word[0]) &&
+		    (!cmd->sub || str_eq(cmd->sub, word[1])) && takes_vm(cmd))
+			consider_vms(c);
+	}
+}
+
+void command_complete(const char *line, char *add, size_t size)
+{
+	char word[2][COMMAND_NAME_BYTES];
+	struct candidates c = {.count = 0};
+	u32 count = 0;
+	size_t n;
+
+	add[0] = 0;
+	for (;;) {
+		while (is_blank(*line))
+			line++;
+		for (n = 0; line[n] && !is_blank(line[n]);)
+			n++;
+		if (!line[n])
+			break;
+		if (count == ARRAY_SIZE(word) || n >= COMMAND_NAME_BYTES)
+			return;
+		memcpy(word[count], line, n);
+		word[count++][n] = 0;
+		line += n;
+	}
+	c.prefix = line;
+	collect(&c, count, word);
+	if (c.count)
+		format_buf(add, size, "%s%s", c.common + n, c.count == 1 ? " " : "");
+}

@@ -1,0 +1,354 @@
+/*
+ * The operator's console: glue between the UART, the line editor, the commands and the consoles of VMs.
+ *
+ * One work item does everything, a bounded piece at a time: it runs the next piece of a command, or moves text
+ * between a VM and the UART while attached, or feeds typed bytes to the line editor. It is queued by arriving bytes, by
+ * a VM's output, by log lines (which wipe the prompt, to be shown again) and by its timer. It goes on only when the
+ * UART's ring has room for a whole piece, so nothing of it is dropped and the CPU never waits for the line.
+ *
+ * Output of a piece is collected and handed to the UART as one text: log lines of other CPUs fall between pieces.
+ *
+ * Locking: all state belongs to the CPU that runs the work item (the boot CPU), except `screen`, which log
+ * lines change from anywhere: atomic, and wrong at worst for one redraw.
+ */
+#include "vmm/console.h"
+
+#include "arch/x86/cpu.h"
+#include "arch/x86/platform.h"
+#include "drivers/uart.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "lib/timer.h"
+#include "lib/work.h"
+#include "mm/blk.h"
+#include "vmm/command.h"
+#include "vmm/line.h"
+#include "vmm/vm.h"
+
+#define ROOM_WANTED        (2 * COMMAND_PIECE_BYTES) /* every byte may be a newline */
+#define ROOM_RETRY_NS      (5 * NSEC_PER_MSEC)
+#define VM_INPUT_RETRY_NS  (10 * NSEC_PER_MSEC)
+#define SAMPLE_NS          NSEC_PER_SEC
+#define BYTES_PER_PIECE    64U
+#define VM_BYTES_PER_PIECE 1024U
+#define FLUSH_MS           1000U
+
+/* What the cursor's row holds: decides what a log line has to do first. */
+enum screen { SCREEN_CLEAN, SCREEN_PROMPT, SCREEN_TEXT };
+
+static struct {
+	struct console_out out;
+	char piece[COMMAND_PIECE_BYTES];
+	size_t piece_len;
+	u32 screen; /* enum screen */
+
+	struct line line;
+	struct command_run run;
+	bool running;
+
+	bool attached;
+	char vm_name[COMMAND_NAME_BYTES];
+	int held; /* typed byte that the VM's ring had no room for, -1: none */
+
+	struct work work;
+	struct timer retry, sample;
+	const struct platform_console *below; /* the console that log lines went to before */
+} con;
+
+/* ---- output ---- */
+
+static void flush(void)
+{
+	if (con.piece_len == 0)
+		return;
+	if (READ_ONCE(con.screen) != SCREEN_PROMPT)
+		WRITE_ONCE(con.screen, con.piece[con.piece_len - 1] == '\n' ? SCREEN_CLEAN : SCREEN_TEXT);
+	uart_write(con.piece, con.piece_len);
+	con.piece_len = 0;
+}
+
+static void out_write(struct console_out *o, const char *text, size_t len)
+{
+	(void)o;
+	while (len) {
+		size_t n = MIN(len, sizeof(con.piece) - con.piece_len);
+
+		memcpy(con.piece + con.piece_len, text, n);
+		con.piece_len += n;
+		text += n;
+		len -= n;
+		if (con.piece_len == sizeof(con.piece))
+			flush();
+	}
+}
+
+/* A log line, from any CPU, with the log's lock held. It takes the row of a prompt, or starts a new row. */
+static void write_log(const char *text, size_t len)
+{
+	static const char *const before[] = {[SCREEN_CLEAN] = "", [SCREEN_PROMPT] = "\r\x1b[K", [SCREEN_TEXT] = "\n"};
+	u32 was = __atomic_exchange_n(&con.screen, SCREEN_CLEAN, __ATOMIC_ACQ_REL);
+	char buf[LOG_LINE_BYTES + 8];
+	size_t n = str_copy(buf, before[was], sizeof(buf));
+
+	len = MIN(len, sizeof(buf) - n);
+	memcpy(buf + n, text, len);
+	uart_write(buf, n + len);
+	if (was == SCREEN_PROMPT)
+		work_queue(&con.work);
+}
+
+/* What a command said before it panicked belongs in front. */
+static void write_panic(const char *text, size_t len)
+{
+	size_t before = MIN(con.piece_len, sizeof(con.piece));
+
+	con.piece_len = 0;
+	if (before)
+		con.below->write_sync(con.piece, before);
+	con.below->write_sync(text, len);
+}
+
+static void retry_later(u64 ns)
+{
+	timer_arm(&con.retry, platform_now_ns() + ns);
+}
+
+/* ---- attached to a VM ---- */
+
+static void prompt(void)
+{
+	line_begin(&con.line);
+	flush();
+	WRITE_ONCE(con.screen, SCREEN_PROMPT);
+}
+
+static void attach(const char *name)
+{
+	struct vm *vm = vm_find(name);
+
+	if (!vm)
+		return;
+	str_copy(con.vm_name, name, sizeof(con.vm_name));
+	con.attached = true;
+	con.held = -1;
+	vm->con_attached = true;
+	console_printf(&con.out, "[console of %s: Ctrl-] leaves]\n", name);
+	flush();
+}
+
+static void detach(struct vm *vm)
+{
+	con.attached = false;
+	if (vm)
+		vm->con_attached = false;
+	if (READ_ONCE(con.screen) == SCREEN_TEXT)
+		console_printf(&con.out, "\n");
+	console_printf(&con.out, "[left the console of %s]\n", con.vm_name);
+	flush();
+}
+
+/* The guest's text; its own line ends may be CR LF, and the UART makes those of a LF. True if there may be more. */
+static bool vm_output(struct vm *vm)
+{
+	char buf[VM_BYTES_PER_PIECE];
+	size_t n = vm_console_read(vm, buf, sizeof(buf));
+
+	for (size_t i = 0; i < n; i++)
+		if (buf[i] != '\r')
+			out_write(&con.out, &buf[i], 1);
+	flush();
+	return n == sizeof(buf);
+}
+
+/* True if there may be more. */
+static bool vm_input(struct vm *vm)
+{
+	for (u32 i = 0; i < BYTES_PER_PIECE; i++) {
+		int c = con.held >= 0 ? con.held : uart_read_byte();
+		char byte = (char)c;
+
+		if (c < 0)
+			return false;
+		if (c == CONSOLE_DETACH) {
+			detach(vm);
+			return true;
+		}
+		con.held = -1;
+		if (vm_console_write(vm, &byte, 1) == 0) {
+			con.held = c;
+			retry_later(VM_INPUT_RETRY_NS);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool step_attached(void)
+{
+	struct vm *vm = vm_find(con.vm_name);
+	bool more;
+
+	if (!vm) {
+		detach(NULL);
+		return true;
+	}
+	more = vm_output(vm);
+	return vm_input(vm) || more;
+}
+
+/* A VM has printed: of interest if it is the one on the screen. */
+static void on_vm_output(struct vm *vm)
+{
+	if (READ_ONCE(vm->con_attached))
+		work_queue(&con.work);
+}
+
+/* ---- commands ---- */
+
+static _Noreturn void end_machine(bool reboot)
+{
+	flush();
+	log_info("console", "%s by the operator", reboot ? "restart" : "power-off");
+	blk_shutdown_all();
+	uart_flush(FLUSH_MS);
+	if (reboot)
+		cpu_reboot();
+	cpu_poweroff();
+}
+
+static bool step_command(void)
+{
+	bool more = command_step(&con.run);
+
+	flush();
+	if (more && con.run.wait) {
+		retry_later(COMMAND_WAIT_NS);
+		return false;
+	}
+	if (more)
+		return true;
+	con.running = false;
+	if (con.run.request == COMMAND_POWEROFF || con.run.request == COMMAND_REBOOT)
+		end_machine(con.run.request == COMMAND_REBOOT);
+	if (con.run.request == COMMAND_ATTACH)
+		attach(con.run.name);
+	return true;
+}
+
+/* ---- typing ---- */
+
+static void on_event(enum line_event e)
+{
+	if (e == LINE_DONE) {
+		command_begin(&con.run, &con.out, con.line.buf);
+		con.running = true;
+	} else if (e == LINE_TOO_LONG) {
+		console_printf(&con.out, "error: expected a line of at most %u characters\n", CONSOLE_LINE_MAX - 1);
+	}
+	flush();
+}
+
+/* Feeds typed bytes up to the end of a line. True if there may be more. */
+static bool step_typing(void)
+{
+	if (READ_ONCE(con.screen) != SCREEN_PROMPT) {
+		line_show(&con.line);
+		flush();
+		WRITE_ONCE(con.screen, SCREEN_PROMPT);
+	}
+	for (u32 i = 0; i < BYTES_PER_PIECE; i++) {
+		int c = uart_read_byte();
+		enum line_event e;
+
+		if (c < 0) {
+			flush();
+			return false;
+		}
+		e = line_feed(&con.line, (u8)c);
+		if (e == LINE_EDITING)
+			continue;
+		WRITE_ONCE(con.screen, SCREEN_CLEAN);
+		on_event(e);
+		if (!con.running)
+			prompt();
+		return true;
+	}
+	flush();
+	return true;
+}
+
+static void complete(struct line *l)
+{
+	char left[CONSOLE_LINE_MAX], add[CONSOLE_LINE_MAX];
+
+	str_copy(left, l->buf, l->pos + 1);
+	command_complete(left, add, sizeof(add));
+	line_insert(l, add);
+}
+
+/* ---- the work item ---- */
+
+static void console_work(struct work *w)
+{
+	bool was_busy = con.running || con.attached, more;
+
+	if (uart_tx_room() < ROOM_WANTED) {
+		retry_later(ROOM_RETRY_NS);
+		return;
+	}
+	if (con.running) {
+		if (con.run.wait && con.retry.armed)
+			return;
+		more = step_command();
+	} else if (con.attached) {
+		more = step_attached();
+	} else {
+		more = step_typing();
+	}
+	if (was_busy && !con.running && !con.attached)
+		prompt();
+	if (more)
+		work_queue(w);
+}
+
+static void on_retry(struct timer *t)
+{
+	(void)t;
+	work_queue(&con.work);
+}
+
+static void on_sample(struct timer *t)
+{
+	u64 now = platform_now_ns();
+
+	cmd_mem_sample(now);
+	timer_arm(t, now + SAMPLE_NS);
+}
+
+static void on_input(void)
+{
+	work_queue(&con.work);
+}
+
+void console_init(void)
+{
+	static struct platform_console above = {write_log, write_panic};
+
+	con.out.write = out_write;
+	con.held = -1;
+	line_init(&con.line, &con.out);
+	con.line.complete = complete;
+	work_init(&con.work, "console", console_work);
+	timer_init(&con.retry, on_retry);
+	timer_init(&con.sample, on_sample);
+	con.below = platform_get_console();
+	CHECK(con.below);
+	platform_set_console(&above);
+	vm_console_notify = on_vm_output;
+	console_printf(&con.out, "Aerostat console. `help` lists the commands.\n");
+	prompt();
+	on_sample(&con.sample);
+	uart_set_rx_notify(on_input);
+	work_queue(&con.work);
+}

@@ -1,0 +1,45 @@
+/* The host's settings. See settings.h. */
+#include "vmm/settings.h"
+
+#include "mm/balloon.h"
+#include "mm/reclaim.h"
+#include "mm/share.h"
+#include "vmm/vm.h"
+
+static struct host_config current = {
+    .share_rate = SETTINGS_SHARE_RATE, .balloon_rate = BALLOON_RATE_DEFAULT, .log_level = LOG_INFO + 1};
+
+const struct host_config *settings_get(void)
+{
+	return &current;
+}
+
+static void apply_balloon_rate(u32 rate)
+{
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+		if (vm->gs_valid)
+			WRITE_ONCE(vm->gs.balloon_rate, rate);
+}
+
+void settings_apply(const struct host_config *h)
+{
+	u32 share;
+
+	if (h->log_level) {
+		current.log_level = h->log_level;
+		log_set_level(h->log_level - 1);
+	}
+	if (h->share_rate) {
+		current.share_rate = h->share_rate;
+		share = h->share_rate == CONFIG_RATE_OFF ? 0 : h->share_rate;
+		share_set_rate(share, DIV_ROUND_UP(share, SETTINGS_SHARE_VM_PART));
+	}
+	if (h->balloon_rate) {
+		current.balloon_rate = h->balloon_rate;
+		apply_balloon_rate(h->balloon_rate);
+	}
+	if (h->min_free_mib) {
+		current.min_free_mib = h->min_free_mib;
+		reclaim_set_min_free((u32)(h->min_free_mib * (MIB / PAGE_SIZE)));
+	}
+}
