@@ -42,7 +42,7 @@ VMX_C := caps ept exit run vmcs
 VMX_ASM := enter
 SVM_C := caps exit npt run vmcb
 SVM_ASM := enter
-DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci
+DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci selftest
 OPERATOR_C := cmd_host cmd_mem cmd_vm command config line pairs settings
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
@@ -58,12 +58,12 @@ GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
-	$(addprefix drivers/,ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue)
+	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options arch/x86/machine
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
+UNIT_TESTS := elf acpi boot cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := line config command gpt
+FUZZERS := elf acpi line config command gpt
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare
