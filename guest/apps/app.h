@@ -1,0 +1,27 @@
+/*
+ * A workload. The kernel calls step() again and again; each call works for at most about a slice and says when it wants
+ * to be called next. All times are the VM's clock.
+ */
+#ifndef GUEST_APP_H
+#define GUEST_APP_H
+
+#include "guest/kernel/kernel.h"
+
+struct app {
+	const char *name;
+	/* Reads k->args, makes its state. Prints why on an error. */
+	int (*start)(struct kernel *k);
+	/* Works until about `until`. Returns the time of its next wish: 0 at once, KERNEL_NEVER only on events. */
+	u64 (*step)(struct kernel *k, u64 until_ns);
+	/* One line for the operator; also at the end. NULL: nothing to say. */
+	void (*report)(struct kernel *k);
+	/* Begins a full check of everything it owns, done by later steps. NULL: has nothing. */
+	void (*check)(struct kernel *k);
+};
+
+extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi;
+/* NULL: unknown. */
+const struct app *app_find(const char *name);
+const char *app_names(void);
+
+#endif

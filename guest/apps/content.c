@@ -1,0 +1,112 @@
+/* See content.h. */
+#include "guest/apps/content.h"
+#include "lib/string.h"
+
+#define WORDS     (PAGE_SIZE / sizeof(u64))
+#define BODY      3
+#define SUM       (WORDS - 1)
+#define MAGIC     0x61657250ul /* "Prea", upper half of word 0 */
+#define SAME_SEED 0x5a5a1234fedc0de5ul
+
+u64 content_mix(u64 x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ul;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebul;
+	return x ^ x >> 31;
+}
+
+enum content_kind content_kind(const struct content *c, u32 page)
+{
+	u32 n = content_mix(page * 0x9e3779b97f4a7c15ul + 1) % 100;
+
+	if (n < c->zero_percent)
+		return CONTENT_ZERO;
+	return n < c->zero_percent + c->same_percent ? CONTENT_SAME : CONTENT_UNIQUE;
+}
+
+/* The words of a page in order; the sum of the earlier ones is kept on the way. */
+struct stream {
+	u64 head[BODY], state, sum;
+};
+
+static void stream_begin(struct stream *s, const struct content *c, u32 page, u32 generation)
+{
+	enum content_kind kind = content_kind(c, page);
+
+	s->head[0] = MAGIC << 32 | page;
+	s->head[1] = (u64)generation << 32 | kind;
+	s->head[2] = kind == CONTENT_SAME ? SAME_SEED : c->seed;
+	s->state = content_mix(s->head[0] ^ content_mix(s->head[1] ^ content_mix(s->head[2])));
+	s->sum = 0;
+}
+
+static u64 stream_word(struct stream *s, u32 i)
+{
+	u64 word;
+
+	if (i == SUM)
+		return s->sum;
+	if (i < BODY) {
+		word = s->head[i];
+	} else {
+		s->state = s->state * 6364136223846793005ul + 1442695040888963407ul;
+		word = s->state ^ s->state >> 29;
+	}
+	s->sum += word;
+	return word;
+}
+
+static bool is_zero(const struct content *c, u32 page, u32 generation)
+{
+	return content_kind(c, page) == CONTENT_ZERO && generation % 2 == 0;
+}
+
+void content_fill(const struct content *c, u32 page, u32 generation, void *p)
+{
+	struct stream s;
+	u64 *word = p;
+
+	if (is_zero(c, page, generation)) {
+		memset(p, 0, PAGE_SIZE);
+		return;
+	}
+	stream_begin(&s, c, page, generation);
+	for (u32 i = 0; i < WORDS; i++)
+		word[i] = stream_word(&s, i);
+}
+
+/* Whose content is this? */
+static const char *diagnose(const u64 *word, const struct stream *s, bool zero)
+{
+	u64 sum = 0;
+
+	if (page_is_zero(word))
+		return "zero page";
+	for (u32 i = 0; i < SUM; i++)
+		sum += word[i];
+	if (word[0] >> 32 != MAGIC || sum != word[SUM])
+		return "damaged";
+	if (zero || word[0] != s->head[0])
+		return "another page";
+	return word[2] != s->head[2] ? "another VM's page" : "another generation";
+}
+
+bool content_check(const struct content *c, u32 page, u32 generation, const void *p, struct content_fault *f)
+{
+	bool zero = is_zero(c, page, generation);
+	const u64 *word = p;
+	struct stream s;
+	u64 expected;
+
+	stream_begin(&s, c, page, generation);
+	if (zero && page_is_zero(p))
+		return true;
+	for (u32 i = 0; i < WORDS; i++) {
+		expected = zero ? 0 : stream_word(&s, i);
+		if (word[i] == expected)
+			continue;
+		*f = (struct content_fault){i * 8, word[i], expected, diagnose(word, &s, zero)};
+		return false;
+	}
+	return true;
+}

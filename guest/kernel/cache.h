@@ -1,0 +1,58 @@
+/*
+ * Page cache over a range of a disk (the database's file): pages by number, second-chance replacement, write-back on
+ * eviction. It grows while memory is free and shrinks when the balloon or the pager wants memory.
+ *
+ * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page.
+ * Locking: one vCPU; with more, the kernel lock.
+ */
+#ifndef GUEST_CACHE_H
+#define GUEST_CACHE_H
+
+#include "guest/kernel/disk.h"
+#include "guest/kernel/ram.h"
+#include "lib/types.h"
+
+#define CACHE_NONE (~0u)
+#define CACHE_MIN  16 /* pages that shrinking leaves */
+
+struct cache_entry {
+	u32 page, pfn;
+	u32 next; /* in its chain, or in the list of unused entries */
+	bool used, referenced, dirty;
+};
+
+struct cache_stats {
+	u64 hits, misses, writebacks, evictions, shrunk, errors;
+};
+
+struct cache {
+	struct ram *ram;
+	struct disk *disk;
+	u64 first;    /* on the disk */
+	u32 pages;    /* of the range */
+	u32 capacity; /* most entries */
+	u32 used, hand, unused, buckets;
+	u32 keep_free; /* grows only while more than this is free */
+	u32 *bucket;
+	struct cache_entry *entry;
+	struct cache_stats stats;
+};
+
+/* An unused cache (capacity 0) is legal: it never gives anything. E_NOMEM. */
+void cache_prepare(struct cache *c, struct ram *ram, struct disk *disk);
+int cache_create(struct cache *c, u64 first, u32 pages, u32 capacity, u32 keep_free) must_check;
+/*
+ * The content of a page, read from the disk if need be (sleeps); valid until the next call. write: it will be changed.
+ * NULL: disk error or no memory at all.
+ */
+void *cache_get(struct cache *c, u32 page, bool write);
+/* Gives back up to `want` pages, coldest first; dirty ones are written (sleeps). Returns pages freed. */
+u32 cache_shrink(struct cache *c, u32 want);
+static inline u32 cache_shrinkable(const struct cache *c)
+{
+	return c->used > CACHE_MIN ? c->used - CACHE_MIN : 0;
+}
+/* Writes every dirty page. 0 or the first error. */
+int cache_flush(struct cache *c) must_check;
+
+#endif

@@ -1,0 +1,223 @@
+/* See kernel.h. */
+#include "guest/kernel/kernel.h"
+#include "guest/apps/app.h"
+#include "guest/kernel/arch.h"
+#include "guest/kernel/console.h"
+#include "lib/err.h"
+#include "lib/hash.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+
+#define PUBLISH_NS     (200 * NSEC_PER_MSEC)
+#define REGION_RESERVE 96 /* pages an application leaves to the kernel, at least */
+
+void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end)
+{
+	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT), meta);
+	ram_release(&k->ram, low_first, low_end);
+	ram_release(&k->ram, first_free, k->ram.pages);
+}
+
+static u32 need_memory(void *arg, u32 want)
+{
+	struct kernel *k = arg;
+	u32 n = cache_shrink(&k->cache, want);
+
+	return n ? n : balloon_relieve(&k->balloon, clock_ns(&k->clock));
+}
+
+static void squeezed(void *arg, u32 pfn)
+{
+	struct kernel *k = arg;
+
+	balloon_take_ready(&k->balloon, pfn);
+}
+
+static void must(int err, const char *what)
+{
+	if (err)
+		panic("%s: error %d", what, err);
+}
+
+/* The shared page, events and clock; from here on all calls are allowed. */
+static void greet(struct kernel *k)
+{
+	s64 granted;
+
+	k->info = ram_array(&k->ram, PAGE_SIZE);
+	if (!k->info)
+		panic("no memory for the shared page");
+	granted = arch_hypercall(AERO_CALL_HELLO, AERO_ABI_VERSION, KERNEL_FEATURES, arch_pa(k->info), NULL);
+	if (granted < 0)
+		panic("hello refused: %ld", granted);
+	k->features = (u32)granted;
+	k->hello = true;
+	events_init(&k->events, &k->info->events);
+	clock_attach(&k->clock, k->info);
+	must((int)arch_hypercall(AERO_CALL_UPCALL, KERNEL_UPCALL_VECTOR, 0, 0, NULL), "upcall");
+}
+
+static void open_disk(struct kernel *k)
+{
+	int err =
+	    k->features & AERO_FEATURE_DISK && k->start.disks ? disk_open(&k->disk, 0, &k->events, &k->ram) : E_NOENT;
+
+	if (err == 0)
+		print("disk 0: %lu MiB\n", k->disk.pages * PAGE_SIZE / MIB);
+	else
+		print("disk 0: none (%d): no paging\n", err);
+	if (err)
+		k->disk = (struct disk){.events = &k->events};
+}
+
+void kernel_contract(struct kernel *k)
+{
+	clock_init(&k->clock, k->start.tsc_khz);
+	greet(k);
+	memcpy(&k->seed, k->start.random, sizeof(k->seed));
+	k->seed ^= hash_bytes(k->start.name, strlen(k->start.name), 0);
+	print("aerostat guest: %s, %lu MiB, %u vCPU, features %#x\n", k->start.name, k->start.memory_bytes / MIB,
+	      k->start.vcpus, k->features);
+	open_disk(k);
+	pager_prepare(&k->pager, &k->ram, &k->ptab, &k->disk, &k->clock);
+	cache_prepare(&k->cache, &k->ram, &k->disk);
+	must(balloon_init(&k->balloon, &k->ram, &k->pager, &k->cache, k->info, k->features), "balloon");
+	k->pager.need_memory = need_memory;
+	k->pager.squeezed = squeezed;
+	k->pager.arg = k;
+}
+
+u32 kernel_region_max(const struct kernel *k, u64 slots)
+{
+	u64 reserve = MAX(REGION_RESERVE, k->balloon.reserve / 2), max;
+
+	if (k->ram.count[RAM_FREE] <= reserve)
+		return 0;
+	/* Tables of pager (8 bytes an entry, 8 a page) and workload (4 at most): 20 bytes a page. */
+	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 20);
+	if (slots)
+		max += MIN(slots, max) * 9 / 10;
+	return (u32)MIN(max, GFN_NONE - 1);
+}
+
+void kernel_start_app(struct kernel *k)
+{
+	const char *name;
+	int err = args_parse(&k->args, k->start.cmdline);
+
+	if (err)
+		print("command line is too long: cut\n");
+	name = args_text(&k->args, "app", "idle");
+	k->app = app_find(name);
+	if (!k->app) {
+		print("no workload '%s' (there are: %s): idle instead\n", name, app_names());
+		k->app = &app_idle;
+	}
+	str_copy(k->info->app.name, k->app->name, sizeof(k->info->app.name));
+	err = k->app->start(k);
+	if (err)
+		panic("%s: cannot start: error %d", k->app->name, err);
+}
+
+static u64 committed(const struct kernel *k)
+{
+	const u32 *n = k->pager.count;
+
+	return k->ram.count[RAM_KERNEL] + n[VPAGE_RESIDENT] + n[VPAGE_WRITING] + n[VPAGE_SWAPPED] + n[VPAGE_READING];
+}
+
+void kernel_publish(struct kernel *k)
+{
+	const struct pager_stats *s = &k->pager.stats;
+	struct aero_info *i = k->info;
+
+	i->memory.total = k->ram.pages;
+	i->memory.free = k->ram.count[RAM_FREE];
+	i->memory.cached = k->ram.count[RAM_CACHE];
+	i->memory.committed = committed(k);
+	i->memory.paged_in = s->paged_in;
+	i->memory.paged_out = s->paged_out;
+	i->memory.allocation_stalls = s->stalls;
+	i->memory.major_faults = s->major_faults;
+	i->memory.minor_faults = s->minor_faults;
+}
+
+static void set_timer(struct kernel *k, u64 until_ns)
+{
+	if (until_ns == k->timer_ns)
+		return;
+	arch_hypercall(AERO_CALL_TIMER, until_ns, 0, 0, NULL);
+	k->timer_ns = until_ns;
+}
+
+void kernel_sleep(struct kernel *k, u64 until_ns)
+{
+	console_flush();
+	if (k->events.collected) /* arrived while the application waited for its disk */
+		return;
+	set_timer(k, until_ns == KERNEL_NEVER ? 0 : until_ns);
+	k->sleeps++;
+	events_wait(&k->events);
+}
+
+static void handle_events(struct kernel *k)
+{
+	u64 events = events_take(&k->events, ~0UL);
+	char *line;
+
+	if (events & AERO_EVENT_TIMER)
+		k->timer_ns = 0;
+	if (events & AERO_EVENT_DISK(0))
+		disk_reap(&k->disk);
+	if (events & AERO_EVENT_BALLOON)
+		k->balloon.next_ns = 0;
+	if (events & AERO_EVENT_CONSOLE) {
+		while ((line = console_poll()))
+			kernel_command(k, line);
+	}
+	if (events & AERO_EVENT_SHUTDOWN)
+		k->ending = true;
+}
+
+bool kernel_turn(struct kernel *k)
+{
+	u64 now, wish;
+
+	k->loops++;
+	handle_events(k);
+	if (k->ending)
+		return false;
+	now = clock_ns(&k->clock);
+	if (now >= k->balloon.next_ns)
+		balloon_step(&k->balloon, now);
+	if (now >= k->stats_ns) {
+		kernel_publish(k);
+		k->stats_ns = now + PUBLISH_NS;
+	}
+	wish = k->app->step(k, clock_ns(&k->clock) + KERNEL_SLICE_NS);
+	wish = MIN(wish, k->balloon.next_ns);
+	if (wish > clock_ns(&k->clock)) {
+		kernel_publish(k);
+		kernel_sleep(k, wish);
+	}
+	return true;
+}
+
+void kernel_run(struct kernel *k)
+{
+	while (kernel_turn(k))
+		;
+	if (k->app->report)
+		k->app->report(k);
+	k->info->app.state = 2;
+	kernel_publish(k);
+	print("%s: ends on request\n", k->app->name);
+	kernel_shutdown(AERO_SHUTDOWN_OFF);
+}
+
+void kernel_shutdown(enum aero_shutdown how)
+{
+	console_flush();
+	for (;;)
+		arch_hypercall(AERO_CALL_SHUTDOWN, how, 0, 0, NULL);
+}

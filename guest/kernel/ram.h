@@ -1,0 +1,65 @@
+/*
+ * The guest's physical pages ("frames" are the hypervisor's word; here a page of RAM is a pfn).
+ *
+ * One byte of state a page and two counters for each 2 MiB group, all in one array behind the kernel image: a free page
+ * is never written or read, so it costs the host nothing. First fit from below keeps the upper groups whole for the
+ * balloon.
+ *
+ * Invariants: sum(count[]) == pages; group[].free and group[].balloon agree with the states (ram_verify). Every change
+ * goes through ram_set(). Locking: one vCPU; with more, the kernel lock.
+ */
+#ifndef GUEST_RAM_H
+#define GUEST_RAM_H
+
+#include "lib/types.h"
+
+#define RAM_NONE  (~0u)
+#define RAM_GROUP LARGE_PAGES
+
+enum ram_state {
+	RAM_FREE,
+	RAM_KERNEL,  /* image, tables, arrays, shared pages; also what never was RAM for us */
+	RAM_APP,     /* behind a page of the application region */
+	RAM_CACHE,   /* page cache */
+	RAM_BALLOON, /* given to the host: must not be touched */
+	RAM_ASIDE,   /* held by the balloon driver: on its way out, or refused for now */
+	RAM_STATES
+};
+
+struct ram_group {
+	u16 free, balloon;
+};
+
+struct ram {
+	u8 *state;
+	struct ram_group *group;
+	u32 pages, groups;
+	u32 count[RAM_STATES];
+	u32 lowest; /* no group below has a free page */
+};
+
+size_t ram_meta_bytes(u32 pages);
+/* meta: ram_meta_bytes() writable bytes, 8-aligned. All pages start as RAM_KERNEL; ram_release() frees ranges. */
+void ram_init(struct ram *r, u32 pages, void *meta);
+void ram_release(struct ram *r, u32 first, u32 end);
+
+void ram_set(struct ram *r, u32 pfn, enum ram_state s);
+static inline enum ram_state ram_get(const struct ram *r, u32 pfn)
+{
+	return (enum ram_state)r->state[pfn];
+}
+
+/* A free page, now in state s; RAM_NONE if there is none. Contents are undefined. */
+u32 ram_alloc(struct ram *r, enum ram_state s);
+void ram_free(struct ram *r, u32 pfn);
+/* Adjacent kernel pages, cleared; NULL if no run is left. For arrays at start; never freed. */
+void *ram_array(struct ram *r, size_t bytes);
+
+/* The highest group wholly in RAM_FREE / RAM_BALLOON: its first pfn, or RAM_NONE. */
+u32 ram_find_group(const struct ram *r, enum ram_state s);
+/* The next page at or after `from` in state s, or RAM_NONE. */
+u32 ram_find(const struct ram *r, enum ram_state s, u32 from);
+/* Are states and counters consistent? For tests and the `check` command. */
+bool ram_verify(const struct ram *r);
+
+#endif
