@@ -12,13 +12,13 @@
 #include "boot/selftest.h"
 #include "boot/version.h"
 #include "drivers/acpi.h"
+#include "drivers/drivers.h"
 #include "drivers/uart.h"
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "lib/timer.h"
-#include "lib/work.h"
 #include "mm/frame.h"
+#include "vmm/vmm.h"
 
 void hv_main(struct boot_info *handoff);
 
@@ -81,17 +81,6 @@ static void init_machine(void)
 	uart_init_irq();
 }
 
-static _Noreturn void idle_loop(void)
-{
-	for (;;) {
-		cpu_irq_window();
-		timer_run_expired(cpu_now_ns());
-		work_run(16);
-		cpu_timer_arm(timer_next_ns());
-		cpu_idle();
-	}
-}
-
 /* On the boot CPU's guarded stack, in our own address space. */
 static void start(void *arg)
 {
@@ -99,8 +88,9 @@ static void start(void *arg)
 	init_machine();
 	memory_free_loader(&info);
 	print_banner();
+	drivers_init();
 	selftest_run(info.cmdline);
-	idle_loop();
+	vmm_start(&info);
 }
 
 void hv_main(struct boot_info *handoff)
