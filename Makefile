@@ -60,7 +60,7 @@ GUEST_LIB_C := format hash prng string
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options arch/x86/machine
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap
+UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS := elf acpi line config command gpt
@@ -154,7 +154,7 @@ QEMU_OPTIONS ?=
 CONFIG ?= boot/aerostat.ini
 GUEST_IMAGES := $(B)/guest.elf
 VOLUME_FILES := $(B)/BOOTX64.EFI $(CONFIG) $(B)/volume/aerostat.elf $(GUEST_IMAGES)
-VOLUME_ARGS := --file $(B)/BOOTX64.EFI=EFI/BOOT/BOOTX64.EFI --file $(CONFIG)=aerostat/aerostat.ini \
+VOLUME_ARGS = --file $(B)/BOOTX64.EFI=EFI/BOOT/BOOTX64.EFI --file $(CONFIG)=aerostat/aerostat.ini \
 	--file $(B)/volume/aerostat.elf=aerostat/aerostat.elf \
 	$(foreach f,$(GUEST_IMAGES),--file $(f)=aerostat/$(notdir $(f)))
 DISK_PARTS := --part swap:1G --part data:1G
@@ -170,13 +170,15 @@ $(B)/boot.img: $(VOLUME_FILES) tools/mkimage.py
 $(B)/data.img: tools/mkimage.py
 	@mkdir -p $(@D)
 	tools/mkimage.py $@ --esp 0 $(DISK_PARTS)
-$(B)/bochs.img: $(VOLUME_FILES) tools/mkimage.py
+$(B)/bochs.img: CONFIG := boot/aerostat-bochs.ini
+$(B)/bochs.img: $(VOLUME_FILES) boot/aerostat-bochs.ini tools/mkimage.py
 	tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
 
 run: $(B)/boot.img $(B)/data.img ## Aerostat in QEMU (OVMF, NVMe); the terminal is its console
 	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
 	  -- $(QEMU_OPTIONS)
 
+run-bochs: MEM := 192
 run-bochs: $(B)/bochs.img ## the same in Bochs: VT-x and EPT, ATA disk
 	tools/emu.py bochs --disk $(B)/bochs.img --mem $(MEM) --work $(B)/emu-bochs
 

@@ -1,0 +1,502 @@
+/*
+ * Several spaces over a RAM much too small for them, random operations, and a second record of what every page should
+ * hold: each read, by guest or hypervisor, must see exactly the bytes last written.
+ *
+ * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a stale
+ * read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on reading and
+ * writing through what they have cached.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/err.h"
+#include "lib/prng.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/share.h"
+#include "mm/swap.h"
+#include "tests/unit/fake_blk.h"
+#include "tests/unit/fake_format.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define SPACES 4
+#define PAGES 420
+#define FRAMES 800
+#define DISK_PAGES 4096
+#define STEPS 60000
+#define CONTENTS 6 /* kinds of common page, the first all zero */
+#define TRANSFERS 12
+
+struct tlb_entry {
+	hfn_t hfn; /* HFN_NONE: nothing cached */
+	bool writable;
+};
+
+struct guest {
+	struct gspace gs;
+	struct tlb_entry tlb[PAGES];
+	u8 want[PAGES][PAGE_SIZE];
+	bool undefined[PAGES]; /* given up: any content will do until it is written in full */
+	u32 pins[PAGES];
+	hfn_t pinned[PAGES];
+};
+
+static struct guest guest[SPACES];
+static struct prng rnd;
+static bool in_shootdown;
+
+/* Transfers begun by hand, beside those of swap.c, that always fail in the end. */
+static struct {
+	struct guest *g;
+	gfn_t gfn;
+	hfn_t hfn;
+} transfer[TRANSFERS];
+
+static struct {
+	u32 reads, writes, stale_writes, waits, pins, rescues, destroyed, shared, orphans;
+} did;
+
+static u32 below(u32 n)
+{
+	return prng_below(&rnd, n);
+}
+
+static bool one_in(u32 n)
+{
+	return !below(n);
+}
+
+/* ---- content ------------------------------------------------------------- */
+
+static void common_content(u8 *page, u32 kind)
+{
+	for (u32 i = 0; i < PAGE_SIZE; i++)
+		page[i] = kind ? kind * 37 + i * kind : 0;
+}
+
+static void check_bytes(const struct guest *g, gfn_t gfn, const u8 *is, u32 from, u32 len)
+{
+	if (g->undefined[gfn])
+		return;
+	if (memcmp(is + from, g->want[gfn] + from, len))
+		fail_msg("%s gfn %#x: wrong content in state %s", g->gs.name, gfn,
+			 page_state_name(gspace_state((struct gspace *)&g->gs, gfn)));
+}
+
+/* Writes a whole common page or a few bytes; keeps the record. A page without defined content is written in full. */
+static void write_bytes(struct guest *g, gfn_t gfn, u8 *page)
+{
+	if (g->undefined[gfn] || one_in(2)) {
+		common_content(g->want[gfn], below(CONTENTS));
+		memcpy(page, g->want[gfn], PAGE_SIZE);
+		g->undefined[gfn] = false;
+	} else {
+		u32 at = below(PAGE_SIZE - 8);
+		u64 value = prng_next(&rnd);
+
+		memcpy(g->want[gfn] + at, &value, 8);
+		memcpy(page + at, &value, 8);
+	}
+}
+
+/* ---- what a guest does --------------------------------------------------- */
+
+static bool walk(struct guest *g, gfn_t gfn, struct tlb_entry *t)
+{
+	u32 level;
+	u64 e = *pt_find(&g->gs.pt, (u64)gfn << PAGE_SHIFT, &level);
+
+	if (!pt_entry_present(g->gs.pt.fmt, e))
+		return false;
+	t->hfn = hpa_to_hfn(pt_entry_hpa(g->gs.pt.fmt, e, level));
+	t->writable = g->gs.pt.fmt->leaf_prot(e, level) & PT_W;
+	return true;
+}
+
+/* Translates as a CPU does: the TLB, then the tables, then a fault. NULL: the vCPU has to wait. */
+static u8 *guest_access(struct guest *g, gfn_t gfn, bool write)
+{
+	struct tlb_entry *t = &g->tlb[gfn];
+
+	for (u32 tries = 0; tries < 3; tries++) {
+		int err;
+
+		if (t->hfn != HFN_NONE && (t->writable || !write))
+			return mm_hfn_to_va(t->hfn);
+		if (walk(g, gfn, t) && (t->writable || !write))
+			continue;
+		err = gspace_touch(&g->gs, gfn, write ? GSPACE_WRITE : GSPACE_READ);
+		if (err == E_AGAIN) {
+			did.waits++;
+			return NULL;
+		}
+		assert_int_equal(err, 0);
+	}
+	fail_msg("a fault does not end");
+	return NULL;
+}
+
+static void guest_read(struct guest *g, gfn_t gfn)
+{
+	u8 *page = guest_access(g, gfn, false);
+
+	if (!page)
+		return;
+	check_bytes(g, gfn, page, 0, PAGE_SIZE);
+	did.reads++;
+}
+
+static void guest_write(struct guest *g, gfn_t gfn)
+{
+	u8 *page = guest_access(g, gfn, true);
+
+	if (!page)
+		return;
+	write_bytes(g, gfn, page);
+	did.writes++;
+}
+
+/* The other vCPUs while a shootdown of `gs` is on its way: only what is cached, no faults. */
+static void on_shootdown(struct gspace *gs)
+{
+	struct guest *target = (struct guest *)gs;
+
+	if (in_shootdown)
+		return;
+	in_shootdown = true;
+	for (u32 i = 0; i < 20; i++) {
+		struct guest *g = one_in(3) ? &guest[below(SPACES)] : target;
+		gfn_t gfn = below(PAGES);
+		struct tlb_entry *t = &g->tlb[gfn];
+
+		if (t->hfn == HFN_NONE || g->undefined[gfn])
+			continue;
+		check_bytes(g, gfn, mm_hfn_to_va(t->hfn), 0, PAGE_SIZE);
+		/* Others' writes come when their own translations may be stale too: that is what mm has to bear. */
+		if (t->writable && one_in(2)) {
+			write_bytes(g, gfn, mm_hfn_to_va(t->hfn));
+			did.stale_writes++;
+		}
+	}
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		target->tlb[gfn].hfn = HFN_NONE;
+	in_shootdown = false;
+}
+
+/* ---- what others do ------------------------------------------------------ */
+
+static void hv_copy(struct guest *g)
+{
+	gfn_t gfn = below(PAGES - 1);
+	u32 at = below(PAGE_SIZE), len = 1 + below(PAGE_SIZE);
+	static u8 buf[2 * PAGE_SIZE];
+	u32 first = MIN(len, PAGE_SIZE - at);
+	bool write = one_in(2) && !g->undefined[gfn] && !g->undefined[gfn + 1];
+	int err;
+
+	if (!write) {
+		err = gspace_read(&g->gs, GPA(((u64)gfn << PAGE_SHIFT) + at), buf + at, len);
+		if (err)
+			goto waits;
+		check_bytes(g, gfn, buf, at, first);
+		if (len > first)
+			check_bytes(g, gfn + 1, buf + PAGE_SIZE, 0, len - first);
+		return;
+	}
+	for (u32 i = 0; i < len; i++)
+		buf[i] = below(256);
+	/* A part may have been written before it had to wait: the same bytes again, until it is done. */
+	for (u32 i = 0; i < 200; i++) {
+		err = gspace_write(&g->gs, GPA(((u64)gfn << PAGE_SHIFT) + at), buf, len);
+		if (!err)
+			break;
+		swap_out(&guest[below(SPACES)].gs, 16);
+		fake_blk_drain();
+	}
+	if (err)
+		goto waits;
+	memcpy(g->want[gfn] + at, buf, first);
+	memcpy(g->want[gfn + 1], buf + first, len - first);
+	return;
+waits:
+	assert_int_equal(err, E_AGAIN);
+	if (write) /* the first page may have been changed */
+		g->undefined[gfn] = true;
+}
+
+static void pin(struct guest *g, gfn_t gfn)
+{
+	hfn_t hfn;
+	int err = gspace_pin(&g->gs, gfn, true, &hfn);
+
+	if (err) {
+		assert_int_equal(err, E_AGAIN);
+		return;
+	}
+	assert_true(!g->pins[gfn] || g->pinned[gfn] == hfn); /* it stays where it is */
+	g->pinned[gfn] = hfn;
+	g->pins[gfn]++;
+	did.pins++;
+}
+
+/* A device writes to a pinned page, or lets go of it. */
+static void dma(struct guest *g, gfn_t gfn)
+{
+	if (!g->pins[gfn])
+		return;
+	check_bytes(g, gfn, mm_hfn_to_va(g->pinned[gfn]), 0, PAGE_SIZE);
+	if (one_in(2)) {
+		write_bytes(g, gfn, mm_hfn_to_va(g->pinned[gfn]));
+	} else {
+		g->pins[gfn]--;
+		gspace_unpin(&g->gs, gfn);
+	}
+}
+
+static void balloon(struct guest *g)
+{
+	u32 n = 1 + below(20);
+
+	while (n--) {
+		gfn_t gfn = below(PAGES);
+
+		if (one_in(2)) {
+			if (!gspace_balloon_take(&g->gs, gfn))
+				g->undefined[gfn] = true;
+		} else if (!gspace_balloon_give(&g->gs, gfn)) {
+			g->undefined[gfn] = true;
+		}
+	}
+	if (one_in(4))
+		gspace_flush(&g->gs); /* else the next operation that must */
+}
+
+static void transfer_step(struct guest *g)
+{
+	u32 i = below(TRANSFERS);
+
+	if (transfer[i].g) {
+		did.orphans += frame_get(transfer[i].hfn)->state == FRAME_HV;
+		if (one_in(2)) {
+			gspace_swap_out_failed(&transfer[i].g->gs, transfer[i].gfn, transfer[i].hfn);
+		} else if (gspace_state(&transfer[i].g->gs, transfer[i].gfn) == PAGE_SWAPPING_OUT) {
+			return;
+		} else {
+			assert_int_equal(gspace_swap_out_done(&transfer[i].g->gs, transfer[i].gfn, transfer[i].hfn, 1), E_BUSY);
+		}
+		transfer[i].g->gs.swap_in_flight--;
+		transfer[i].g = NULL;
+		return;
+	}
+	if (!gspace_random_private(&g->gs, &rnd, &transfer[i].gfn))
+		return;
+	if (gspace_swap_out_begin(&g->gs, transfer[i].gfn, &transfer[i].hfn))
+		return;
+	transfer[i].g = g;
+	g->gs.swap_in_flight++; /* as swap.c: the space waits for it */
+	gspace_flush(&g->gs);
+}
+
+static void end_transfers(struct guest *g)
+{
+	for (u32 i = 0; i < TRANSFERS; i++)
+		if (transfer[i].g == g) {
+			gspace_swap_out_failed(&g->gs, transfer[i].gfn, transfer[i].hfn);
+			g->gs.swap_in_flight--;
+			transfer[i].g = NULL;
+		}
+}
+
+static void create(struct guest *g)
+{
+	static const struct mem_alloc settings = { .limit = PAGES, .shares = 10 };
+	char name[8];
+	u32 n = g - guest;
+
+	snprintf(name, sizeof(name), "g%u", n);
+	assert_int_equal(gspace_init(&g->gs, name, PAGES, n % 2 ? &fake_format : &fake_format_plain, &settings), 0);
+	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		g->tlb[gfn].hfn = HFN_NONE;
+		g->undefined[gfn] = false;
+		memset(g->want[gfn], 0, PAGE_SIZE);
+	}
+}
+
+/* A guest ends: no vCPU runs. Its transfers end while it goes. */
+static void destroy(struct guest *g)
+{
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		g->tlb[gfn].hfn = HFN_NONE;
+		while (g->pins[gfn]) {
+			g->pins[gfn]--;
+			gspace_unpin(&g->gs, gfn);
+		}
+	}
+	for (u32 i = 0; !gspace_destroy_some(&g->gs, 1 + below(200)); i++) {
+		assert_true(i < 10000);
+		if (i == 5)
+			end_transfers(g);
+		if (i % 8 == 7)
+			fake_blk_drain();
+	}
+	swap_unreserve(&g->gs);
+	did.destroyed++;
+}
+
+static void step(struct guest *g)
+{
+	gfn_t gfn = below(PAGES);
+	bool was;
+
+	switch (below(24)) {
+	case 0 ... 6:
+		guest_read(g, gfn);
+		break;
+	case 7 ... 12:
+		guest_write(g, gfn);
+		break;
+	case 13:
+		hv_copy(g);
+		break;
+	case 14:
+		if (one_in(4))
+			pin(g, gfn);
+		break;
+	case 15:
+		dma(g, gfn);
+		break;
+	case 16:
+		balloon(g);
+		break;
+	case 17:
+		swap_out(&g->gs, 1 + below(40));
+		break;
+	case 18:
+		fake_now_ns += below(3 * NSEC_PER_MSEC);
+		fake_blk_poll();
+		break;
+	case 19:
+	case 20:
+		fake_now_ns += NSEC_PER_MSEC;
+		share_scan(1 + below(64));
+		break;
+	case 21:
+		did.shared += share_offer(&g->gs, gfn);
+		break;
+	case 22:
+		transfer_step(g);
+		break;
+	default:
+		assert_int_equal(gspace_test_accessed(&g->gs, gfn, &was), g->gs.pt.fmt->accessed ? 0 : E_NOSYS);
+		if (one_in(200)) {
+			destroy(g);
+			create(g);
+		}
+	}
+}
+
+static void verify(void)
+{
+	if (gspace_verify_all()) {
+		fputs(fake_log, stderr);
+		fail_msg("inconsistent");
+	}
+	frame_verify();
+}
+
+static void check_everything(void)
+{
+	for (u32 i = 0; i < SPACES; i++)
+		for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+			u8 page[PAGE_SIZE];
+
+			while (gspace_read(&guest[i].gs, GPA((u64)gfn << PAGE_SHIFT), page, PAGE_SIZE)) {
+				swap_out(&guest[below(SPACES)].gs, 32);
+				fake_blk_drain();
+			}
+			check_bytes(&guest[i], gfn, page, 0, PAGE_SIZE);
+		}
+}
+
+static void run(u64 seed)
+{
+	struct share_stats s;
+	struct swap_stats w;
+	u32 free_before, broken = 0, cow = 0;
+
+	fake_platform_reset();
+	fake_mm_start(FRAMES);
+	fake_blk_start(DISK_PAGES);
+	fake_blk.latency_ns = 2 * NSEC_PER_MSEC;
+	swap_init(seed, seed + 1);
+	assert_int_equal(swap_on(&fake_blk_part), 0);
+	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	frame_set_reserve(40);
+	share_set_rate(1000000, 1000000);
+	prng_seed(&rnd, seed);
+	memset(&did, 0, sizeof(did));
+	fake_mm_on_shootdown = on_shootdown;
+	free_before = frame_free_count();
+	for (u32 i = 0; i < SPACES; i++)
+		create(&guest[i]);
+	for (u32 i = 0; i < STEPS; i++) {
+		step(&guest[below(SPACES)]);
+		if (i % 400 == 0)
+			verify();
+	}
+	verify();
+	check_everything();
+	share_stats(&s);
+	swap_stats(&w);
+	for (u32 i = 0; i < SPACES; i++) {
+		did.rescues += guest[i].gs.stats.swap_rescued;
+		broken += guest[i].gs.stats.balloon_broken;
+		cow += guest[i].gs.stats.cow_breaks;
+	}
+	print_message("seed %lu: %u reads, %u writes (%u while stale), %u waits, %u pins, %lu out, %lu in, %u rescued, %u orphans, "
+		      "%lu matches, %lu zero, %u cow, %u broken, %u ended\n",
+		      seed, did.reads, did.writes, did.stale_writes, did.waits, did.pins, w.out, w.in, did.rescues,
+		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed);
+	assert_true(w.out && w.in && did.rescues && did.orphans && s.matches && s.zero_found && did.destroyed);
+	assert_int_equal(w.checksum_errors, 0);
+	assert_int_equal(fake_mm.poisoned, 0);
+	for (u32 i = 0; i < SPACES; i++)
+		destroy(&guest[i]);
+	for (u32 i = 0; i < 100; i++)
+		swap_trim();
+	assert_int_equal(frame_free_count(), free_before);
+	frame_verify();
+	fake_blk_stop();
+	fake_mm_stop();
+}
+
+static void model(void **state)
+{
+	const char *seed = getenv("SEED");
+
+	(void)state;
+	if (seed) {
+		run(strtoul(seed, NULL, 0));
+		return;
+	}
+	for (u64 s = 1; s <= 4; s++)
+		run(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(model) };
+
+	return cmocka_run_group_tests_name("gspace_model", tests, NULL, NULL);
+}
