@@ -100,6 +100,7 @@ struct gspace {
 	u32 balloon_last;   /* size at the last balance */
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
 	u64 balloon_raised_ns; /* last time its target rose */
+	u32 ration;	    /* frames it may have in state low, to be able to inflate; atomic */
 	bool balloon_stall_told; /* the operator has heard that it stands still */
 	u32 balloon_tokens; /* pages it may move now; with the next guarded by `lock` */
 	u64 balloon_tokens_ns;

@@ -11,7 +11,8 @@
  * above minFree), in steps, and small changes are left out.
  *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that somebody is
- * above its target; swap takes from it. VMs at or below their target get frames down to the frame reserve. Who was refused
+ * above its target; swap takes from it. VMs below their target get frames down to near the frame reserve; what is left above
+ * it keeps reservations and lets guests run that are to inflate their balloon. Who was refused
  * is woken each period as long as that goes on, and when frames come free. Nothing is ever killed for memory; if nothing can
  * be taken (swap off or failed, balloons stalled) the operator is told.
  *
@@ -48,9 +49,11 @@
 #define WARN_AFTER_NS (10 * NSEC_PER_SEC)
 #define WARN_EVERY_NS (30 * NSEC_PER_SEC)
 #define DESPERATE_PAGES 32U
+#define LIMIT_ROOM 64U		 /* pages */
+#define RATION_FRAMES 8U	 /* a VM a period */
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at once. */
-static const u32 swap_budget[RECLAIM_STATES] = {16, 64, 256, 128};
+static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 256, 128};
 static const u32 share_budget[RECLAIM_STATES] = {128, 256, 256, 64};
 #define SHARE_BUDGET_PLENTY 16U /* more than 4 times minFree */
 
@@ -58,7 +61,7 @@ static struct {
 	struct lock lock;
 	struct reclaim_config cfg;
 	enum reclaim_state state;
-	u64 state_since_ns, next_balance_ns;
+	u64 state_since_ns, next_period_ns;
 	u32 min_free, goal;
 	u32 threshold[RECLAIM_STATES];
 	u64 transitions[RECLAIM_STATES];
@@ -73,6 +76,7 @@ static struct {
 	u32 progress_free;
 	u64 progress_balloon;
 	bool starved;	      /* somebody waited since the last progress */
+	struct log_limit log_limit;
 } reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM)};
 
 const char *reclaim_state_name(enum reclaim_state s)
@@ -84,8 +88,7 @@ const char *reclaim_state_name(enum reclaim_state s)
 
 /* ---- thresholds and state ------------------------------------------------ */
 
-/* ESX's Mem.MemMinFreePct: 6 % of the first 4 GiB, 4 % up to 12, 2 % up to 28, 1 % of the rest. Frames. */
-static u32 sliding_min_free(u64 frames)
+u32 reclaim_sliding_min_free(u64 frames)
 {
 	static const struct {
 		u64 upto_gib, percent;
@@ -122,7 +125,7 @@ static void set_thresholds(u32 min_free)
 /* Thresholds from cfg.min_free, and the allocator's reserve. */
 static void apply_min_free(u64 total)
 {
-	set_thresholds(reclaim.cfg.min_free ? reclaim.cfg.min_free : sliding_min_free(total));
+	set_thresholds(reclaim.cfg.min_free ? reclaim.cfg.min_free : reclaim_sliding_min_free(total));
 	frame_set_reserve(MAX(reclaim.threshold[RECLAIM_LOW] / 2, RESERVE_MIN));
 }
 
@@ -147,11 +150,12 @@ void reclaim_init(const struct reclaim_config *cfg)
 	set_config(cfg);
 	apply_min_free(f.total);
 	reclaim.state = RECLAIM_HIGH;
-	reclaim.state_since_ns = reclaim.next_balance_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
+	reclaim.state_since_ns = reclaim.next_period_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
 	reclaim.spaces = reclaim.turn = 0;
 	reclaim.waiting = 0;
 	reclaim.swap_wanted = reclaim.starved = false;
 	reclaim.failures = f.failures;
+	reclaim.log_limit = (struct log_limit){0};
 	for (u32 i = 0; i < RECLAIM_STATES; i++)
 		reclaim.transitions[i] = 0;
 	lock_release(&reclaim.lock);
@@ -165,7 +169,7 @@ void reclaim_set_min_free(u32 frames)
 	lock_acquire(&reclaim.lock);
 	reclaim.cfg.min_free = frames;
 	apply_min_free(f.total);
-	reclaim.next_balance_ns = 0;
+	reclaim.next_period_ns = 0;
 	lock_release(&reclaim.lock);
 }
 
@@ -194,7 +198,8 @@ static void update_state(u64 now)
 	WRITE_ONCE(reclaim.state, s);
 	reclaim.transitions[s]++;
 	reclaim.state_since_ns = now;
-	log_info("reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old), reclaim_state_name(s),
+	/* Guests' doing, so limited as such lines are. */
+	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old), reclaim_state_name(s),
 		 format_size(free_text, (u64)free << PAGE_SHIFT), format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT));
 }
 
@@ -211,6 +216,7 @@ void reclaim_add(struct gspace *gs)
 	gs->balloon_manual = GFN_NONE;
 	gs->balloon_target = gs->balloon_last = gs->balloon_speed = 0;
 	gs->balloon_stall_told = false;
+	gs->ration = 0;
 	gs->target = MIN(gs->alloc.limit, gs->pages);
 	reclaim.space[reclaim.spaces++] = gs;
 	lock_release(&reclaim.lock);
@@ -272,10 +278,20 @@ static void set_targets(void)
 			WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
 }
 
-/* What a VM should hold as far as the present state enforces it: in state high only its limit. */
-static u32 enforced_target(const struct gspace *gs)
+static u32 excess(u32 held, u32 target)
 {
-	return reclaim.state == RECLAIM_HIGH ? cap_of(gs) : gs->target;
+	return held > target ? held - target : 0;
+}
+
+/*
+ * A VM at its limit gets no frames, so swap keeps a little room below it, or the VM would stand still. With a full balloon
+ * the guest cannot come to its limit, and needs none.
+ */
+static u32 limit_room(const struct gspace *gs)
+{
+	u32 limit = cap_of(gs);
+
+	return (u64)limit + balloon_size(gs) >= gs->pages ? 0 : MIN(limit / 8, LIMIT_ROOM);
 }
 
 /* ---- balloon ------------------------------------------------------------- */
@@ -291,17 +307,24 @@ static u32 full_balloon(const struct gspace *gs, u32 target)
 	return MIN(gs->pages > target ? gs->pages - target : 0, gs->balloon_max);
 }
 
+static u32 wanted(const struct gspace *gs, u32 held, u32 target)
+{
+	return MIN(balloon_size(gs) + excess(held, target), full_balloon(gs, target));
+}
+
 static u32 raised_target(const struct gspace *gs, bool stalled)
 {
-	u32 target = enforced_target(gs), held = gspace_consumed(gs), old = gs->balloon_target;
-	u64 want = (u64)balloon_size(gs) + (held > target ? held - target : 0);
+	u32 held = gspace_consumed(gs), old = gs->balloon_target, want;
 
-	want = MIN(want, full_balloon(gs, target));
-	if (stalled || held <= target || want <= old)
+	/* The limit is for good, so what swap took for it counts, too; for the rest it is better left where it is. */
+	want = wanted(gs, held + gs->count[PAGE_SWAPPED], cap_of(gs));
+	if (reclaim.state != RECLAIM_HIGH)
+		want = MAX(want, wanted(gs, held, gs->target));
+	if (stalled || want <= old)
 		return old;
-	if (reclaim.state < RECLAIM_HARD && want - old < deadband(gs) && want < full_balloon(gs, target))
+	if (reclaim.state < RECLAIM_HARD && want - old < deadband(gs) && want < full_balloon(gs, gs->target))
 		return old;
-	return (u32)want;
+	return want;
 }
 
 /* Down toward what the target still asks for: what was not yet given at once, what was given when memory is back. */
@@ -351,6 +374,7 @@ static void balance_balloon(struct gspace *gs, u64 now)
 	else
 		target = raised_target(gs, stalled) > gs->balloon_target ? raised_target(gs, stalled) : lowered_target(gs);
 	balloon_set_target(gs, target);
+	__atomic_store_n(&gs->ration, stalled || size >= gs->balloon_target ? 0 : RATION_FRAMES, __ATOMIC_RELAXED);
 }
 
 static void balance(u64 now)
@@ -358,7 +382,6 @@ static void balance(u64 now)
 	set_targets();
 	for (u32 i = 0; i < reclaim.spaces; i++)
 		balance_balloon(reclaim.space[i], now);
-	reclaim.next_balance_ns = now + reclaim.cfg.period_ms * NSEC_PER_MSEC;
 }
 
 /* ---- swap ---------------------------------------------------------------- */
@@ -376,19 +399,39 @@ static u32 balloon_pending(const struct gspace *gs, u64 now)
 	return MIN(left, speed);
 }
 
+/* What swap has to take for the limit, in any state. A balloon that is on its way gets its chance first. */
+static u32 limit_need(const struct gspace *gs, u32 held, u32 pending)
+{
+	u32 over = excess(held, cap_of(gs)), room = limit_room(gs);
+
+	return excess(over, pending) + (over ? room : excess(held, cap_of(gs) - room));
+}
+
+/* What it has to take for the host. */
+static u32 state_need(const struct gspace *gs, u32 held, u32 pending)
+{
+	u32 over = excess(held, gs->target);
+
+	switch (reclaim.state) {
+	case RECLAIM_LOW:
+		return over;
+	case RECLAIM_HARD:
+		return excess(over, pending);
+	case RECLAIM_SOFT: /* only what the balloon will never give, and no trifles */
+		return pending || over < deadband(gs) ? 0 : over;
+	default:
+		return 0;
+	}
+}
+
 /* Pages of gs that swap has to take now. */
 static u32 swap_need(const struct gspace *gs, u64 now)
 {
-	u32 target = enforced_target(gs), held = gspace_consumed(gs), leaving = gs->count[PAGE_SWAPPING_OUT];
-	u32 over = held > target + leaving ? held - target - leaving : 0, pending;
+	u32 held = excess(gspace_consumed(gs), gs->count[PAGE_SWAPPING_OUT]), pending = balloon_pending(gs, now);
 
-	if (!over || gs->dying || reclaim.state == RECLAIM_LOW)
-		return over;
-	pending = balloon_pending(gs, now);
-	if (reclaim.state == RECLAIM_HARD)
-		return over > pending ? over - pending : 0;
-	/* High and soft: only what the balloon will never give, and no trifles. */
-	return pending || over < deadband(gs) ? 0 : over;
+	if (gs->dying)
+		return 0;
+	return MAX(limit_need(gs, held, pending), state_need(gs, held, pending));
 }
 
 /* Takes up to the state's budget, from each VM in proportion to its need. Returns pages taken. */
@@ -509,7 +552,9 @@ void reclaim_step(u64 now_ns)
 
 	lock_acquire(&reclaim.lock);
 	before = reclaim.state;
-	period = now_ns >= reclaim.next_balance_ns;
+	period = now_ns >= reclaim.next_period_ns;
+	if (period) /* a little early: the caller's timer must not find it just not due */
+		reclaim.next_period_ns = now_ns + reclaim.cfg.period_ms * NSEC_PER_MSEC * 7 / 8;
 	update_state(now_ns);
 	if (period || reclaim.state > before)
 		balance(now_ns);
@@ -539,11 +584,38 @@ bool reclaim_pressure(void)
 	return free >= leave_at(s) || (READ_ONCE(reclaim.swap_wanted) && swap_can_out());
 }
 
-bool reclaim_may_alloc(const struct gspace *gs)
+/*
+ * The last frames above the allocator's reserve, in state low: what a reservation promises, and rations. A guest that is
+ * asked for its balloon has to run to give it, and its vCPU may wait for a frame: a few each period let it go on.
+ */
+static bool take_ration(struct gspace *gs)
 {
-	if (READ_ONCE(reclaim.state) != RECLAIM_LOW && frame_free_count() >= reclaim.threshold[RECLAIM_LOW])
+	u32 left = __atomic_load_n(&gs->ration, __ATOMIC_RELAXED);
+
+	while (left)
+		if (__atomic_compare_exchange_n(&gs->ration, &left, left - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return true;
+	return false;
+}
+
+static bool may_alloc_low(struct gspace *gs, u32 held)
+{
+	u32 low = reclaim.threshold[RECLAIM_LOW], reserve = frame_reserve();
+
+	if (held < gs->alloc.reservation)
 		return true;
-	if (gspace_consumed(gs) < READ_ONCE(gs->target))
+	if (held < READ_ONCE(gs->target) && frame_free_count() > reserve + (low - reserve) / 2)
+		return true;
+	return take_ration(gs);
+}
+
+bool reclaim_may_alloc(struct gspace *gs)
+{
+	bool plenty = READ_ONCE(reclaim.state) != RECLAIM_LOW && frame_free_count() >= reclaim.threshold[RECLAIM_LOW];
+	u32 held = gspace_consumed(gs);
+
+	/* A VM without a limit has pages elsewhere, which it asks for, and so never holds all of its size. */
+	if (held < cap_of(gs) && (plenty || may_alloc_low(gs, held)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;

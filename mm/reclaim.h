@@ -34,6 +34,9 @@ struct reclaim_stats {
 	u64 ballooned_target, ballooned; /* pages, all VMs */
 };
 
+/* ESX's Mem.MemMinFreePct: 6 % of the first 4 GiB, 4 % up to 12, 2 % up to 28, 1 % of the rest. Frames. */
+u32 reclaim_sliding_min_free(u64 frames);
+/* After the frames are known. NULL or zero fields: the defaults. */
 void reclaim_init(const struct reclaim_config *cfg);
 /* Operator: minFree from now on, with the thresholds that hang on it; 0 = the sliding scale. Frames. */
 void reclaim_set_min_free(u32 frames);
@@ -47,8 +50,8 @@ void reclaim_step(u64 now_ns);
 bool reclaim_pressure(void);
 /* Frames came free (swap, balloon): guests that wait for memory are woken. No lock above LOCK_RANK_VM held. */
 void reclaim_memory_returned(void);
-/* May a guest of gs get a frame now? False in state low for VMs above their target. */
-bool reclaim_may_alloc(const struct gspace *gs);
+/* May a guest of gs get a frame now? False at its limit, and in state low for VMs above their target (but for a ration). */
+bool reclaim_may_alloc(struct gspace *gs);
 
 /* Operator: fixes a VM's balloon at a size (pages), or GFN_NONE: automatic again. */
 void reclaim_set_manual(struct gspace *gs, u32 pages);
