@@ -1,0 +1,710 @@
+/*
+ * Page sharing: what is found, what is never shared, what writes do to it. The shootdowns between the steps are
+ * where a guest's last writes through stale translations arrive: tests change pages there.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/err.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/gspace_internal.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/rmap.h"
+#include "mm/share.h"
+#include "tests/unit/fake_format.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define FRAMES 2500
+#define PAGES 1000
+
+static struct gspace a, b;
+static const struct mem_alloc settings = { .limit = PAGES, .shares = 40 };
+static u32 free_at_start;
+
+static int start(void **state)
+{
+	(void)state;
+	fake_platform_reset();
+	fake_mm_start(FRAMES);
+	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	frame_set_reserve(0);
+	free_at_start = frame_free_count();
+	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
+	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+	share_set_rate(1000000, 1000000);
+	fake_now_ns += NSEC_PER_SEC;
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	assert_int_equal(gspace_verify_all(), 0);
+	while (!gspace_destroy_some(&a, 200))
+		assert_int_equal(gspace_verify_all(), 0);
+	while (!gspace_destroy_some(&b, 200))
+		assert_int_equal(gspace_verify_all(), 0);
+	assert_int_equal(frame_free_count(), free_at_start);
+	frame_verify();
+	fake_mm_stop();
+	return 0;
+}
+
+static void fill(struct gspace *gs, gfn_t gfn, u64 stamp)
+{
+	u64 page[PAGE_SIZE / 8];
+
+	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
+		page[i] = stamp * (i + 1);
+	assert_int_equal(gspace_write(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
+}
+
+static void expect_stamp(struct gspace *gs, gfn_t gfn, u64 stamp)
+{
+	u64 page[PAGE_SIZE / 8];
+
+	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
+	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
+		assert_int_equal(page[i], stamp * (i + 1));
+}
+
+static hfn_t hfn_of(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	page_look(gs, gfn, &p);
+	lock_release(&gs->lock);
+	return p.payload;
+}
+
+static void expect_state(struct gspace *gs, gfn_t gfn, enum page_state s)
+{
+	assert_string_equal(page_state_name(gspace_state(gs, gfn)), page_state_name(s));
+	assert_int_equal(gspace_verify_all(), 0);
+}
+
+/* Scans until every page has been seen, in two passes: the first leaves hints. */
+static void scan_all(void)
+{
+	for (u32 i = 0; i < 60; i++) {
+		fake_now_ns += NSEC_PER_SEC;
+		share_scan(500);
+	}
+}
+
+static struct share_stats stats(void)
+{
+	struct share_stats s;
+
+	share_stats(&s);
+	return s;
+}
+
+/* ---- what is shared ------------------------------------------------------ */
+
+static void zero_pages(void **state)
+{
+	u32 before;
+
+	(void)state;
+	for (gfn_t g = 0; g < 20; g++)
+		assert_int_equal(gspace_touch(&a, g, GSPACE_WRITE), 0);
+	fill(&a, 20, 1);
+	before = frame_free_count();
+	scan_all();
+	assert_int_equal(a.count[PAGE_ZERO], 20);
+	assert_int_equal(a.count[PAGE_PRIVATE], 1);
+	assert_true(frame_free_count() >= before + 20 - 7); /* the first frames of tables came */
+	assert_int_equal(stats().zero_found, 20);
+	assert_int_equal(a.stats.zero_in, 20);
+	assert_int_equal(frame_get(frame_zero())->refs, 20);
+	fill(&a, 3, 5);
+	expect_stamp(&a, 3, 5);
+	expect_stamp(&a, 4, 0);
+	assert_true(page_is_zero(mm_hfn_to_va(frame_zero())));
+}
+
+static void equal_pages(void **state)
+{
+	(void)state;
+	for (gfn_t g = 0; g < 30; g++) {
+		fill(&a, g, g + 1);
+		fill(&b, g + 100, g + 1);
+	}
+	fill(&a, 50, 77);
+	scan_all();
+	for (gfn_t g = 0; g < 30; g++) {
+		assert_int_equal(hfn_of(&a, g), hfn_of(&b, g + 100));
+		expect_stamp(&a, g, g + 1);
+		expect_stamp(&b, g + 100, g + 1);
+	}
+	expect_state(&a, 50, PAGE_PRIVATE);
+	assert_int_equal(stats().matches, 30);
+	assert_int_equal(stats().shared_frames, 30);
+	assert_int_equal(stats().shared_pages, 60);
+	assert_int_equal(stats().false_matches, 0);
+	/* Charged half each. */
+	assert_int_equal(gspace_consumed(&a), 15 + 1);
+	assert_int_equal(gspace_consumed(&b), 15);
+	assert_int_equal(a.tlb_stale | b.tlb_stale, 0);
+}
+
+static void within_one_space(void **state)
+{
+	(void)state;
+	for (gfn_t g = 0; g < 10; g++)
+		fill(&a, g, 9);
+	scan_all();
+	assert_int_equal(a.count[PAGE_SHARED], 10);
+	assert_int_equal(frame_state_count(FRAME_SHARED), 1);
+	assert_int_equal(rmap_refs(hfn_of(&a, 0)), 10);
+	assert_int_equal(gspace_consumed(&a), 1);
+}
+
+static void references_are_bounded(void **state)
+{
+	(void)state;
+	for (gfn_t g = 0; g < RMAP_REFS_MAX + 44; g++)
+		fill(&a, g, 9);
+	scan_all();
+	assert_int_equal(a.count[PAGE_SHARED], RMAP_REFS_MAX + 44);
+	assert_int_equal(frame_state_count(FRAME_SHARED), 2);
+	for (gfn_t g = 0; g < RMAP_REFS_MAX + 44; g++)
+		assert_true(rmap_refs(hfn_of(&a, g)) <= RMAP_REFS_MAX);
+}
+
+/* ---- writes -------------------------------------------------------------- */
+
+static void share_two(u64 stamp)
+{
+	fill(&a, 1, stamp);
+	fill(&b, 2, stamp);
+	assert_false(share_offer(&a, 1)); /* leaves no hint */
+	scan_all();
+	expect_state(&a, 1, PAGE_SHARED);
+	assert_int_equal(hfn_of(&a, 1), hfn_of(&b, 2));
+}
+
+static void writes_part(void **state)
+{
+	u32 before, shootdowns;
+	hfn_t hfn;
+
+	(void)state;
+	share_two(6);
+	hfn = hfn_of(&a, 1);
+	fill(&a, 1, 7);
+	expect_state(&a, 1, PAGE_PRIVATE);
+	assert_int_not_equal(hfn_of(&a, 1), hfn);
+	expect_state(&b, 2, PAGE_SHARED); /* alone, until it writes */
+	expect_stamp(&b, 2, 6);
+	assert_int_equal(a.stats.cow_breaks, 1);
+	/* The last mapper takes the frame itself: nothing is copied or allocated. */
+	before = frame_free_count();
+	shootdowns = fake_mm.shootdowns;
+	fill(&b, 2, 8);
+	assert_int_equal(frame_free_count(), before);
+	assert_int_equal(fake_mm.shootdowns, shootdowns);
+	assert_int_equal(hfn_of(&b, 2), hfn);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 7);
+	expect_stamp(&b, 2, 8);
+	assert_int_equal(stats().cow_breaks, 2);
+	assert_int_equal(frame_state_count(FRAME_SHARED), 0);
+}
+
+/*
+ * While some space may still translate to a frame it has dropped, the last mapper does not write into it but copies, and
+ * the frame is freed only after that space's flush.
+ */
+static void last_mapper_waits_for_stale_spaces(void **state)
+{
+	u32 flushed;
+	hfn_t hfn;
+
+	(void)state;
+	share_two(6);
+	hfn = hfn_of(&a, 1);
+	assert_int_equal(gspace_balloon_take(&a, 1), 0); /* no flush yet */
+	assert_true(a.tlb_stale);
+	flushed = fake_mm.shootdowns;
+	fill(&b, 2, 8);
+	assert_int_not_equal(hfn_of(&b, 2), hfn);
+	assert_int_equal(fake_mm.shootdowns, flushed + 2);
+	assert_false(a.tlb_stale);
+	assert_int_equal(frame_get(hfn)->state == FRAME_SHARED, false);
+	expect_stamp(&b, 2, 8);
+}
+
+static void give_up_shared(void **state)
+{
+	u32 before;
+
+	(void)state;
+	share_two(6);
+	before = frame_free_count();
+	assert_int_equal(gspace_balloon_take(&a, 1), 0);
+	gspace_flush(&a);
+	assert_int_equal(frame_free_count(), before);
+	expect_state(&b, 2, PAGE_SHARED);
+	assert_int_equal(gspace_balloon_take(&b, 2), 0);
+	gspace_flush(&b);
+	assert_true(frame_free_count() > before);
+	assert_int_equal(stats().shared_frames, 0);
+	/* Its entry is gone with it: an equal page finds nothing. */
+	fill(&a, 5, 6);
+	assert_false(share_offer(&a, 5));
+}
+
+static void out_of_frames(void **state)
+{
+	static hfn_t held[FRAMES];
+	u32 n = 0;
+
+	(void)state;
+	share_two(6);
+	while ((held[n] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	assert_int_equal(gspace_touch(&a, 1, GSPACE_WRITE), E_AGAIN);
+	expect_state(&a, 1, PAGE_SHARED);
+	expect_stamp(&a, 1, 6);
+	while (n--)
+		frame_free(held[n], 0);
+	fill(&a, 1, 1);
+}
+
+static void no_memory_for_the_table(void **state)
+{
+	static hfn_t held[FRAMES];
+	u32 n = 0;
+
+	(void)state;
+	fill(&a, 1, 6);
+	fill(&b, 2, 6);
+	while ((held[n] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	scan_all();
+	expect_state(&a, 1, PAGE_PRIVATE);
+	assert_true(stats().scanned > 0);
+	assert_int_equal(stats().table_bytes, 0);
+	while (n--)
+		frame_free(held[n], 0);
+	scan_all();
+	expect_state(&a, 1, PAGE_SHARED);
+}
+
+static void table_size(void **state)
+{
+	(void)state;
+	for (gfn_t g = 0; g < PAGES; g++)
+		fill(&a, g, 1000 + g);
+	scan_all();
+	assert_int_equal(stats().hints, PAGES);
+	/* A full one: 16 bytes an entry, 4 a head, and at most three frames of directories and rounding. */
+	assert_true(stats().table_bytes <= PAGES * 16 + FRAMES * 2 + 4 * PAGE_SIZE);
+}
+
+/* ---- what is not shared -------------------------------------------------- */
+
+static void stale_hint(void **state)
+{
+	(void)state;
+	fill(&b, 2, 6);
+	scan_all(); /* hint */
+	fill(&b, 2, 7);
+	fill(&a, 1, 6);
+	assert_false(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE); /* and writable again, as verify has checked */
+	expect_stamp(&a, 1, 6);
+	expect_stamp(&b, 2, 7);
+	assert_int_equal(stats().false_matches, 0); /* the hash told */
+	/* The stale entry is gone; a new scan finds what there is now. */
+	fill(&a, 3, 7);
+	scan_all();
+	expect_state(&a, 3, PAGE_SHARED);
+	expect_state(&b, 2, PAGE_SHARED);
+}
+
+static void busy_pages(void **state)
+{
+	hfn_t hfn;
+
+	(void)state;
+	fill(&a, 1, 6);
+	fill(&b, 2, 6);
+	scan_all();
+	fill(&b, 3, 6);
+	fill(&b, 4, 6);
+	fill(&b, 5, 6);
+	assert_int_equal(gspace_pin(&b, 3, false, &hfn), 0);
+	assert_false(share_offer(&b, 3));
+	gspace_unpin(&b, 3);
+	assert_int_equal(gspace_swap_out_begin(&b, 4, &hfn), 0);
+	assert_false(share_offer(&b, 4));
+	assert_int_equal(gspace_touch(&b, 4, GSPACE_WRITE), 0); /* rescued; its frame is still read by a device */
+	assert_false(share_offer(&b, 4));
+	gspace_swap_out_failed(&b, 4, hfn);
+	assert_true(share_offer(&b, 3));
+	assert_true(share_offer(&b, 4));
+	assert_true(share_offer(&b, 5));
+	assert_false(share_offer(&b, 5));
+	assert_false(share_offer(&b, PAGES + 1));
+	assert_false(share_offer(&b, 900));
+}
+
+static void hint_of_a_dying_space(void **state)
+{
+	(void)state;
+	fill(&b, 2, 6);
+	fill(&b, 999, 6 + 1);
+	scan_all();
+	gspace_destroy_some(&b, 0);
+	fill(&a, 1, 6);
+	assert_false(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_PRIVATE);
+}
+
+/* ---- changes between the steps ------------------------------------------- */
+
+static struct {
+	struct gspace *gs; /* in whose n-th shootdown */
+	u32 n;
+	void (*what)(void);
+} change;
+
+static void on_shootdown(struct gspace *gs)
+{
+	if (gs == change.gs && change.n && !--change.n)
+		change.what();
+}
+
+static void change_at(struct gspace *gs, u32 n, void (*what)(void))
+{
+	change.gs = gs;
+	change.n = n;
+	change.what = what;
+	fake_mm_on_shootdown = on_shootdown;
+}
+
+static hfn_t raw_hfn;
+
+/* A store through a translation that was cached before the page was protected. */
+static void stale_store(void)
+{
+	*(u64 *)mm_hfn_to_va(raw_hfn) = 0xdead;
+}
+
+static void guest_writes_a(void)
+{
+	fill(&a, 1, 99);
+}
+
+static void guest_writes_b(void)
+{
+	fill(&b, 2, 99);
+}
+
+static void guest_drops_b(void)
+{
+	assert_int_equal(gspace_balloon_take(&b, 2), 0);
+}
+
+static void guest_drops_a(void)
+{
+	assert_int_equal(gspace_balloon_take(&a, 1), 0);
+}
+
+static u64 first_word(struct gspace *gs, gfn_t gfn)
+{
+	u64 word;
+
+	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), &word, 8), 0);
+	return word;
+}
+
+/* b has left a hint, a is equal to it. */
+static void hint_and_candidate(void)
+{
+	fill(&b, 2, 6);
+	scan_all();
+	fill(&a, 1, 6);
+}
+
+static void candidate_changes_by_stale_store(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	raw_hfn = hfn_of(&a, 1);
+	change_at(&a, 1, stale_store);
+	assert_false(share_offer(&a, 1));
+	assert_int_equal(change.n, 0);
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	assert_int_equal(first_word(&a, 1), 0xdead);
+	expect_stamp(&b, 2, 6);
+	assert_int_equal(stats().false_matches, 0);
+}
+
+static void hint_changes_by_stale_store(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	raw_hfn = hfn_of(&b, 2);
+	change_at(&b, 1, stale_store);
+	assert_false(share_offer(&a, 1));
+	assert_int_equal(change.n, 0);
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	assert_int_equal(first_word(&b, 2), 0xdead);
+	expect_stamp(&a, 1, 6);
+}
+
+static void candidate_is_written(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&a, 1, guest_writes_a);
+	assert_false(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 99);
+	expect_stamp(&b, 2, 6);
+}
+
+static void candidate_is_dropped(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&a, 1, guest_drops_a);
+	assert_false(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_BALLOONED);
+	expect_stamp(&b, 2, 6);
+}
+
+static void hint_is_written(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&b, 1, guest_writes_b);
+	assert_false(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 6);
+	expect_stamp(&b, 2, 99);
+}
+
+static void hint_is_dropped(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&b, 1, guest_drops_b);
+	assert_false(share_offer(&a, 1));
+	expect_state(&b, 2, PAGE_BALLOONED);
+	expect_stamp(&a, 1, 6);
+}
+
+/* While it is held for comparison the frame's only mapper writes: it copies, and what was compared stands. */
+static void match_is_written_while_held(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&a, 1, guest_writes_b);
+	assert_true(share_offer(&a, 1));
+	expect_state(&a, 1, PAGE_SHARED);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 6);
+	expect_stamp(&b, 2, 99);
+	fill(&a, 1, 5);
+	expect_state(&a, 1, PAGE_PRIVATE);
+}
+
+/* The same, and the comparison fails as well: the hold was the last reference. */
+static void held_match_is_left_alone(void)
+{
+	guest_drops_b();
+	*(u64 *)mm_hfn_to_va(hfn_of(&a, 1)) = 0xdead;
+}
+
+static void match_is_dropped_while_held(void **state)
+{
+	hfn_t hfn;
+
+	(void)state;
+	hint_and_candidate();
+	hfn = hfn_of(&b, 2);
+	change_at(&a, 1, held_match_is_left_alone);
+	assert_false(share_offer(&a, 1));
+	/* b had dropped its page and not flushed: nobody takes a frame that was shared for itself then. The next write does. */
+	expect_state(&a, 1, PAGE_SHARED);
+	expect_state(&b, 2, PAGE_BALLOONED);
+	assert_int_not_equal(frame_get(hfn)->state, FRAME_SHARED);
+	assert_int_equal(first_word(&a, 1), 0xdead);
+	gspace_flush(&b);
+	fill(&a, 1, 5);
+	expect_state(&a, 1, PAGE_PRIVATE);
+}
+
+/* Two contents with one hash cannot be had; a match that is changed behind our back looks the same. */
+static void false_match(void **state)
+{
+	hfn_t hfn;
+
+	(void)state;
+	share_two(6);
+	hfn = hfn_of(&a, 1);
+	fill(&b, 3, 6);
+	*(u64 *)mm_hfn_to_va(hfn) ^= 1;
+	assert_false(share_offer(&b, 3));
+	assert_int_equal(stats().false_matches, 1);
+	expect_state(&b, 3, PAGE_PRIVATE);
+	*(u64 *)mm_hfn_to_va(hfn) ^= 1;
+	assert_true(share_offer(&b, 3));
+	assert_int_equal(rmap_refs(hfn), 3);
+}
+
+static void zero_page_changes(void **state)
+{
+	(void)state;
+	assert_int_equal(gspace_touch(&a, 1, GSPACE_WRITE), 0);
+	raw_hfn = hfn_of(&a, 1);
+	change_at(&a, 1, stale_store);
+	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
+	expect_state(&a, 1, PAGE_PRIVATE);
+	assert_int_equal(first_word(&a, 1), 0xdead);
+	*(u64 *)mm_hfn_to_va(raw_hfn) = 0;
+	change_at(&a, 1, guest_writes_a);
+	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
+	expect_stamp(&a, 1, 99);
+	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
+	assert_int_equal(gspace_share_zero(&a, 2), E_INVAL);
+}
+
+static void merge_compares(void **state)
+{
+	hfn_t own, with;
+
+	(void)state;
+	share_two(6);
+	with = hfn_of(&b, 2);
+	fill(&a, 5, 7);
+	own = hfn_of(&a, 5);
+	assert_true(rmap_hold(with));
+	assert_int_equal(gspace_share_merge(&a, 5, own, with), E_AGAIN); /* not protected */
+	assert_int_equal(gspace_share_protect(&a, 5, with, false), E_INVAL);
+	assert_int_equal(gspace_share_protect(&a, 5, own, true), E_INVAL); /* has no hint */
+	assert_int_equal(gspace_share_protect(&a, 5, own, false), 0);
+	assert_int_equal(gspace_share_merge(&a, 5, own, with), E_INVAL);
+	gspace_share_undo(&a, 5, own);
+	gspace_share_drop(&a, with);
+	expect_state(&a, 5, PAGE_PRIVATE);
+}
+
+/* ---- the scanner --------------------------------------------------------- */
+
+static void rates(void **state)
+{
+	u32 n = 0;
+
+	(void)state;
+	for (gfn_t g = 0; g < PAGES; g++) {
+		fill(&a, g, 2 * g + 1);
+		fill(&b, g, 2 * g + 2);
+	}
+	share_set_rate(1000, 200);
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(10000), 2 * (200 / 4 + 1)); /* a quarter of a second's at most, for each */
+	assert_int_equal(share_scan(10000), 0);
+	for (u32 ms = 0; ms < 1000; ms += 3) {
+		fake_now_ns += 3 * NSEC_PER_MSEC;
+		n += share_scan(10000);
+	}
+	assert_in_range(n, 395, 405);
+
+	share_set_rate(100, 200); /* the host's is less than the VMs' */
+	n = 0;
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(10000), 100 / 4 + 1);
+	for (u32 ms = 0; ms < 1000; ms += 3) {
+		fake_now_ns += 3 * NSEC_PER_MSEC;
+		n += share_scan(10000);
+	}
+	assert_in_range(n, 98, 102);
+	assert_in_range(a.scan_pos - b.scan_pos + 60, 0, 120); /* both had their part */
+
+	share_set_rate(0, 200);
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(100), 0);
+	share_set_rate(200, 0);
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(100), 0);
+	share_set_rate(1000000, 1000000);
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(77), 77);
+}
+
+/* Every page once in a pass, in an order that differs from pass to pass. */
+static void scan_order(void **state)
+{
+	struct share_stats s;
+	u64 key;
+
+	(void)state;
+	for (gfn_t g = 0; g < PAGES; g++)
+		fill(&a, g, g + 1);
+	while (gspace_destroy_some(&b, 1000) == false)
+		;
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(PAGES), PAGES);
+	share_stats(&s);
+	assert_int_equal(s.hints, PAGES); /* none twice, none left out */
+	assert_int_equal(a.scan_pos, PAGES);
+	key = a.scan_key;
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(1), 1);
+	assert_int_not_equal(a.scan_key, key);
+	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+}
+
+static void nothing_to_scan(void **state)
+{
+	(void)state;
+	fake_now_ns += NSEC_PER_SEC;
+	assert_int_equal(share_scan(100), 0);
+	assert_true(a.scan_pos <= 16 * 100); /* bounded also when nothing is private */
+	while (!gspace_destroy_some(&a, 100))
+		;
+	while (!gspace_destroy_some(&b, 100))
+		;
+	assert_int_equal(share_scan(100), 0);
+	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
+	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(zero_pages), CASE(equal_pages), CASE(within_one_space), CASE(references_are_bounded), CASE(writes_part),
+		CASE(last_mapper_waits_for_stale_spaces), CASE(give_up_shared), CASE(out_of_frames),
+		CASE(no_memory_for_the_table), CASE(table_size), CASE(stale_hint), CASE(busy_pages), CASE(hint_of_a_dying_space),
+		CASE(candidate_changes_by_stale_store), CASE(hint_changes_by_stale_store), CASE(candidate_is_written),
+		CASE(candidate_is_dropped), CASE(hint_is_written), CASE(hint_is_dropped), CASE(match_is_written_while_held),
+		CASE(match_is_dropped_while_held), CASE(false_match), CASE(zero_page_changes), CASE(merge_compares),
+		CASE(rates), CASE(scan_order), CASE(nothing_to_scan),
+	};
+
+	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
+}
