@@ -154,13 +154,17 @@ int cmd_host(struct command_run *r)
 
 static void print_parts(struct console_out *o, const struct blk_dev *d, enum blk_part_kind kind, const char *what)
 {
-	char size[FORMAT_SIZE_BYTES], name[40];
+	char size[FORMAT_SIZE_BYTES];
+	struct pairs p;
 
-	for (struct blk_part *part = blk_part_next(NULL, kind); part; part = blk_part_next(part, kind))
-		if (part->dev == d)
-			console_printf(o, "  partition=%s start=%lu size=%s name=%s\n", what, part->start,
-				       format_size(size, to_bytes(part->pages)),
-				       command_word(name, sizeof(name), part->name, sizeof(part->name)));
+	for (struct blk_part *part = blk_part_next(NULL, kind); part; part = blk_part_next(part, kind)) {
+		if (part->dev != d)
+			continue;
+		console_printf(o, "  partition=%s start=%lu size=%s\n", what, part->start,
+			       format_size(size, to_bytes(part->pages)));
+		pairs_begin(&p, o);
+		pairs_text(&p, "  name", part->name);
+	}
 }
 
 static u64 mean_us(u64 ns, u64 count)

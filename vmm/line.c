@@ -56,7 +56,7 @@ void line_show(struct line *l)
 	if (l->pos > l->first + TEXT_COLUMNS)
 		l->first = l->pos - TEXT_COLUMNS;
 	shown = MIN(l->len - l->first, TEXT_COLUMNS);
-	n = format_append(row, sizeof(row), 0, "\r" CONSOLE_PROMPT "%.*s\x1b[K", (int)shown, l->buf + l->first);
+	n = format_append(row, sizeof(row), 0, "\r\x1b[K" CONSOLE_PROMPT "%.*s", (int)shown, l->buf + l->first);
 	if (l->pos < l->first + shown)
 		n = format_append(row, sizeof(row), n, "\x1b[%uD", l->first + shown - l->pos);
 	emit(l, row, n);
