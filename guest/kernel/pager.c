@@ -118,6 +118,7 @@ static bool slot_get(struct pager *p, u32 vpn)
 
 	if (vp->slot != PAGER_NO_SLOT)
 		return true;
+	vp->flags |= VPAGE_STALE;
 	if (p->slot_next < p->slots) {
 		vp->slot = (u32)p->slot_next++;
 		return true;
@@ -261,10 +262,10 @@ static u32 frame_get(struct pager *p)
 			      p->count[VPAGE_RESIDENT], p->count[VPAGE_SWAPPED], p->stats.write_errors);
 		/* Every age can be worn down in so many looks. */
 		started = pager_reclaim(p, PAGER_BATCH, p->pages * (PAGER_AGE_MAX + 2), false);
-		if (p->ram->count[RAM_FREE] == 0 && (started == 0 || p->disk->in_flight == 0))
-			p->need_memory(p->arg, PAGER_BATCH);
 		if (p->ram->count[RAM_FREE] == 0 && p->disk->in_flight)
 			disk_wait_any(p->disk);
+		if (p->ram->count[RAM_FREE] == 0 && (started == 0 || tries > FRAME_TRIES / 2))
+			p->need_memory(p->arg, PAGER_BATCH);
 		pfn = ram_alloc(p->ram, RAM_APP);
 	}
 	if (p->ram->count[RAM_FREE] + p->count[VPAGE_WRITING] < p->low_free)
