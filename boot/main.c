@@ -18,6 +18,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frame.h"
+#include "mm/reclaim.h"
 #include "vmm/vmm.h"
 
 void hv_main(struct boot_info *handoff);
@@ -35,7 +36,7 @@ static void print_memory_state(void)
 	panic_print("  frames: free %u", frame_free_count());
 	for (u32 s = FRAME_HV; s < FRAME_STATES; s++)
 		panic_print(" %s %u", names[s], frame_state_count(s));
-	panic_print("\n");
+	panic_print("\n  reclaim: %s\n", reclaim_state_name(reclaim_state_now()));
 }
 
 static void check_handoff(const struct boot_info *bi)

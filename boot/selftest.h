@@ -1,4 +1,7 @@
-/* Intentional faults, to see that each ends in a readable panic screen: loader option selftest=NAME. */
+/*
+ * Loader option selftest=NAME: an intentional fault, to see that each ends in a readable panic screen; or `hv`, the test
+ * of the virtualisation back end.
+ */
 #ifndef BOOT_SELFTEST_H
 #define BOOT_SELFTEST_H
 

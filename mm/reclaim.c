@@ -1,20 +1,20 @@
 /*
  * When memory is taken back, how much and from whom.
  *
- * Balance, each period: policy_divide() says what each VM should hold (gs->target) of what all hold now and what is free above
- * the goal. A VM's pages above its target are its overdraft. The balloon is asked first; what it does not cover (missing,
- * stalled, too slow, at its maximum, or no time in state low) goes to swap.
+ * Balance, each period: policy_divide() says what each VM should hold (gs->target) of what all hold now and what is
+ * free above the goal. A VM's pages above its target are its overdraft. The balloon is asked first; what it does not
+ * cover (missing, stalled, too slow, at its maximum, or no time in state low) goes to swap.
  *
- * Why balloon targets do not swing: memory a guest holds and memory that is free add up to the same whether it touches its
- * pages or not, so targets do not react to what they cause. With a balloon of size - target a guest cannot exceed its target, so
- * that is the most ever asked. Balloon targets rise only in soft and worse and fall only well above the soft threshold (free
- * above minFree), in steps, and small changes are left out.
+ * Why balloon targets do not swing: memory a guest holds and memory that is free add up to the same whether it touches
+ * its pages or not, so targets do not react to what they cause. With a balloon of size - target a guest cannot exceed
+ * its target, so that is the most ever asked. Balloon targets rise only in soft and worse and fall only well above the
+ * soft threshold (free above minFree), in steps, and small changes are left out.
  *
- * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that somebody is
- * above its target; swap takes from it. VMs below their target get frames down to near the frame reserve; what is left above
- * it keeps reservations and lets guests run that are to inflate their balloon. Who was refused
- * is woken each period as long as that goes on, and when frames come free. Nothing is ever killed for memory; if nothing can
- * be taken (swap off or failed, balloons stalled) the operator is told.
+ * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
+ * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
+ * what is left above it keeps reservations and lets guests run that are to inflate their balloon. Who was refused is
+ * woken each period as long as that goes on, and when frames come free. Nothing is ever killed for memory; if nothing
+ * can be taken (swap off or failed, balloons stalled) the operator is told.
  *
  * Locking: reclaim.lock (LOCK_RANK_RECLAIM) is held through a step, which is bounded, so a space cannot go away during
  * one. reclaim_may_alloc() and reclaim_pressure() take no lock.
@@ -34,25 +34,26 @@
 #include "mm/share.h"
 #include "mm/swap.h"
 
-#define SOFT_PCT 64U
-#define HARD_PCT 32U
-#define LOW_PCT 16U
-#define HYSTERESIS_PCT 8U
-#define PERIOD_MS 250U
-#define GOAL_PCT 112U		 /* of minFree: what targets leave free */
-#define RESERVE_MIN 64U		 /* frames */
-#define THRESHOLD_GAP 64U	 /* frames, on very small machines */
-#define FLOOR_PAGES 128U	 /* a VM's target is never less: it must be able to run at all */
-#define DEADBAND_MIN 64U	 /* pages; else 1/256 of the VM */
-#define DEFLATE_STEP_MIN 256U	 /* pages a period; else 1/32 of the VM */
-#define PATIENCE_NS NSEC_PER_SEC /* for a balloon that was just asked, and before desperate means */
-#define WARN_AFTER_NS (10 * NSEC_PER_SEC)
-#define WARN_EVERY_NS (30 * NSEC_PER_SEC)
-#define DESPERATE_PAGES 32U
-#define LIMIT_ROOM 64U		 /* pages */
-#define RATION_FRAMES 8U	 /* a VM a period */
+#define SOFT_PCT         64U
+#define HARD_PCT         32U
+#define LOW_PCT          16U
+#define HYSTERESIS_PCT   8U
+#define PERIOD_MS        250U
+#define GOAL_PCT         112U         /* of minFree: what targets leave free */
+#define RESERVE_MIN      64U          /* frames */
+#define THRESHOLD_GAP    64U          /* frames, on very small machines */
+#define FLOOR_PAGES      128U         /* a VM's target is never less: it must be able to run at all */
+#define DEADBAND_MIN     64U          /* pages; else 1/256 of the VM */
+#define DEFLATE_STEP_MIN 256U         /* pages a period; else 1/32 of the VM */
+#define PATIENCE_NS      NSEC_PER_SEC /* for a balloon that was just asked, and before desperate means */
+#define WARN_AFTER_NS    (10 * NSEC_PER_SEC)
+#define WARN_EVERY_NS    (30 * NSEC_PER_SEC)
+#define DESPERATE_PAGES  32U
+#define LIMIT_ROOM       64U /* pages */
+#define RATION_FRAMES    8U  /* a VM a period */
 
-/* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at once. */
+/* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
+ * once. */
 static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 256, 128};
 static const u32 share_budget[RECLAIM_STATES] = {128, 256, 256, 64};
 #define SHARE_BUDGET_PLENTY 16U /* more than 4 times minFree */
@@ -68,14 +69,14 @@ static struct {
 	struct gspace *space[GSPACE_MAX];
 	struct policy_vm vm[GSPACE_MAX];
 	u32 spaces;
-	u32 turn;	      /* whose turn it is to be swapped first */
-	bool swap_wanted;     /* overdrafts were left at the end of the last step */
-	u32 waiting;	      /* atomic: somebody was refused since it was last cleared */
-	u64 failures;	      /* frame allocator's count when last looked at */
+	u32 turn;         /* whose turn it is to be swapped first */
+	bool swap_wanted; /* overdrafts were left at the end of the last step */
+	u32 waiting;      /* atomic: somebody was refused since it was last cleared */
+	u64 failures;     /* frame allocator's count when last looked at */
 	u64 progress_ns, warned_ns;
 	u32 progress_free;
 	u64 progress_balloon;
-	bool starved;	      /* somebody waited since the last progress */
+	bool starved; /* somebody waited since the last progress */
 	struct log_limit log_limit;
 } reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM)};
 
@@ -199,8 +200,9 @@ static void update_state(u64 now)
 	reclaim.transitions[s]++;
 	reclaim.state_since_ns = now;
 	/* Guests' doing, so limited as such lines are. */
-	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old), reclaim_state_name(s),
-		 format_size(free_text, (u64)free << PAGE_SHIFT), format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT));
+	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old),
+		  reclaim_state_name(s), format_size(free_text, (u64)free << PAGE_SHIFT),
+		  format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT));
 }
 
 /* ---- registration -------------------------------------------------------- */
@@ -284,8 +286,8 @@ static u32 excess(u32 held, u32 target)
 }
 
 /*
- * A VM at its limit gets no frames, so swap keeps a little room below it, or the VM would stand still. With a full balloon
- * the guest cannot come to its limit, and needs none.
+ * A VM at its limit gets no frames, so swap keeps a little room below it, or the VM would stand still. With a full
+ * balloon the guest cannot come to its limit, and needs none.
  */
 static u32 limit_room(const struct gspace *gs)
 {
@@ -362,17 +364,17 @@ static void tell_stall(struct gspace *gs, bool stalled)
 static void balance_balloon(struct gspace *gs, u64 now)
 {
 	bool stalled = balloon_stalled(gs, now);
-	u32 size = balloon_size(gs), grown = size > gs->balloon_last ? size - gs->balloon_last : 0, target;
+	u32 size = balloon_size(gs), target;
 
-	gs->balloon_speed = (gs->balloon_speed * 3 + grown) / 4;
+	gs->balloon_speed = (gs->balloon_speed * 3 + excess(size, gs->balloon_last)) / 4;
 	gs->balloon_last = size;
 	tell_stall(gs, stalled);
 	if (!READ_ONCE(gs->balloon_present))
 		target = 0;
 	else if (gs->balloon_manual != GFN_NONE)
 		target = manual_target(gs);
-	else
-		target = raised_target(gs, stalled) > gs->balloon_target ? raised_target(gs, stalled) : lowered_target(gs);
+	else if ((target = raised_target(gs, stalled)) == gs->balloon_target)
+		target = lowered_target(gs);
 	balloon_set_target(gs, target);
 	__atomic_store_n(&gs->ration, stalled || size >= gs->balloon_target ? 0 : RATION_FRAMES, __ATOMIC_RELAXED);
 }
@@ -506,10 +508,14 @@ static void warn_stuck(u64 now)
 		return;
 	reclaim.warned_ns = now;
 	swap_stats(&s);
-	log_warn("reclaim", "VMs wait and no memory could be taken back for %lu s: free=%u low=%u frames, swap %s%s%s used=%lu of %lu",
-		 (now - reclaim.progress_ns) / NSEC_PER_SEC, frame_free_count(), reclaim.threshold[RECLAIM_LOW],
-		 s.state == SWAP_ON ? "on" : s.state == SWAP_OFF ? "off" : "failed", s.why ? ": " : "", s.why ? s.why : "", s.used,
-		 s.slots);
+	log_warn(
+	    "reclaim",
+	    "VMs wait and no memory could be taken back for %lu s: free=%u low=%u frames, swap %s%s%s used=%lu of %lu",
+	    (now - reclaim.progress_ns) / NSEC_PER_SEC, frame_free_count(), reclaim.threshold[RECLAIM_LOW],
+	    s.state == SWAP_ON    ? "on"
+	    : s.state == SWAP_OFF ? "off"
+				  : "failed",
+	    s.why ? ": " : "", s.why ? s.why : "", s.used, s.slots);
 }
 
 /* Notices when nothing moves in state low; tries harder, then tells. */
@@ -585,8 +591,8 @@ bool reclaim_pressure(void)
 }
 
 /*
- * The last frames above the allocator's reserve, in state low: what a reservation promises, and rations. A guest that is
- * asked for its balloon has to run to give it, and its vCPU may wait for a frame: a few each period let it go on.
+ * The last frames above the allocator's reserve, in state low: what a reservation promises, and rations. A guest that
+ * is asked for its balloon has to run to give it, and its vCPU may wait for a frame: a few each period let it go on.
  */
 static bool take_ration(struct gspace *gs)
 {
@@ -632,7 +638,8 @@ void reclaim_memory_returned(void)
 	lock_release(&reclaim.lock);
 	if (!waited)
 		return;
-	/* Those above their target in state low will be refused again; the flag they set then keeps the periodic wake going. */
+	/* Those above their target in state low will be refused again; the flag they set then keeps the periodic wake
+	 * going. */
 	mm_wake(NULL);
 }
 
@@ -643,6 +650,11 @@ void reclaim_set_manual(struct gspace *gs, u32 pages)
 	if (pages != GFN_NONE && READ_ONCE(gs->balloon_present))
 		balloon_set_target(gs, manual_target(gs));
 	lock_release(&reclaim.lock);
+}
+
+enum reclaim_state reclaim_state_now(void)
+{
+	return READ_ONCE(reclaim.state);
 }
 
 void reclaim_stats(struct reclaim_stats *out)

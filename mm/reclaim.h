@@ -48,6 +48,7 @@ void reclaim_remove(struct gspace *gs);
 void reclaim_step(u64 now_ns);
 /* Cheap hint from the allocator's callers: free frames crossed a threshold, call reclaim_step soon. */
 bool reclaim_pressure(void);
+enum reclaim_state reclaim_state_now(void); /* racy, takes no lock: for the panic screen */
 /* Frames came free (swap, balloon): guests that wait for memory are woken. No lock above LOCK_RANK_VM held. */
 void reclaim_memory_returned(void);
 /* May a guest of gs get a frame now? False at its limit, and in state low for VMs above their target (but for a ration). */

@@ -28,7 +28,7 @@ static struct irq_slot slots[VECTORS];
 static u8 pic_vector[ISA_LINES]; /* 8259 line -> vector; 0: none */
 static struct lock irq_lock = LOCK_INIT("irq", LOCK_RANK_IRQ);
 static bool use_ioapic;
-static u64 unexpected;
+static u64 unexpected; /* interrupts nobody had asked for */
 
 void irq_init(void)
 {
@@ -127,4 +127,13 @@ void irq_dispatch(u32 vector)
 	if (vector != VECTOR_TIMER && vector != VECTOR_ERROR)
 		call_slot(vector);
 	lapic_eoi();
+}
+
+void irq_print(void (*print)(const char *fmt, ...))
+{
+	for (u32 v = VECTOR_ALLOC_FIRST; v <= VECTOR_ALLOC_LAST; v++)
+		if (slots[v].fn)
+			print("  vector 0x%x %s: %lu\n", v, slots[v].name, slots[v].count);
+	if (unexpected)
+		print("  unexpected: %lu\n", unexpected);
 }

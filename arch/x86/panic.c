@@ -123,6 +123,8 @@ static _Noreturn void finish(u64 rip, u64 rbp)
 {
 	panic_print("backtrace:\n");
 	backtrace(rip, rbp, BACKTRACE_MAX, print_address);
+	panic_print("interrupts:\n");
+	irq_print(panic_print);
 	for (u32 i = 0; i < section_count; i++) {
 		panic_print("%s:\n", sections[i].title);
 		sections[i].fn();

@@ -34,6 +34,8 @@ void trap_handle(struct trap_frame *f);
 
 /* irq.c */
 void irq_dispatch(u32 vector);
+/* Handlers and how often each ran; takes no lock. */
+void irq_print(void (*print)(const char *fmt, ...));
 
 /* panic.c */
 _Noreturn void panic_trap(const struct trap_frame *f);

@@ -32,6 +32,18 @@ u64 loader_alloc(struct loader *l, u64 bytes, u64 align, enum boot_mem_type type
 	return base;
 }
 
+void loader_release(struct loader *l)
+{
+	if (l->info && l->info->low_page)
+		bs->FreePages(l->info->low_page, 1);
+	l->info = NULL;
+	while (l->owned_count) {
+		const struct owned *o = &l->owned[--l->owned_count];
+
+		bs->FreePages(o->base, o->bytes / PAGE_SIZE);
+	}
+}
+
 /* The name as plain ASCII; false if it does not fit or is not ASCII. */
 static bool name_to_ascii(const CHAR16 *in, char *out, size_t size)
 {

@@ -105,6 +105,7 @@ EFI_STATUS handoff(struct loader *l)
 		if (!EFI_ERROR(s))
 			enter(l);
 	}
+	say_directly();
 	say_error("boot services cannot be left (%s, status 0x%lx)", status_name(s), s);
 	return s;
 }

@@ -38,11 +38,14 @@ void say_init(void);
 void say(const char *fmt, ...) printf_like(1, 2);
 /* Prints "Aerostat: error: ..." and waits for a key, at most 10 s. */
 void say_error(const char *fmt, ...) printf_like(1, 2);
+/* From here on COM1 is written directly even if the firmware's console includes it: it may be gone. */
+void say_directly(void);
 const char *status_name(EFI_STATUS s);
 
 /* files.c */
 /* Zeroed whole pages below 16 TiB, aligned to `align`, recorded as `type`. 0: out of memory (said). */
 u64 loader_alloc(struct loader *l, u64 bytes, u64 align, enum boot_mem_type type);
+void loader_release(struct loader *l); /* gives everything back */
 /* Reads \aerostat: the configuration, the hypervisor (raw file in *hv), every guest image. False: an error was said. */
 bool files_load(struct loader *l, const void **hv, u64 *hv_bytes);
 

@@ -58,12 +58,26 @@ static bool read_options(struct loader *l)
 	return true;
 }
 
+/* Everything up to the jump; comes back only with a reason, which has been said. */
+static EFI_STATUS load(struct loader *l)
+{
+	const void *hv;
+	u64 hv_bytes;
+
+	if (!find_volume(l) || !alloc_info(l) || !files_load(l, &hv, &hv_bytes) || !read_options(l) ||
+	    !image_place(l, hv, hv_bytes))
+		return EFI_LOAD_ERROR;
+	firmware_collect(l);
+	if (!tables_build(l))
+		return EFI_OUT_OF_RESOURCES;
+	return handoff(l);
+}
+
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *table)
 {
 	static struct loader loader;
 	struct loader *l = &loader;
-	const void *hv;
-	u64 hv_bytes;
+	EFI_STATUS s;
 
 	st = table;
 	bs = table->BootServices;
@@ -75,11 +89,7 @@ EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *table)
 		say_error("the firmware runs with 5-level paging (CR4.LA57), which is not supported");
 		return EFI_UNSUPPORTED;
 	}
-	if (!find_volume(l) || !alloc_info(l) || !files_load(l, &hv, &hv_bytes) || !read_options(l) ||
-	    !image_place(l, hv, hv_bytes))
-		return EFI_LOAD_ERROR;
-	firmware_collect(l);
-	if (!tables_build(l))
-		return EFI_OUT_OF_RESOURCES;
-	return handoff(l);
+	s = load(l);
+	loader_release(l);
+	return s;
 }

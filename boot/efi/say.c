@@ -49,8 +49,13 @@ static bool console_has_com1(void)
 void say_init(void)
 {
 	com1_is_console = console_has_com1();
-	if (com1_is_console)
-		return;
+	if (!com1_is_console)
+		say_directly();
+}
+
+void say_directly(void)
+{
+	com1_is_console = false;
 	outb(COM1 + UART_LCR, LCR_DLAB);
 	outb(COM1 + 0, 1); /* 115200 */
 	outb(COM1 + 1, 0);
