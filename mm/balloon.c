@@ -1,6 +1,6 @@
 /*
- * Balloon hypercalls and targets. Each entry of a batch is taken on its own and answered by a status; whatever it says, the
- * page states in gspace.c decide. Frames given up come free in one flush at the end of the batch.
+ * Balloon hypercalls and targets. Each entry of a batch is taken on its own and answered by a status; whatever it says,
+ * the page states in gspace.c decide. Frames given up come free in one flush at the end of the batch.
  */
 #include "mm/balloon.h"
 
@@ -10,10 +10,11 @@
 #include "lib/platform.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
+#include "mm/reclaim.h"
 
-#define ENTRY_2M BIT(0)
+#define ENTRY_2M       BIT(0)
 #define ENTRY_RESERVED (BITS(63, 52) | BITS(3, 1))
-#define ENTRY_STATUS BITS(11, 4)
+#define ENTRY_STATUS   BITS(11, 4)
 
 /* One call's state: what may still be moved. */
 struct batch {
@@ -116,7 +117,8 @@ static u32 status_of(struct gspace *gs, gfn_t gfn, bool inflate)
 	}
 }
 
-/* Takes back what was taken of a unit. The guest has declared all of it free: it need not come back with its content. */
+/* Takes back what was taken of a unit. The guest has declared all of it free: it need not come back with its content.
+ */
 static void undo_take(struct gspace *gs, gfn_t gfn, u32 n)
 {
 	for (u32 i = 0; i < n; i++)
@@ -192,8 +194,10 @@ u32 balloon_inflate(struct gspace *gs, u64 *entries, u32 n)
 {
 	u32 before = balloon_size(gs), accepted = run_batch(gs, entries, n, true);
 
-	if (balloon_size(gs) > before)
+	if (balloon_size(gs) > before) {
 		WRITE_ONCE(gs->balloon_progress_ns, platform_now_ns());
+		reclaim_memory_returned();
+	}
 	return accepted;
 }
 

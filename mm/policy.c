@@ -41,7 +41,8 @@ static u32 bought_at(const struct policy_vm *v, u64 price, u32 lower, u32 upper)
 /* bounds(v) of a round: [reservation, demand] or [demand, cap]. */
 static u32 target_at(const struct policy_vm *v, u64 price, bool growing)
 {
-	return growing ? bought_at(v, price, demand_of(v), cap_of(v)) : bought_at(v, price, reserved_of(v), demand_of(v));
+	return growing ? bought_at(v, price, demand_of(v), cap_of(v))
+		       : bought_at(v, price, reserved_of(v), demand_of(v));
 }
 
 static u64 spent_at(const struct policy_vm *vm, u32 n, u64 price, bool growing)

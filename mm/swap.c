@@ -1,14 +1,14 @@
 /*
- * Host swap. A page on its way out is in state SWAPPING_OUT: unmapped everywhere (flushed) before its checksum is taken, so
- * the checksum, the bytes on the device and what the guest will read are the same. The checksum is keyed by slot and owner too:
- * a block that comes back from the wrong place does not pass.
+ * Host swap. A page on its way out is in state SWAPPING_OUT: unmapped everywhere (flushed) before its checksum is
+ * taken, so the checksum, the bytes on the device and what the guest will read are the same. The checksum is keyed by
+ * slot and owner too: a block that comes back from the wrong place does not pass.
  *
- * A transfer is one pre-allocated record; nothing is allocated on the way out. Records hold a pointer to their space, which
- * therefore waits for them before it goes (gs->swap_in_flight, swap_busy()). The number of writes in flight follows the
- * device: a slow one must not have a queue of writes in front of every read.
+ * A transfer is one pre-allocated record; nothing is allocated on the way out. Records hold a pointer to their space,
+ * which therefore waits for them before it goes (gs->swap_in_flight, swap_busy()). The number of writes in flight
+ * follows the device: a slow one must not have a queue of writes in front of every read.
  *
- * Locking: swap.lock (LOCK_RANK_SWAP) guards everything in `swap` and swap_reserved / swap_in_flight of spaces. It is not held
- * across calls into gspace, share, blk or the platform.
+ * Locking: swap.lock (LOCK_RANK_SWAP) guards everything in `swap` and swap_reserved / swap_in_flight of spaces. It is
+ * not held across calls into gspace, share, blk or the platform.
  */
 #include "mm/swap.h"
 
@@ -27,16 +27,16 @@
 #include "mm/share.h"
 #include "mm/swap_slots.h"
 
-#define OUT_RECORDS 16U
-#define OUT_START 4U /* writes in flight at first */
-#define IN_RECORDS 64U
+#define OUT_RECORDS   16U
+#define OUT_START     4U /* writes in flight at first */
+#define IN_RECORDS    64U
 #define SLOW_WRITE_NS (200 * NSEC_PER_MSEC)
 #define FAST_WRITE_NS (50 * NSEC_PER_MSEC)
-#define MIN_SLOTS 64U
+#define MIN_SLOTS     64U
 /* Slots active beyond those promised: writes in flight, and rescued pages' slots until their write has ended. */
-#define SPARE_SLOTS (OUT_RECORDS * BLK_PAGES_MAX)
-#define TRIM_CHUNKS 64U
-#define VICTIM_RUN 8U	/* pages looked at from one random place */
+#define SPARE_SLOTS  (OUT_RECORDS * BLK_PAGES_MAX)
+#define TRIM_CHUNKS  64U
+#define VICTIM_RUN   8U  /* pages looked at from one random place */
 #define VICTIM_TRIES 64U /* random places for one request */
 
 struct out_io {
@@ -67,7 +67,7 @@ static struct {
 	struct prng prng;
 	struct list out_free, in_free;
 	u32 out_busy, out_limit; /* records */
-	bool in_starved;	 /* a touch found no record */
+	bool in_starved;         /* a touch found no record */
 	u32 errors_in_row;
 	struct swap_stats stats; /* counters only */
 	struct out_io out[OUT_RECORDS];
@@ -190,7 +190,8 @@ static void fail_tier(const char *why)
 	}
 	lock_release(&swap.lock);
 	if (first)
-		log_error("swap", "stopped: %s; no more pages go out, those that are out are read as long as that works", why);
+		log_error("swap",
+			  "stopped: %s; no more pages go out, those that are out are read as long as that works", why);
 }
 
 bool swap_can_out(void)
@@ -275,7 +276,8 @@ static void drop_out_record(struct out_io *io, u32 from, u32 to)
 	lock_release(&swap.lock);
 }
 
-/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to io if it can go out. */
+/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to io if it can go out.
+ */
 static u32 try_victim(struct out_io *io, gfn_t gfn)
 {
 	u32 n = io->req.pages;

@@ -7,8 +7,8 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 
-#define MAP_WORDS 8U
-#define DIR_ENTRIES 512U
+#define MAP_WORDS     8U
+#define DIR_ENTRIES   512U
 #define SEARCH_CHUNKS 1024U /* chunks looked at in one allocation: 2 GiB of swap */
 
 struct chunk {

@@ -11,7 +11,7 @@
 #include "mm/platform.h"
 #include "tests/unit/fake_platform.h"
 
-#define PART_START 4096U /* sectors */
+#define PART_START   4096U /* sectors */
 #define DISK_SECTORS (1UL << 32)
 
 /* Words of blk_req.driver[] */
@@ -28,9 +28,11 @@ static void submit(struct blk_dev *d, struct blk_req *r);
 static void poll(struct blk_dev *d);
 static void stop(struct blk_dev *d);
 
-static const struct blk_ops ops = { .submit = submit, .poll = poll, .shutdown = stop };
-static struct blk_dev dev = { .name = "fake0", .sectors = DISK_SECTORS, .sector_bytes = 512, .queue_depth = 64, .ops = &ops };
-struct blk_part fake_blk_part = { .dev = &dev, .kind = BLK_PART_SWAP, .start = PART_START, .pages = 1 << 20, .name = "fake-swap" };
+static const struct blk_ops ops = {.submit = submit, .poll = poll, .shutdown = stop};
+static struct blk_dev dev = {
+    .name = "fake0", .sectors = DISK_SECTORS, .sector_bytes = 512, .queue_depth = 64, .ops = &ops};
+struct blk_part fake_blk_part = {
+    .dev = &dev, .kind = BLK_PART_SWAP, .start = PART_START, .pages = 1 << 20, .name = "fake-swap"};
 
 void fake_blk_start(u64 pages)
 {
@@ -42,7 +44,7 @@ void fake_blk_start(u64 pages)
 		abort();
 	data_pages = pages;
 	busy_until_ns = 0;
-	fake_blk = (struct fake_blk){ 0 };
+	fake_blk = (struct fake_blk){0};
 	list_init(&pending);
 	prng_seed(&rnd, 7);
 	dev.gone = false;
@@ -154,7 +156,7 @@ static void complete(struct blk_req *r)
 
 static struct blk_req *next_due(void)
 {
-	list_for_each(pos, &pending) {
+	list_for_each (pos, &pending) {
 		struct blk_req *r = list_entry(pos, struct blk_req, link);
 
 		if (fake_blk.gone || ((u64)r->driver[D_DUE_HIGH] << 32 | r->driver[D_DUE_LOW]) <= fake_now_ns)

@@ -13,13 +13,13 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_platform.h"
 
-#define NOTHING (~0U)
-#define SLOW_ONE_IN 20 /* turns of a slow driver that do nothing */
+#define NOTHING         (~0U)
+#define SLOW_ONE_IN     20 /* turns of a slow driver that do nothing */
 #define VERIFY_PATIENCE 2000000U
 
 void sim_start(struct sim_guest *g, const char *name, u32 pages, u32 logical, enum sim_balloon kind, u32 reservation)
 {
-	struct mem_alloc alloc = { .reservation = reservation, .limit = pages, .shares = 10 };
+	struct mem_alloc alloc = {.reservation = reservation, .limit = pages, .shares = 10};
 
 	memset(g, 0, sizeof(*g));
 	CHECK(!gspace_init(&g->gs, name, pages, &fake_format, &alloc));
@@ -129,7 +129,8 @@ static int access_page(struct sim_guest *g, u32 i)
 		g->page[i].version++;
 		err = move_content(g, i, true);
 		if (err)
-			g->page[i].version--; /* nothing was written: both words lie in one page, and no time passes between */
+			g->page[i].version--; /* nothing was written: both words lie in one page, and no time passes
+						 between */
 	}
 	return err;
 }

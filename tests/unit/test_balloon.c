@@ -1,8 +1,10 @@
 /* Balloon batches: every status, hostile entries, 2 MiB units, rate, target, stall. */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "guest/abi/aerostat.h"
@@ -19,7 +21,7 @@
 #include "tests/unit/fake_platform.h"
 
 #define FRAMES 8192U
-#define PAGES 8192U /* 32 MiB */
+#define PAGES  8192U /* 32 MiB */
 
 _Static_assert((int)BALLOON_OK == (int)AERO_BALLOON_OK && (int)BALLOON_INVALID == (int)AERO_BALLOON_INVALID, "ABI");
 _Static_assert((int)BALLOON_PINNED == (int)AERO_BALLOON_PINNED && (int)BALLOON_BUSY == (int)AERO_BALLOON_BUSY, "ABI");
@@ -27,7 +29,7 @@ _Static_assert((int)BALLOON_ALREADY == (int)AERO_BALLOON_ALREADY && (int)BALLOON
 _Static_assert(BALLOON_BATCH_MAX == AERO_BALLOON_BATCH_MAX, "ABI");
 
 static struct gspace gs;
-static const struct mem_alloc alloc = { .limit = PAGES, .shares = 10 };
+static const struct mem_alloc alloc = {.limit = PAGES, .shares = 10};
 static u64 batch[BALLOON_BATCH_MAX];
 
 static int start(void **state)
@@ -226,7 +228,7 @@ static void test_rate(void **state)
 	assert_int_equal(inflate(large(0)), AERO_BALLOON_OK);
 	assert_int_equal(inflate(small(600)), AERO_BALLOON_BUSY);
 	assert_int_equal(deflate(large(0)), AERO_BALLOON_BUSY); /* both ways */
-	for (u32 i = 0; i < 3000; i++) { /* 3 s, fractions of pages are kept */
+	for (u32 i = 0; i < 3000; i++) {                        /* 3 s, fractions of pages are kept */
 		fake_now_ns += NSEC_PER_MSEC;
 		moved += inflate(small(600 + moved)) == AERO_BALLOON_OK;
 	}
@@ -310,15 +312,15 @@ static void test_random_batches(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_single_pages, start, finish),
-		cmocka_unit_test_setup_teardown(test_hostile_entries, start, finish),
-		cmocka_unit_test_setup_teardown(test_pinned_and_in_flight, start, finish),
-		cmocka_unit_test_setup_teardown(test_large_units, start, finish),
-		cmocka_unit_test_setup_teardown(test_bound_of_a_call, start, finish),
-		cmocka_unit_test_setup_teardown(test_target_and_maximum, start, finish),
-		cmocka_unit_test_setup_teardown(test_rate, start, finish),
-		cmocka_unit_test_setup_teardown(test_notify_and_stall, start, finish),
-		cmocka_unit_test_setup_teardown(test_random_batches, start, finish),
+	    cmocka_unit_test_setup_teardown(test_single_pages, start, finish),
+	    cmocka_unit_test_setup_teardown(test_hostile_entries, start, finish),
+	    cmocka_unit_test_setup_teardown(test_pinned_and_in_flight, start, finish),
+	    cmocka_unit_test_setup_teardown(test_large_units, start, finish),
+	    cmocka_unit_test_setup_teardown(test_bound_of_a_call, start, finish),
+	    cmocka_unit_test_setup_teardown(test_target_and_maximum, start, finish),
+	    cmocka_unit_test_setup_teardown(test_rate, start, finish),
+	    cmocka_unit_test_setup_teardown(test_notify_and_stall, start, finish),
+	    cmocka_unit_test_setup_teardown(test_random_batches, start, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,20 +1,22 @@
 /* The freestanding build's memcpy and friends, under other names, against the C library's. */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 
-#define memcpy our_memcpy
+#define memcpy  our_memcpy
 #define memmove our_memmove
-#define memset our_memset
-#define memcmp our_memcmp
-#define memchr our_memchr
-#define strlen our_strlen
+#define memset  our_memset
+#define memcmp  our_memcmp
+#define memchr  our_memchr
+#define strlen  our_strlen
 #define strnlen our_strnlen
-#define strcmp our_strcmp
+#define strcmp  our_strcmp
 #define strncmp our_strncmp
-#define strchr our_strchr
+#define strchr  our_strchr
 #define strrchr our_strrchr
 #include "lib/cstring.c"
 #undef memcpy
@@ -76,14 +78,15 @@ static int sign(int v)
 
 static void test_compare(void **state)
 {
-	static const char *const word[] = { "", "a", "ab", "abc", "abcdefgh", "abcdefghi", "abcdefgi", "\xff", "b" };
+	static const char *const word[] = {"", "a", "ab", "abc", "abcdefgh", "abcdefghi", "abcdefgi", "\xff", "b"};
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(word); i++) {
 		for (u32 j = 0; j < ARRAY_SIZE(word); j++) {
 			assert_int_equal(sign(our_strcmp(word[i], word[j])), sign(strcmp(word[i], word[j])));
 			for (u32 n = 0; n < 10; n++)
-				assert_int_equal(sign(our_strncmp(word[i], word[j], n)), sign(strncmp(word[i], word[j], n)));
+				assert_int_equal(sign(our_strncmp(word[i], word[j], n)),
+						 sign(strncmp(word[i], word[j], n)));
 		}
 	}
 	for (u32 n = 0; n < 40; n++) {
@@ -117,10 +120,10 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_copy_and_set),
-		cmocka_unit_test(test_move),
-		cmocka_unit_test(test_compare),
-		cmocka_unit_test(test_find),
+	    cmocka_unit_test(test_copy_and_set),
+	    cmocka_unit_test(test_move),
+	    cmocka_unit_test(test_compare),
+	    cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

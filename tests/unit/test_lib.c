@@ -1,8 +1,10 @@
 /* lib/: formatting, strings, numbers, log, locks, work, timers, lists, random numbers, hash, error names. */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,13 +33,13 @@ static int reset(void **state)
 
 /* ---- format ---- */
 
-#define same_as_libc(...)                                                       \
-	do {                                                                    \
-		char ours[128], libc[128];                                      \
-		int a = format_buf(ours, sizeof(ours), __VA_ARGS__);            \
-		int b = snprintf(libc, sizeof(libc), __VA_ARGS__);              \
-		assert_string_equal(ours, libc);                                \
-		assert_int_equal(a, b);                                         \
+#define same_as_libc(...)                                                                                              \
+	do {                                                                                                           \
+		char ours[128], libc[128];                                                                             \
+		int a = format_buf(ours, sizeof(ours), __VA_ARGS__);                                                   \
+		int b = snprintf(libc, sizeof(libc), __VA_ARGS__);                                                     \
+		assert_string_equal(ours, libc);                                                                       \
+		assert_int_equal(a, b);                                                                                \
 	} while (0)
 
 static void test_format_like_libc(void **state)
@@ -50,7 +52,8 @@ static void test_format_like_libc(void **state)
 	same_as_libc("%x %X %#x %#X %08x %#010x", 0xbeef, 0xbeef, 0xbeef, 0xbeef, 0xbeef, 0xbeef);
 	same_as_libc("%lx %lu %ld %llu %zu", ~0UL, ~0UL, INT64_MIN, ~0ULL, (size_t)12);
 	same_as_libc("%hd %hhd %hu %hhu", (short)-3, (signed char)-3, (unsigned short)65535, (unsigned char)255);
-	same_as_libc("[%s] [%10s] [%-10s] [%.2s] [%*s] [%-*s] [%.*s]", "abc", "abc", "abc", "abc", 6, "abc", 6, "abc", 1, "abc");
+	same_as_libc("[%s] [%10s] [%-10s] [%.2s] [%*s] [%-*s] [%.*s]", "abc", "abc", "abc", "abc", 6, "abc", 6, "abc",
+		     1, "abc");
 	same_as_libc("[%*d]", -6, 12);
 	same_as_libc("%c%c [%3c]", 'a', 'b', 'c');
 	same_as_libc("%p", (void *)0xffff800000001000);
@@ -191,7 +194,7 @@ static void test_list(void **state)
 static void test_prng(void **state)
 {
 	struct prng a, b;
-	u32 seen[7] = { 0 };
+	u32 seen[7] = {0};
 
 	(void)state;
 	prng_seed(&a, 0);
@@ -290,7 +293,7 @@ static u32 lines_of(const char *text)
 
 static void test_log_guest_limit(void **state)
 {
-	struct log_limit limit = { 0 };
+	struct log_limit limit = {0};
 
 	(void)state;
 	for (int i = 0; i < 25; i++)
@@ -450,15 +453,23 @@ static void test_timers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_format_like_libc, reset), cmocka_unit_test_setup(test_format_bounds, reset),
-		cmocka_unit_test_setup(test_strings, reset),	      cmocka_unit_test_setup(test_numbers, reset),
-		cmocka_unit_test_setup(test_err_names, reset),	      cmocka_unit_test_setup(test_list, reset),
-		cmocka_unit_test_setup(test_prng, reset),	      cmocka_unit_test_setup(test_hash, reset),
-		cmocka_unit_test_setup(test_log_line, reset),	      cmocka_unit_test_setup(test_log_wraps, reset),
-		cmocka_unit_test_setup(test_log_guest_limit, reset),  cmocka_unit_test_setup(test_locks, reset),
-		cmocka_unit_test_setup(test_lock_try, reset),	      cmocka_unit_test_setup(test_lock_same_rank, reset),
-		cmocka_unit_test_setup(test_panic, reset),	      cmocka_unit_test_setup(test_work, reset),
-		cmocka_unit_test_setup(test_timers, reset),
+	    cmocka_unit_test_setup(test_format_like_libc, reset),
+	    cmocka_unit_test_setup(test_format_bounds, reset),
+	    cmocka_unit_test_setup(test_strings, reset),
+	    cmocka_unit_test_setup(test_numbers, reset),
+	    cmocka_unit_test_setup(test_err_names, reset),
+	    cmocka_unit_test_setup(test_list, reset),
+	    cmocka_unit_test_setup(test_prng, reset),
+	    cmocka_unit_test_setup(test_hash, reset),
+	    cmocka_unit_test_setup(test_log_line, reset),
+	    cmocka_unit_test_setup(test_log_wraps, reset),
+	    cmocka_unit_test_setup(test_log_guest_limit, reset),
+	    cmocka_unit_test_setup(test_locks, reset),
+	    cmocka_unit_test_setup(test_lock_try, reset),
+	    cmocka_unit_test_setup(test_lock_same_rank, reset),
+	    cmocka_unit_test_setup(test_panic, reset),
+	    cmocka_unit_test_setup(test_work, reset),
+	    cmocka_unit_test_setup(test_timers, reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

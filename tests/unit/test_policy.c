@@ -1,8 +1,10 @@
 /* Division of memory and admission: examples worked by hand, and the guarantees on random inputs. */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 
 #include "lib/err.h"
@@ -13,12 +15,12 @@
 
 static struct policy_vm make(u32 size, u32 reservation, u32 limit, u32 shares, u32 consumed)
 {
-	return (struct policy_vm){ size, reservation, limit, shares, consumed, 0 };
+	return (struct policy_vm){size, reservation, limit, shares, consumed, 0};
 }
 
 static void test_plenty(void **state)
 {
-	struct policy_vm vm[2] = { make(1000, 0, 1000, 10, 900), make(500, 100, 300, 10, 20) };
+	struct policy_vm vm[2] = {make(1000, 0, 1000, 10, 900), make(500, 100, 300, 10, 20)};
 
 	(void)state;
 	policy_divide(vm, 2, 1300);
@@ -29,7 +31,7 @@ static void test_plenty(void **state)
 
 static void test_by_shares(void **state)
 {
-	struct policy_vm vm[2] = { make(1000, 0, 1000, 20, 1000), make(1000, 0, 1000, 10, 1000) };
+	struct policy_vm vm[2] = {make(1000, 0, 1000, 20, 1000), make(1000, 0, 1000, 10, 1000)};
 
 	(void)state;
 	policy_divide(vm, 2, 900);
@@ -40,7 +42,8 @@ static void test_by_shares(void **state)
 /* Memory comes from the one that pays least for a page; who holds little keeps it. */
 static void test_revocation_order(void **state)
 {
-	struct policy_vm vm[3] = { make(1000, 0, 1000, 10, 900), make(1000, 0, 1000, 10, 300), make(1000, 0, 1000, 10, 50) };
+	struct policy_vm vm[3] = {make(1000, 0, 1000, 10, 900), make(1000, 0, 1000, 10, 300),
+				  make(1000, 0, 1000, 10, 50)};
 
 	(void)state;
 	policy_divide(vm, 3, 1150);
@@ -55,7 +58,7 @@ static void test_revocation_order(void **state)
 
 static void test_reservation(void **state)
 {
-	struct policy_vm vm[2] = { make(1000, 1000, 1000, 1, 1000), make(1000, 0, 1000, 1000, 1000) };
+	struct policy_vm vm[2] = {make(1000, 1000, 1000, 1, 1000), make(1000, 0, 1000, 1000, 1000)};
 
 	(void)state;
 	policy_divide(vm, 2, 1200);
@@ -68,7 +71,7 @@ static void test_reservation(void **state)
 
 static void test_limit(void **state)
 {
-	struct policy_vm vm[2] = { make(1000, 100, 400, 1000, 1000), make(1000, 0, 1000, 1, 1000) };
+	struct policy_vm vm[2] = {make(1000, 100, 400, 1000, 1000), make(1000, 0, 1000, 1, 1000)};
 
 	(void)state;
 	policy_divide(vm, 2, 5000);
@@ -81,7 +84,7 @@ static void test_limit(void **state)
 
 static void test_extremes(void **state)
 {
-	struct policy_vm vm[3] = { make(~0U, 0, ~0U, ~0U, ~0U), make(~0U, 0, ~0U, 0, ~0U), make(0, 0, 0, 5, 0) };
+	struct policy_vm vm[3] = {make(~0U, 0, ~0U, ~0U, ~0U), make(~0U, 0, ~0U, 0, ~0U), make(0, 0, 0, 5, 0)};
 
 	(void)state;
 	policy_divide(vm, 3, 1UL << 32);
@@ -160,7 +163,8 @@ static void test_guarantees(void **state)
 
 static void test_admission(void **state)
 {
-	struct admission a = { .ram_unreserved = 100, .swap_unreserved = 50, .reservation = 90, .overhead = 10, .size = 140 };
+	struct admission a = {
+	    .ram_unreserved = 100, .swap_unreserved = 50, .reservation = 90, .overhead = 10, .size = 140};
 	u64 missing;
 
 	(void)state;
@@ -183,9 +187,14 @@ static void test_admission(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plenty),	    cmocka_unit_test(test_by_shares), cmocka_unit_test(test_revocation_order),
-		cmocka_unit_test(test_reservation), cmocka_unit_test(test_limit),     cmocka_unit_test(test_extremes),
-		cmocka_unit_test(test_guarantees),  cmocka_unit_test(test_admission),
+	    cmocka_unit_test(test_plenty),
+	    cmocka_unit_test(test_by_shares),
+	    cmocka_unit_test(test_revocation_order),
+	    cmocka_unit_test(test_reservation),
+	    cmocka_unit_test(test_limit),
+	    cmocka_unit_test(test_extremes),
+	    cmocka_unit_test(test_guarantees),
+	    cmocka_unit_test(test_admission),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

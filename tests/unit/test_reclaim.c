@@ -1,15 +1,18 @@
 /*
- * Reclaim: thresholds and states; and simulations of a machine with more guest memory than it has, good and bad guests, a good and
- * a bad disk. Everything below is the real thing: frames, spaces, sharing, balloon, swap.
+ * Reclaim: thresholds and states; and simulations of a machine with more guest memory than it has, good and bad guests,
+ * a good and a bad disk. Everything below is the real thing: frames, spaces, sharing, balloon, swap.
  */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/prng.h"
 #include "lib/string.h"
 #include "mm/balloon.h"
 #include "mm/frame.h"
@@ -22,12 +25,12 @@
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/sim_guest.h"
 
-#define FRAMES 8192U
-#define SLOTS 32768U
-#define GUESTS 6U
+#define FRAMES  8192U
+#define SLOTS   32768U
+#define GUESTS  6U
 #define TICK_NS (2 * NSEC_PER_MSEC)
 
-static struct sim_guest guest[GUESTS];
+static struct sim_guest pool[GUESTS], *guest[GUESTS]; /* spaces may not move */
 static u32 guests, free_before;
 static struct reclaim_stats rs;
 static struct swap_stats ss;
@@ -35,7 +38,7 @@ static struct swap_stats ss;
 static void on_wake(struct gspace *gs)
 {
 	for (u32 i = 0; i < guests; i++)
-		sim_woken(&guest[i], gs);
+		sim_woken(guest[i], gs);
 }
 
 static int start_machine(bool with_swap)
@@ -90,15 +93,17 @@ static void trace(void)
 	reclaim_stats(&rs);
 	swap_stats(&ss);
 	fprintf(stderr, "t=%lu %s free=%u swap in=%lu out=%lu used=%lu share scanned=%lu matches=%lu pages=%lu\n",
-		fake_now_ns / NSEC_PER_SEC, reclaim_state_name(rs.state), rs.free, ss.in, ss.out, ss.used, sh.scanned, sh.matches,
-		sh.shared_pages);
+		fake_now_ns / NSEC_PER_SEC, reclaim_state_name(rs.state), rs.free, ss.in, ss.out, ss.used, sh.scanned,
+		sh.matches, sh.shared_pages);
 	for (u32 i = 0; i < guests; i++) {
-		const struct gspace *gs = &guest[i].gs;
+		const struct gspace *gs = &guest[i]->gs;
 
-		fprintf(stderr, "  %-8s held %u of %u balloon %u of %u swapped %u absent %u shared %u zero %u operations %lu waits %lu%s\n",
-			gs->name, gspace_consumed(gs), gs->target, balloon_size(gs), gs->balloon_target, gs->count[PAGE_SWAPPED],
-			gs->count[PAGE_ABSENT], gs->count[PAGE_SHARED], gs->count[PAGE_ZERO], guest[i].operations, guest[i].waits,
-			guest[i].blocked ? " blocked" : "");
+		fprintf(stderr,
+			"  %-8s held %u of %u balloon %u of %u swapped %u absent %u shared %u zero %u operations %lu "
+			"waits %lu%s\n",
+			gs->name, gspace_consumed(gs), gs->target, balloon_size(gs), gs->balloon_target,
+			gs->count[PAGE_SWAPPED], gs->count[PAGE_ABSENT], gs->count[PAGE_SHARED], gs->count[PAGE_ZERO],
+			guest[i]->operations, guest[i]->waits, guest[i]->blocked ? " blocked" : "");
 	}
 }
 
@@ -109,16 +114,19 @@ static void run(u64 ms, u32 accesses)
 	for (u64 end = fake_now_ns + ms * NSEC_PER_MSEC; fake_now_ns < end;) {
 		host_tick();
 		for (u32 i = 0; i < guests; i++) {
-			sim_balloon(&guest[i]); /* its interrupt comes first */
-			sim_run(&guest[i], accesses);
+			sim_balloon(guest[i]); /* its interrupt comes first */
+			sim_run(guest[i], accesses);
 		}
 	}
 }
 
 static struct sim_guest *add(const char *name, u32 pages, u32 logical, enum sim_balloon kind, u32 reservation)
 {
-	struct sim_guest *g = &guest[guests++];
+	struct sim_guest *g = pool;
 
+	while (g->running)
+		g++;
+	guest[guests++] = g;
 	sim_start(g, name, pages, logical, kind, reservation);
 	return g;
 }
@@ -130,15 +138,15 @@ static void check_consistent(void)
 		u64 sum = 0;
 
 		for (u32 s = 0; s < PAGE_STATES; s++)
-			sum += guest[i].gs.count[s];
-		assert_int_equal(sum, guest[i].gs.pages);
-		assert_int_equal(guest[i].bad, 0);
+			sum += guest[i]->gs.count[s];
+		assert_int_equal(sum, guest[i]->gs.pages);
+		assert_int_equal(guest[i]->bad, 0);
 	}
 }
 
 static void end_guest(u32 i)
 {
-	sim_end(&guest[i], host_tick);
+	sim_end(guest[i], host_tick);
 	guest[i] = guest[guests - 1];
 	guests--;
 }
@@ -147,7 +155,7 @@ static int finish(void **state)
 {
 	(void)state;
 	for (u32 i = 0; i < guests; i++)
-		sim_end(&guest[i], host_tick);
+		sim_end(guest[i], host_tick);
 	guests = 0;
 	fake_blk_drain();
 	for (u32 i = 0; i < 100; i++)
@@ -171,7 +179,8 @@ static void test_sliding_scale(void **state)
 	(void)state;
 	assert_int_equal(reclaim_sliding_min_free(gib), gib * 6 / 100);
 	assert_int_equal(reclaim_sliding_min_free(4 * gib), 4 * gib * 6 / 100);
-	assert_in_range(reclaim_sliding_min_free(28 * gib), gib * 88 / 100 - 3, gib * 88 / 100); /* 0.24 + 0.32 + 0.32 GiB */
+	assert_in_range(reclaim_sliding_min_free(28 * gib), gib * 88 / 100 - 3,
+			gib * 88 / 100); /* 0.24 + 0.32 + 0.32 GiB */
 	assert_in_range(reclaim_sliding_min_free(128 * gib), gib * 188 / 100 - 3, gib * 188 / 100);
 	assert_int_equal(reclaim_sliding_min_free(0), 0);
 }
@@ -200,7 +209,7 @@ static enum reclaim_state state_at(u32 frames)
 
 static void test_states(void **state)
 {
-	const struct reclaim_config cfg = { .min_free = 2000 };
+	const struct reclaim_config cfg = {.min_free = 2000};
 
 	(void)state;
 	reclaim_init(&cfg);
@@ -229,7 +238,8 @@ static void test_states(void **state)
 	assert_int_equal(state_at(700), RECLAIM_HIGH);
 	reclaim_set_min_free(1); /* the smallest that works */
 	reclaim_stats(&rs);
-	assert_true(rs.threshold[RECLAIM_LOW] > frame_reserve() && rs.threshold[RECLAIM_HARD] > rs.threshold[RECLAIM_LOW]);
+	assert_true(rs.threshold[RECLAIM_LOW] > frame_reserve() &&
+		    rs.threshold[RECLAIM_HARD] > rs.threshold[RECLAIM_LOW]);
 	assert_string_equal(reclaim_state_name(RECLAIM_HARD), "hard");
 	set_free(free_before);
 }
@@ -264,12 +274,12 @@ static void test_mixed_guests(void **state)
 	add_mixed();
 	for (u32 s = 0; s < 30; s++) {
 		for (u32 i = 0; i < guests; i++)
-			operations[i] = guest[i].operations;
+			operations[i] = guest[i]->operations;
 		run(1000, 6);
 		check_consistent();
-		check_whole_untouched(&guest[5]);
+		check_whole_untouched(guest[5]);
 		for (u32 i = 0; i < guests; i++)
-			assert_true(guest[i].operations > operations[i]); /* nobody stands still */
+			assert_true(guest[i]->operations > operations[i]); /* nobody stands still */
 	}
 	gspace_host_counts(counts);
 	swap_stats(&ss);
@@ -277,12 +287,12 @@ static void test_mixed_guests(void **state)
 	assert_true(counts[PAGE_BALLOONED] > 1000);
 	assert_true(counts[PAGE_SWAPPED] > 1000);
 	assert_true(ss.in > 100 && ss.out > 1000);
-	assert_true(counts[PAGE_SHARED] > 0 || guest[0].gs.stats.shared_in > 0);
-	assert_true(guest[0].gs.count[PAGE_BALLOONED] > 200);
-	assert_true(guest[0].waits > 0 || guest[4].waits > 0);
+	assert_true(counts[PAGE_SHARED] > 0 || guest[0]->gs.stats.shared_in > 0);
+	assert_true(guest[0]->gs.count[PAGE_BALLOONED] > 200);
+	assert_true(guest[0]->waits > 0 || guest[4]->waits > 0);
 	assert_int_equal(fake_mm.poisoned, 0);
 	for (u32 i = 0; i < guests; i++)
-		assert_int_equal(sim_verify(&guest[i], host_tick), 0);
+		assert_int_equal(sim_verify(guest[i], host_tick), 0);
 	check_consistent();
 }
 
@@ -294,17 +304,17 @@ static void test_memory_returns(void **state)
 	(void)state;
 	add_mixed();
 	run(15000, 6);
-	assert_true(guest[0].gs.balloon_target > 200 && guest[1].gs.balloon_target > 200);
+	assert_true(guest[0]->gs.balloon_target > 200 && guest[1]->gs.balloon_target > 200);
 	end_guest(5);
 	end_guest(4);
 	end_guest(3);
 	end_guest(2);
 	for (u32 t = 0; t < 200; t++) {
 		for (u32 i = 0; i < 2; i++)
-			last[i] = guest[i].gs.balloon_target;
+			last[i] = guest[i]->gs.balloon_target;
 		run(250, 6);
 		for (u32 i = 0; i < 2; i++)
-			rises += guest[i].gs.balloon_target > last[i];
+			rises += guest[i]->gs.balloon_target > last[i];
 	}
 	reclaim_stats(&rs);
 	assert_int_equal(rs.state, RECLAIM_HIGH);
@@ -312,8 +322,8 @@ static void test_memory_returns(void **state)
 	assert_int_equal(rs.ballooned_target, 0);
 	assert_true(rises <= 2);
 	for (u32 i = 0; i < 2; i++) {
-		assert_int_equal(guest[i].gs.target, guest[i].gs.pages);
-		assert_int_equal(sim_verify(&guest[i], host_tick), 0);
+		assert_int_equal(guest[i]->gs.target, guest[i]->gs.pages);
+		assert_int_equal(sim_verify(guest[i], host_tick), 0);
 	}
 	check_consistent();
 }
@@ -333,15 +343,15 @@ static void test_settles(void **state)
 	swap_stats(&ss);
 	out = ss.out;
 	for (u32 i = 0; i < guests; i++) {
-		targets += guest[i].gs.target;
-		assert_true(guest[i].gs.balloon_target <= guest[i].gs.balloon_max);
+		targets += guest[i]->gs.target;
+		assert_true(guest[i]->gs.balloon_target <= guest[i]->gs.balloon_max);
 	}
 	assert_true(targets <= FRAMES);
 	for (u32 t = 0; t < 40; t++) {
-		u32 before = guest[0].gs.balloon_target;
+		u32 before = guest[0]->gs.balloon_target;
 
 		run(250, 6);
-		assert_true(guest[0].gs.balloon_target >= before);
+		assert_true(guest[0]->gs.balloon_target >= before);
 	}
 	swap_stats(&ss);
 	assert_true(ss.out - out < 200);
@@ -357,17 +367,18 @@ static void test_no_swap_good_balloons(void **state)
 		add("g0\0g1\0g2" + 3 * i, 4000, 3900, SIM_GOOD, 0);
 	for (u32 s = 0; s < 20; s++) {
 		for (u32 i = 0; i < guests; i++)
-			operations[i] = guest[i].operations;
+			operations[i] = guest[i]->operations;
 		run(1000, 6);
 		for (u32 i = 0; i < guests && s > 2; i++)
-			assert_true(guest[i].operations > operations[i]);
+			assert_true(guest[i]->operations > operations[i]);
 	}
 	check_consistent();
 	swap_stats(&ss);
 	assert_int_equal(ss.out, 0);
 }
 
-/* No swap and nobody gives anything: who is over its target waits, the operator is told, and one end frees the others. */
+/* No swap and nobody gives anything: who is over its target waits, the operator is told, and one end frees the others.
+ */
 static void test_no_way_out(void **state)
 {
 	u64 operations;
@@ -379,16 +390,16 @@ static void test_no_way_out(void **state)
 	check_consistent();
 	reclaim_stats(&rs);
 	assert_int_equal(rs.state, RECLAIM_LOW);
-	assert_true(guest[0].blocked && guest[1].blocked && guest[2].blocked);
+	assert_true(guest[0]->blocked && guest[1]->blocked && guest[2]->blocked);
 	assert_true(fake_log_has("reclaim: warning: VMs wait and no memory could be taken back for "));
 	assert_true(fake_log_has("swap off: no swap partition"));
 	assert_true(frame_free_count() >= frame_reserve());
-	operations = guest[0].operations;
+	operations = guest[0]->operations;
 	run(5000, 6);
-	assert_int_equal(guest[0].operations, operations);
+	assert_int_equal(guest[0]->operations, operations);
 	end_guest(2);
 	run(5000, 6);
-	assert_true(guest[0].operations > operations + 1000);
+	assert_true(guest[0]->operations > operations + 1000);
 	reclaim_stats(&rs);
 	assert_int_equal(rs.state, RECLAIM_HIGH);
 }
@@ -405,11 +416,11 @@ static void test_slow_disk(void **state)
 	run(20000, 6);
 	for (u32 s = 0; s < 5; s++) {
 		for (u32 i = 0; i < guests; i++)
-			operations[i] = guest[i].operations;
+			operations[i] = guest[i]->operations;
 		run(5000, 6);
 		check_consistent();
 		for (u32 i = 0; i < guests; i++)
-			assert_true(guest[i].operations > operations[i]);
+			assert_true(guest[i]->operations > operations[i]);
 	}
 	assert_true(fake_log_has("low"));
 	fake_blk.latency_ns = fake_blk.per_page_ns = 0;
@@ -435,7 +446,7 @@ static void test_write_errors_under_pressure(void **state)
 	end_guest(2);
 	run(5000, 6);
 	for (u32 i = 0; i < guests; i++)
-		assert_int_equal(sim_verify(&guest[i], host_tick), 0);
+		assert_int_equal(sim_verify(guest[i], host_tick), 0);
 }
 
 static void test_limit(void **state)
@@ -483,28 +494,54 @@ static void test_stalled_is_told(void **state)
 		add("g0\0g1\0g2\0g3" + 3 * i, 3600, 3000, i ? SIM_GOOD : SIM_DEAF, 0);
 	run(20000, 6);
 	assert_true(fake_log_has("balloon: warning: g0: no progress for 5 s at 0 of "));
-	assert_true(guest[0].gs.count[PAGE_SWAPPED] > 200);
-	guest[0].kind = SIM_GOOD;
+	assert_true(guest[0]->gs.count[PAGE_SWAPPED] > 200);
+	guest[0]->kind = SIM_GOOD;
 	run(10000, 6);
 	assert_true(fake_log_has("balloon: g0: moves again"));
 	check_consistent();
 }
 
+/* Guests of all kinds come and go under pressure, disks slow and quick. Ends with every frame and slot back (finish). */
+static void test_churn(void **state)
+{
+	static const char name[] = "c0\0c1\0c2\0c3\0c4\0c5";
+	struct prng p;
+
+	(void)state;
+	prng_seed(&p, 77);
+	for (u32 round = 0; round < 40; round++) {
+		if (guests < GUESTS && (guests < 3 || prng_below(&p, 2))) {
+			u32 pages = 1000 + (u32)prng_below(&p, 3000);
+			struct sim_guest *g = add(name + 3 * guests, pages, pages - (u32)prng_below(&p, 900),
+						  (enum sim_balloon)prng_below(&p, SIM_ABSENT + 1), (u32)prng_below(&p, 300));
+
+			g->common = (u32)prng_below(&p, 200);
+		} else {
+			end_guest((u32)prng_below(&p, guests));
+		}
+		fake_blk.latency_ns = prng_below(&p, 30) * NSEC_PER_MSEC;
+		run(500, 20);
+		check_consistent();
+	}
+	assert_int_equal(fake_mm.poisoned, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_sliding_scale, start, finish),
-		cmocka_unit_test_setup_teardown(test_states, start, finish),
-		cmocka_unit_test_setup_teardown(test_mixed_guests, start, finish),
-		cmocka_unit_test_setup_teardown(test_memory_returns, start, finish),
-		cmocka_unit_test_setup_teardown(test_settles, start, finish),
-		cmocka_unit_test_setup_teardown(test_no_swap_good_balloons, start_without_swap, finish),
-		cmocka_unit_test_setup_teardown(test_no_way_out, start_without_swap, finish),
-		cmocka_unit_test_setup_teardown(test_slow_disk, start, finish),
-		cmocka_unit_test_setup_teardown(test_write_errors_under_pressure, start, finish),
-		cmocka_unit_test_setup_teardown(test_limit, start, finish),
-		cmocka_unit_test_setup_teardown(test_manual, start, finish),
-		cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
+	    cmocka_unit_test_setup_teardown(test_sliding_scale, start, finish),
+	    cmocka_unit_test_setup_teardown(test_states, start, finish),
+	    cmocka_unit_test_setup_teardown(test_mixed_guests, start, finish),
+	    cmocka_unit_test_setup_teardown(test_memory_returns, start, finish),
+	    cmocka_unit_test_setup_teardown(test_settles, start, finish),
+	    cmocka_unit_test_setup_teardown(test_no_swap_good_balloons, start_without_swap, finish),
+	    cmocka_unit_test_setup_teardown(test_no_way_out, start_without_swap, finish),
+	    cmocka_unit_test_setup_teardown(test_slow_disk, start, finish),
+	    cmocka_unit_test_setup_teardown(test_write_errors_under_pressure, start, finish),
+	    cmocka_unit_test_setup_teardown(test_limit, start, finish),
+	    cmocka_unit_test_setup_teardown(test_manual, start, finish),
+	    cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
+		cmocka_unit_test_setup_teardown(test_churn, start, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,10 @@
 /* Swap: slots, transfers, rescue, every way a disk can fail, ends of spaces with transfers under way. */
+/* cmocka.h wants these first, in this order */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
+
 #include <cmocka.h>
 #include <stdlib.h>
 
@@ -21,14 +23,14 @@
 #include "tests/unit/fake_platform.h"
 
 #define FRAMES 4096U
-#define SLOTS 4096U
-#define PAGES 1024U
+#define SLOTS  4096U
+#define PAGES  1024U
 
 static struct gspace gs;
 static struct swap_stats stats;
 static u32 free_before;
 
-static const struct mem_alloc all_of_it = { .reservation = 0, .limit = PAGES, .shares = 10 };
+static const struct mem_alloc all_of_it = {.reservation = 0, .limit = PAGES, .shares = 10};
 
 static int start(void **state)
 {
@@ -233,7 +235,7 @@ static void test_slots_neighbours(void **state)
 
 static void test_promises(void **state)
 {
-	struct gspace other = { .name = "other" };
+	struct gspace other = {.name = "other"};
 
 	(void)state;
 	swap_stats(&stats);
@@ -252,7 +254,7 @@ static void test_promises(void **state)
 
 static void test_off(void **state)
 {
-	struct gspace other = { .name = "other" };
+	struct gspace other = {.name = "other"};
 	struct blk_part data = fake_blk_part;
 
 	(void)state;
@@ -641,26 +643,26 @@ static void test_end_in_flight(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_slots_model, start, finish_unchecked),
-		cmocka_unit_test_setup_teardown(test_slots_neighbours, start, finish),
-		cmocka_unit_test_setup_teardown(test_promises, start, finish),
-		cmocka_unit_test_setup_teardown(test_off, start, finish_unchecked),
-		cmocka_unit_test_setup_teardown(test_round_trip, start, finish),
-		cmocka_unit_test_setup_teardown(test_random_use, start, finish),
-		cmocka_unit_test_setup_teardown(test_rescue, start, finish),
-		cmocka_unit_test_setup_teardown(test_saturation, start, finish),
-		cmocka_unit_test_setup_teardown(test_slow_device, start, finish),
-		cmocka_unit_test_setup_teardown(test_zero_pages_need_no_slot, start, finish),
-		cmocka_unit_test_setup_teardown(test_quota, start, finish),
-		cmocka_unit_test_setup_teardown(test_write_errors, start, finish),
-		cmocka_unit_test_setup_teardown(test_bad_slots, start, finish),
-		cmocka_unit_test_setup_teardown(test_read_error, start, finish),
-		cmocka_unit_test_setup_teardown(test_bit_flip, start, finish),
-		cmocka_unit_test_setup_teardown(test_flips_on_the_way, start, finish),
-		cmocka_unit_test_setup_teardown(test_misplaced_blocks, start, finish),
-		cmocka_unit_test_setup_teardown(test_lost_writes, start, finish),
-		cmocka_unit_test_setup_teardown(test_device_gone, start, finish),
-		cmocka_unit_test_setup_teardown(test_end_in_flight, start, finish),
+	    cmocka_unit_test_setup_teardown(test_slots_model, start, finish_unchecked),
+	    cmocka_unit_test_setup_teardown(test_slots_neighbours, start, finish),
+	    cmocka_unit_test_setup_teardown(test_promises, start, finish),
+	    cmocka_unit_test_setup_teardown(test_off, start, finish_unchecked),
+	    cmocka_unit_test_setup_teardown(test_round_trip, start, finish),
+	    cmocka_unit_test_setup_teardown(test_random_use, start, finish),
+	    cmocka_unit_test_setup_teardown(test_rescue, start, finish),
+	    cmocka_unit_test_setup_teardown(test_saturation, start, finish),
+	    cmocka_unit_test_setup_teardown(test_slow_device, start, finish),
+	    cmocka_unit_test_setup_teardown(test_zero_pages_need_no_slot, start, finish),
+	    cmocka_unit_test_setup_teardown(test_quota, start, finish),
+	    cmocka_unit_test_setup_teardown(test_write_errors, start, finish),
+	    cmocka_unit_test_setup_teardown(test_bad_slots, start, finish),
+	    cmocka_unit_test_setup_teardown(test_read_error, start, finish),
+	    cmocka_unit_test_setup_teardown(test_bit_flip, start, finish),
+	    cmocka_unit_test_setup_teardown(test_flips_on_the_way, start, finish),
+	    cmocka_unit_test_setup_teardown(test_misplaced_blocks, start, finish),
+	    cmocka_unit_test_setup_teardown(test_lost_writes, start, finish),
+	    cmocka_unit_test_setup_teardown(test_device_gone, start, finish),
+	    cmocka_unit_test_setup_teardown(test_end_in_flight, start, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
