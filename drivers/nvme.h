@@ -105,6 +105,7 @@ struct nvme_ctrl {
 	bool write_cache;
 	u32 resets_in_row; /* since a command was done well */
 	u32 bad_completions;
+	u64 abort_said_ns; /* last abort, for the log */
 
 	struct list pending; /* struct blk_req not (wholly) issued, oldest first */
 	struct list done;    /* finished, status set */

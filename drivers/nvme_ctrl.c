@@ -174,7 +174,7 @@ static bool reset_advance(struct nvme_ctrl *c)
 
 /* ---- running ------------------------------------------------------------- */
 
-static void command_abort(struct nvme_ctrl *c, u32 slot)
+static void command_abort(struct nvme_ctrl *c, u32 slot, u64 now)
 {
 	struct nvme_slot *s = &c->io.slot[slot];
 	struct nvme_command cmd = {
@@ -186,11 +186,14 @@ static void command_abort(struct nvme_ctrl *c, u32 slot)
 		reset_begin(c, "aborts are not answered");
 		return;
 	}
-	log_warn("nvme", "%s: command timed out after %llu ms: abort", s->req->dev->name,
-		 (unsigned long long)((platform_now_ns() - s->issued_ns) / NSEC_PER_MSEC));
+	/* When one hangs, many do: one line for all of them. */
+	if (!c->abort_said_ns || now - c->abort_said_ns > NVME_STALL_NS)
+		log_warn("nvme", "%s: commands time out, the oldest after %lu ms: abort", s->req->dev->name,
+			 (now - s->issued_ns) / NSEC_PER_MSEC);
+	c->abort_said_ns = now;
 	s->req->dev->stats.timeouts++;
 	s->aborted = true;
-	s->aborted_ns = platform_now_ns();
+	s->aborted_ns = now;
 	nvme_queue_issue(c, &c->admin, &cmd, NULL);
 }
 
@@ -220,7 +223,7 @@ static void check_timeouts(struct nvme_ctrl *c, u64 now)
 			oldest = i;
 	}
 	if (oldest != NVME_ENTRIES)
-		command_abort(c, oldest);
+		command_abort(c, oldest, now);
 }
 
 static void check_health(struct nvme_ctrl *c)
