@@ -25,7 +25,7 @@
 #else
 #define POISON_ON_FREE false
 #endif
-#define POISON_WORD 0xfeedfacedeadf4eeUL
+#define POISON_WORD   0xfeedfacedeadf4eeUL
 #define POISON_STRIDE 64 /* words between those checked on allocation */
 
 static struct {
@@ -375,7 +375,7 @@ static u64 verify_lists(void)
 
 void frame_verify(void)
 {
-	u64 seen[FRAME_STATES] = { 0 };
+	u64 seen[FRAME_STATES] = {0};
 
 	lock_acquire(&frames.lock);
 	for (hfn_t h = 0; h < frames.span;) {

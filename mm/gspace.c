@@ -6,13 +6,14 @@
  * gspace_change() is the only writer of leaf and token entries. Around it stand the operations, each of them: take
  * the lock, look at the page, prepare what may fail (tables, frames, reverse-map nodes), change.
  *
- * Stale translations. A change that takes a translation away or narrows it marks the space stale until a shootdown has covered
- * it. A frame leaves through gs->limbo after the space's own shootdown. A frame that was shared may
- * still be translated by spaces that dropped it earlier and have not flushed yet: so before it is
- * freed all stale spaces are flushed, and a last mapper takes it for itself only if no space is stale.
+ * Stale translations. A change that takes a translation away or narrows it marks the space stale until a shootdown has
+ * covered it. A frame leaves through gs->limbo after the space's own shootdown. A frame that was shared may still be
+ * translated by spaces that dropped it earlier and have not flushed yet: so before it is freed all stale spaces are
+ * flushed, and a last mapper takes it for itself only if no space is stale. A change that widens (read-only to
+ * writable, same frame) needs no flush: processors walk the tables again before they fault.
  *
- * A frame's references can grow only through its entry in the share table. So who wants a shared frame for itself takes the
- * entry out first and counts afterwards.
+ * A frame's references can grow only through its entry in the share table. So who wants a shared frame for itself takes
+ * the entry out first and counts afterwards.
  */
 #include "mm/gspace.h"
 
@@ -33,15 +34,16 @@ static u64 host_count[PAGE_STATES];
 
 /* To which states each state may change. COMPRESSED comes with its tier. */
 static const u32 legal[PAGE_STATES] = {
-	[PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
-	[PAGE_PRIVATE] = BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED),
-	[PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
-	[PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
-	[PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
-	[PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN),
-	[PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
-	[PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
-	[PAGE_PINNED] = BIT(PAGE_PRIVATE),
+    [PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
+    [PAGE_PRIVATE] =
+	BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED),
+    [PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
+    [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
+    [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
+    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN),
+    [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+    [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+    [PAGE_PINNED] = BIT(PAGE_PRIVATE),
 };
 
 /* ---- entries ------------------------------------------------------------- */
@@ -50,37 +52,31 @@ enum { TAG_PRIVATE = 1, TAG_ZERO, TAG_SHARED, TAG_PINNED, TAGS = 8 };
 enum { TOKEN_BALLOONED = 1, TOKEN_COMPRESSED, TOKEN_SWAPPED, TOKEN_SWAPPING_OUT, TOKEN_SWAPPING_IN };
 
 static const u8 state_tag[PAGE_STATES] = {
-	[PAGE_PRIVATE] = TAG_PRIVATE,
-	[PAGE_ZERO] = TAG_ZERO,
-	[PAGE_SHARED] = TAG_SHARED,
-	[PAGE_PINNED] = TAG_PINNED,
+    [PAGE_PRIVATE] = TAG_PRIVATE,
+    [PAGE_ZERO] = TAG_ZERO,
+    [PAGE_SHARED] = TAG_SHARED,
+    [PAGE_PINNED] = TAG_PINNED,
 };
 static const u8 state_token[PAGE_STATES] = {
-	[PAGE_BALLOONED] = TOKEN_BALLOONED,
-	[PAGE_COMPRESSED] = TOKEN_COMPRESSED,
-	[PAGE_SWAPPED] = TOKEN_SWAPPED,
-	[PAGE_SWAPPING_OUT] = TOKEN_SWAPPING_OUT,
-	[PAGE_SWAPPING_IN] = TOKEN_SWAPPING_IN,
+    [PAGE_BALLOONED] = TOKEN_BALLOONED,       [PAGE_COMPRESSED] = TOKEN_COMPRESSED,   [PAGE_SWAPPED] = TOKEN_SWAPPED,
+    [PAGE_SWAPPING_OUT] = TOKEN_SWAPPING_OUT, [PAGE_SWAPPING_IN] = TOKEN_SWAPPING_IN,
 };
 static const u8 tag_state[TAGS] = {
-	[TAG_PRIVATE] = PAGE_PRIVATE,
-	[TAG_ZERO] = PAGE_ZERO,
-	[TAG_SHARED] = PAGE_SHARED,
-	[TAG_PINNED] = PAGE_PINNED,
+    [TAG_PRIVATE] = PAGE_PRIVATE,
+    [TAG_ZERO] = PAGE_ZERO,
+    [TAG_SHARED] = PAGE_SHARED,
+    [TAG_PINNED] = PAGE_PINNED,
 };
 static const u8 token_state[PT_TOKEN_KINDS] = {
-	[TOKEN_BALLOONED] = PAGE_BALLOONED,
-	[TOKEN_COMPRESSED] = PAGE_COMPRESSED,
-	[TOKEN_SWAPPED] = PAGE_SWAPPED,
-	[TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT,
-	[TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
+    [TOKEN_BALLOONED] = PAGE_BALLOONED,       [TOKEN_COMPRESSED] = PAGE_COMPRESSED,   [TOKEN_SWAPPED] = PAGE_SWAPPED,
+    [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT, [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
 };
 
 static const char *const state_name[PAGE_STATES] = {
-	[PAGE_ABSENT] = "absent",	  [PAGE_PRIVATE] = "private",	    [PAGE_ZERO] = "zero",
-	[PAGE_SHARED] = "shared",	  [PAGE_BALLOONED] = "ballooned",   [PAGE_COMPRESSED] = "compressed",
-	[PAGE_SWAPPED] = "swapped",	  [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
-	[PAGE_PINNED] = "pinned",
+    [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
+    [PAGE_SHARED] = "shared",   [PAGE_BALLOONED] = "ballooned",       [PAGE_COMPRESSED] = "compressed",
+    [PAGE_SWAPPED] = "swapped", [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
+    [PAGE_PINNED] = "pinned",
 };
 
 const char *page_state_name(enum page_state s)
@@ -103,7 +99,7 @@ void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *
 {
 	u64 e = READ_ONCE(*entry);
 
-	*p = (struct page){ .entry = entry, .level = level, .state = PAGE_ABSENT };
+	*p = (struct page){.entry = entry, .level = level, .state = PAGE_ABSENT};
 	if (!e)
 		return;
 	CHECK(level == 1);
@@ -245,7 +241,7 @@ void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to,
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
 {
-	struct page p = { .state = PAGE_ABSENT };
+	struct page p = {.state = PAGE_ABSENT};
 
 	lock_acquire(&gs->lock);
 	if (gfn < gs->pages)
@@ -475,7 +471,7 @@ static void touch_finish(const struct touch *t, int err)
 
 int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 {
-	struct touch t = { .gs = gs, .gfn = gfn, .write = access & GSPACE_WRITE };
+	struct touch t = {.gs = gs, .gfn = gfn, .write = access & GSPACE_WRITE};
 	int err;
 
 	t.may_alloc = reclaim_may_alloc(gs);
@@ -490,7 +486,7 @@ int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 /* Copies within one page. The lock is held over the copy, so the page stays where it is. */
 static int copy_page(struct gspace *gs, gpa_t gpa, void *buf, size_t len, bool write)
 {
-	struct touch t = { .gs = gs, .gfn = gpa_to_gfn(gpa), .write = write };
+	struct touch t = {.gs = gs, .gfn = gpa_to_gfn(gpa), .write = write};
 	int err;
 
 	t.may_alloc = reclaim_may_alloc(gs);
@@ -559,7 +555,7 @@ static int pin_locked(struct touch *t)
 /* A frame of its own is needed even to read, so `write` makes no difference yet. */
 int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn)
 {
-	struct touch t = { .gs = gs, .gfn = gfn, .write = true };
+	struct touch t = {.gs = gs, .gfn = gfn, .write = true};
 	int err;
 
 	(void)write;
@@ -619,7 +615,7 @@ int gspace_balloon_take(struct gspace *gs, gfn_t gfn)
 
 int gspace_balloon_give(struct gspace *gs, gfn_t gfn)
 {
-	struct page p = { .state = PAGE_ABSENT };
+	struct page p = {.state = PAGE_ABSENT};
 
 	lock_acquire(&gs->lock);
 	if (!gs->dying && gfn < gs->pages)

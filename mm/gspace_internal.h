@@ -37,13 +37,16 @@ void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *
 void page_look(struct gspace *gs, gfn_t gfn, struct page *p);
 
 /*
- * Moves page gfn, whose level-1 entry is `entry`, to state `to` with `payload` (hfn, slot, handle or 0): the one function that
- * changes a page's state. gs->lock held. Cannot fail: SHARED needs a promise by rmap_prepare(), a frame comes allocated and filled.
+ * Moves page gfn, whose level-1 entry is `entry`, to state `to` with `payload` (hfn, slot, handle or 0): the one
+ * function that changes a page's state. gs->lock held. Cannot fail: SHARED needs a promise by rmap_prepare(), a frame
+ * comes allocated and filled.
  */
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload);
-/* Adds n to the counts of state s, the space's and the host's. Otherwise than by gspace_change only as a space begins and ends. */
+/* Adds n to the counts of state s, the space's and the host's. Otherwise than by gspace_change only as a space begins
+ * and ends. */
 void gspace_count(struct gspace *gs, enum page_state s, s32 n);
-/* gs->lock held: the frame is in no table any more. With a transfer under way it becomes an orphan, which the transfer's end frees. */
+/* gs->lock held: the frame is in no table any more. With a transfer under way it becomes an orphan, which the
+ * transfer's end frees. */
 void gspace_dispose(struct gspace *gs, hfn_t hfn, bool shared);
 /* gs->lock held: a translation was taken away or narrowed. */
 void gspace_mark_stale(struct gspace *gs);

@@ -2,8 +2,9 @@
  * Guest-physical address spaces: the table of spaces, their beginning and end.
  *
  * A space ends in pieces: dying stops every new page; then pages are dropped a bounded number at a time, those with a
- * pin or a transfer when that is over, and tables as they become empty; the table of spaces lets go of it last, when nobody
- * holds it by gspace_get(). With the last space go the pools that spaces caused, so that a host without VMs uses no more than before.
+ * pin or a transfer when that is over, and tables as they become empty; the table of spaces lets go of it last, when
+ * nobody holds it by gspace_get(). With the last space go the pools that spaces caused, so that a host without VMs uses
+ * no more than before.
  */
 #include "lib/err.h"
 #include "lib/panic.h"
@@ -21,8 +22,8 @@ static struct {
 	struct list all;
 	u16 last_id;
 } spaces = {
-	.lock = LOCK_INIT("spaces", LOCK_RANK_SPACES),
-	.all = LIST_INIT(spaces.all),
+    .lock = LOCK_INIT("spaces", LOCK_RANK_SPACES),
+    .all = LIST_INIT(spaces.all),
 };
 
 static hfn_t table_alloc(struct pt_alloc *a)
@@ -91,7 +92,7 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->target = MIN(alloc->limit, pages);
 	gs->balloon_max = (u64)pages * BALLOON_MAX_PERCENT / 100;
 	gs->balloon_manual = GFN_NONE;
-	gs->pt_alloc = (struct pt_alloc){ .alloc = table_alloc, .free = table_free };
+	gs->pt_alloc = (struct pt_alloc){.alloc = table_alloc, .free = table_free};
 	err = space_register(gs);
 	if (err)
 		return err;
@@ -120,7 +121,8 @@ static bool destroy_page(void *arg, u64 addr, u64 *entry, u32 level)
 	return true;
 }
 
-/* One level-1 table's range at a time, at most `budget` pages; an empty table goes at once. No vCPU translates any more. */
+/* One level-1 table's range at a time, at most `budget` pages; an empty table goes at once. No vCPU translates any
+ * more. */
 static void destroy_range(struct gspace *gs, u32 budget)
 {
 	while (budget && gs->destroy_at < gs->pages) {

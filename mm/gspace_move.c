@@ -12,7 +12,7 @@
 #include "mm/rmap.h"
 #include "mm/share.h"
 
-#define RANDOM_PROBES 16     /* of gspace_random_private before it searches */
+#define RANDOM_PROBES  16    /* of gspace_random_private before it searches */
 #define SEARCH_ENTRIES 16384 /* that it then looks at */
 
 /* ---- victims ------------------------------------------------------------- */
@@ -41,7 +41,7 @@ static bool search_page(void *arg, u64 addr, u64 *entry, u32 level)
 
 static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 {
-	struct search s = { .gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE };
+	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE};
 	u64 start = 0;
 
 	if (!gs->count[PAGE_PRIVATE])

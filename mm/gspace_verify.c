@@ -95,7 +95,7 @@ static void verify_counts(struct proof *v)
 
 u64 gspace_verify(struct gspace *gs)
 {
-	struct proof v = { .gs = gs };
+	struct proof v = {.gs = gs};
 	u32 seen = 0;
 
 	lock_acquire(&gs->lock);
@@ -131,7 +131,7 @@ static u64 sum_of_refs(void)
 
 u64 gspace_verify_all(void)
 {
-	u64 sum[PAGE_STATES] = { 0 }, host[PAGE_STATES];
+	u64 sum[PAGE_STATES] = {0}, host[PAGE_STATES];
 	u64 bad = 0;
 
 	for (struct gspace *gs = gspace_next(NULL); gs; gs = gspace_next(gs)) {

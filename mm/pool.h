@@ -15,16 +15,19 @@
 
 struct pool {
 	u32 entry_bytes; /* at least 4 */
-	hfn_t root;	 /* directory of directories, HFN_NONE while the pool is empty */
-	u32 frames;	 /* data frames */
-	u32 dirs;	 /* directory frames, root included */
-	u32 free_head;	 /* first free index, 0 = none */
-	u32 free;	 /* entries on the free list */
-	u32 reserved;	 /* of these, promised by pool_reserve() */
+	hfn_t root;      /* directory of directories, HFN_NONE while the pool is empty */
+	u32 frames;      /* data frames */
+	u32 dirs;        /* directory frames, root included */
+	u32 free_head;   /* first free index, 0 = none */
+	u32 free;        /* entries on the free list */
+	u32 reserved;    /* of these, promised by pool_reserve() */
 	u32 used;
 };
 
-#define POOL_INIT(bytes) { .entry_bytes = (bytes), .root = HFN_NONE }
+#define POOL_INIT(bytes)                                                                                               \
+	{                                                                                                              \
+		.entry_bytes = (bytes), .root = HFN_NONE                                                               \
+	}
 
 /* Promises n entries: as many pool_take() cannot fail. E_NOMEM. */
 int pool_reserve(struct pool *p, u32 n) must_check;

@@ -81,7 +81,7 @@ static void table_free(struct pt *pt, hfn_t hfn)
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc)
 {
-	*pt = (struct pt){ .fmt = fmt, .alloc = alloc };
+	*pt = (struct pt){.fmt = fmt, .alloc = alloc};
 	pt->root = table_alloc(pt);
 	return pt->root == HFN_NONE ? E_NOMEM : 0;
 }
@@ -127,7 +127,7 @@ static int split_leaf(struct pt *pt, u64 *entry, u32 level)
 	const struct pt_format *f = pt->fmt;
 	u64 ad = f->accessed | f->dirty;
 	hfn_t table = table_alloc(pt);
-	u64 base, old, leaf;
+	u64 base, old;
 	u64 *child;
 
 	if (table == HFN_NONE)
@@ -135,12 +135,10 @@ static int split_leaf(struct pt *pt, u64 *entry, u32 level)
 	child = mm_hfn_to_va(table);
 	old = READ_ONCE(*entry);
 	base = pt_entry_hpa(f, old, level).v;
-	for (u32 i = 0; i < PT_ENTRIES; i++) {
-		leaf = pt_make_leaf(f, HPA(base + i * level_bytes(level - 1)), f->leaf_prot(old, level), level - 1,
-				    pt_entry_tag(f, old));
-		child[i] = leaf | (old & ad);
-	}
-	/* The walker may have set A or D in the leaf since it was read. */
+	for (u32 i = 0; i < PT_ENTRIES; i++)
+		child[i] = pt_make_leaf(f, HPA(base + i * level_bytes(level - 1)), f->leaf_prot(old, level), level - 1,
+					pt_entry_tag(f, old));
+	/* Only now A and D cannot change any more in the leaf. */
 	old = pt_exchange(entry, table_entry(f, table)) & ad;
 	for (u32 i = 0; i < PT_ENTRIES; i++)
 		__atomic_fetch_or(&child[i], old, __ATOMIC_RELAXED);

@@ -18,8 +18,8 @@ static struct {
 	struct lock lock;
 	struct pool pool;
 } rmap = {
-	.lock = LOCK_INIT("rmap", LOCK_RANK_RMAP),
-	.pool = POOL_INIT(sizeof(struct node)),
+    .lock = LOCK_INIT("rmap", LOCK_RANK_RMAP),
+    .pool = POOL_INIT(sizeof(struct node)),
 };
 
 void rmap_init(void)
@@ -58,7 +58,7 @@ void rmap_add(hfn_t hfn, u16 gspace, gfn_t gfn)
 	lock_acquire(&rmap.lock);
 	CHECK(f->state == FRAME_SHARED);
 	index = pool_take(&rmap.pool);
-	*node_at(index) = (struct node){ .next = f->rmap, .gfn = gfn, .gspace = gspace };
+	*node_at(index) = (struct node){.next = f->rmap, .gfn = gfn, .gspace = gspace};
 	f->rmap = index;
 	f->refs++;
 	lock_release(&rmap.lock);

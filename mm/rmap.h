@@ -15,14 +15,14 @@
 
 #include "lib/types.h"
 
-#define RMAP_NONE 0U
+#define RMAP_NONE     0U
 #define RMAP_REFS_MAX 256U /* as KSM's max_page_sharing: bounds a walk at a saving of 255/256 */
 
 void rmap_init(void);
 /* Promises n nodes: as many rmap_add() cannot fail. E_NOMEM. */
 int rmap_prepare(u32 n) must_check;
-void rmap_cancel(u32 n); /* gives a promise back */
-void rmap_add(hfn_t hfn, u16 gspace, gfn_t gfn); /* FRAME_SHARED; uses one promise */
+void rmap_cancel(u32 n);                           /* gives a promise back */
+void rmap_add(hfn_t hfn, u16 gspace, gfn_t gfn);   /* FRAME_SHARED; uses one promise */
 u32 rmap_remove(hfn_t hfn, u16 gspace, gfn_t gfn); /* CHECKs that it was there; returns the references left */
 
 /* False if the frame is not shared, has no mapper left, or has as many as it may. */

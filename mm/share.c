@@ -3,25 +3,27 @@
  *
  * How page A (space 1, frame a) comes to share a frame with an equal page. Contents are compared only while nobody can
  * write to either, and two spaces are never locked at once:
- *  1. A is hashed under its space's lock, the guest may be writing meanwhile. No entry with that hash: leave a hint. An entry: go on.
- *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference, translations
- *     flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself.
+ *  1. A is hashed under its space's lock, the guest may be writing meanwhile. No entry with that hash: leave a hint. An
+ * entry: go on.
+ *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference,
+ * translations flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself.
  *  3. A hold is taken on b, while the table is locked and the entry still there. With two references a
- *     write by B copies; b is fixed until the hold ends. If b was a hint its hash is computed again now: a hint tells the past.
+ *     write by B copies; b is fixed until the hold ends. If b was a hint its hash is computed again now: a hint tells
+ * the past.
  *  4. A is protected in the same way. Its frame has no entry, so nobody else can find it.
- *  5. Under space 1's lock: A must still be as step 4 left it (else the guest has written); the pages are compared in full;
- *     equal: A maps b, a is freed after the flush. The hold ends.
+ *  5. Under space 1's lock: A must still be as step 4 left it (else the guest has written); the pages are compared in
+ * full; equal: A maps b, a is freed after the flush. The hold ends.
  *  6. If anything failed, what was protected becomes PRIVATE again. Should that not be possible (others
  *     share it by now) it stays SHARED with what references it has, which is correct as well.
  * Zero pages do steps 4 and 5 against the zero frame, with no table.
  *
- * A frame has at most one entry, its index in frame->share. FRAME_F_HINT tells a hint from a shared frame. Entries are 16 bytes and
- * heads at most 2 bytes a frame: 0.44 % of RAM when every frame has an entry. A frame with all the references
- * it may have loses its entry, so chains do not fill up with entries of no use.
+ * A frame has at most one entry, its index in frame->share. FRAME_F_HINT tells a hint from a shared frame. Entries are
+ * 16 bytes and heads at most 2 bytes a frame: 0.44 % of RAM when every frame has an entry. A frame with all the
+ * references it may have loses its entry, so chains do not fill up with entries of no use.
  *
- * Locking: share.lock (LOCK_RANK_SHARE) guards all of this file's state and every frame->share. FRAME_F_HINT also needs the
- * lock of the space that owns the frame. Owner and gfn of a hint's frame are read under share.lock only, and so
- * may be out of date: step 2 checks them.
+ * Locking: share.lock (LOCK_RANK_SHARE) guards all of this file's state and every frame->share. FRAME_F_HINT also needs
+ * the lock of the space that owns the frame. Owner and gfn of a hint's frame are read under share.lock only, and so may
+ * be out of date: step 2 checks them.
  */
 #include "mm/share.h"
 
@@ -38,12 +40,12 @@
 #include "mm/pool.h"
 #include "mm/rmap.h"
 
-#define CHAIN_MAX 64	      /* entries looked at under one head; more are not kept */
-#define FRAMES_PER_HEAD 4     /* at least 2 after rounding to a power of two */
+#define CHAIN_MAX         64   /* entries looked at under one head; more are not kept */
+#define FRAMES_PER_HEAD   4    /* at least 2 after rounding to a power of two */
 #define RATE_HOST_DEFAULT 8192 /* pages a second: 32 MiB/s */
-#define RATE_VM_DEFAULT 2048
-#define BURST_PER_SEC 4	      /* a bucket holds a quarter of a second's pages */
-#define VISITS_PER_PAGE 16    /* pages passed over (not private) for each that may be scanned */
+#define RATE_VM_DEFAULT   2048
+#define BURST_PER_SEC     4  /* a bucket holds a quarter of a second's pages */
+#define VISITS_PER_PAGE   16 /* pages passed over (not private) for each that may be scanned */
 
 struct entry {
 	u64 hash; /* first: the pool links free entries through it */
@@ -65,9 +67,9 @@ static struct {
 	u32 turn; /* atomic: which space the next scan begins with */
 	struct share_stats stats;
 } share = {
-	.lock = LOCK_INIT("share", LOCK_RANK_SHARE),
-	.pool = POOL_INIT(sizeof(struct entry)),
-	.heads = HFN_NONE,
+    .lock = LOCK_INIT("share", LOCK_RANK_SHARE),
+    .pool = POOL_INIT(sizeof(struct entry)),
+    .heads = HFN_NONE,
 };
 
 int share_init(u64 key, u64 seed)
@@ -78,7 +80,7 @@ int share_init(u64 key, u64 seed)
 	share.heads = HFN_NONE;
 	share.credit = 0;
 	share.credit_ns = 0;
-	share.stats = (struct share_stats){ 0 };
+	share.stats = (struct share_stats){0};
 	prng_seed(&share.rnd, seed);
 	share_set_rate(RATE_HOST_DEFAULT, RATE_VM_DEFAULT);
 	return 0;
@@ -136,7 +138,7 @@ static void table_insert(u64 hash, hfn_t hfn)
 	if (length == CHAIN_MAX || pool_reserve(&share.pool, 1))
 		return;
 	index = pool_take(&share.pool);
-	*entry_at(index) = (struct entry){ .hash = hash, .hfn = hfn, .next = *head };
+	*entry_at(index) = (struct entry){.hash = hash, .hfn = hfn, .next = *head};
 	*head = index;
 	frame_get(hfn)->share = index;
 	frame_get(hfn)->flags |= FRAME_F_HINT;
@@ -171,7 +173,7 @@ struct match {
 /* A shared frame if there is one, else a hint. own is not a match for itself. */
 static struct match table_find(u64 hash, hfn_t own)
 {
-	struct match m = { .hfn = HFN_NONE };
+	struct match m = {.hfn = HFN_NONE};
 	u32 steps = 0;
 
 	if (share.heads == HFN_NONE)
@@ -182,7 +184,7 @@ static struct match table_find(u64 hash, hfn_t own)
 
 		if (e->hash != hash || e->hfn == own)
 			continue;
-		m = (struct match){ .hfn = e->hfn, .hint = f->flags & FRAME_F_HINT, .owner = f->owner, .gfn = f->gfn };
+		m = (struct match){.hfn = e->hfn, .hint = f->flags & FRAME_F_HINT, .owner = f->owner, .gfn = f->gfn};
 		if (!m.hint)
 			break;
 	}
@@ -361,7 +363,7 @@ static void count_look(enum look look, bool done)
 /* True in *done if the page is shared or zero now. False if there was nothing to scan. */
 static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, bool *done)
 {
-	struct candidate c = { .gs = gs, .gfn = gfn };
+	struct candidate c = {.gs = gs, .gfn = gfn};
 	enum look look;
 
 	lock_acquire(&gs->lock);

@@ -38,7 +38,7 @@ void fake_mm_start(u32 frames)
 	rmap_init();
 	if (share_init(0x1234567890abcdef, 42))
 		abort();
-	fake_mm = (struct fake_mm_counts){ 0 };
+	fake_mm = (struct fake_mm_counts){0};
 	fake_mm_poison_why[0] = '\0';
 }
 

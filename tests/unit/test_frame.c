@@ -219,7 +219,10 @@ static void verify_finds_damage(void **state)
 static void model(void **state)
 {
 	enum { BLOCKS = 200 };
-	struct { hfn_t hfn; u32 order; } block[BLOCKS];
+	struct {
+		hfn_t hfn;
+		u32 order;
+	} block[BLOCKS];
 	static u8 owned[FRAMES + 64];
 	u32 held = 0;
 	struct prng rnd;
@@ -266,17 +269,17 @@ static void model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(boot_state, start, stop),
-		cmocka_unit_test(table_size),
-		cmocka_unit_test_setup_teardown(claimed_ranges, start, stop),
-		cmocka_unit_test_setup_teardown(frame_zero_number_stays, start, stop),
-		cmocka_unit_test_setup_teardown(split_and_coalesce, start, stop),
-		cmocka_unit_test_setup_teardown(cleared, start, stop),
-		cmocka_unit_test_setup_teardown(reserve, start, stop),
-		cmocka_unit_test_setup_teardown(bad_frees, start, stop),
-		cmocka_unit_test_setup_teardown(write_after_free, start, stop),
-		cmocka_unit_test_setup_teardown(verify_finds_damage, start, stop),
-		cmocka_unit_test_setup_teardown(model, start, stop),
+	    cmocka_unit_test_setup_teardown(boot_state, start, stop),
+	    cmocka_unit_test(table_size),
+	    cmocka_unit_test_setup_teardown(claimed_ranges, start, stop),
+	    cmocka_unit_test_setup_teardown(frame_zero_number_stays, start, stop),
+	    cmocka_unit_test_setup_teardown(split_and_coalesce, start, stop),
+	    cmocka_unit_test_setup_teardown(cleared, start, stop),
+	    cmocka_unit_test_setup_teardown(reserve, start, stop),
+	    cmocka_unit_test_setup_teardown(bad_frees, start, stop),
+	    cmocka_unit_test_setup_teardown(write_after_free, start, stop),
+	    cmocka_unit_test_setup_teardown(verify_finds_damage, start, stop),
+	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 
 	return cmocka_run_group_tests_name("frame", tests, NULL, NULL);

@@ -24,12 +24,12 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define FRAMES 1500
-#define PAGES 1000
+#define FRAMES     1500
+#define PAGES      1000
 #define DISK_PAGES 4096
 
 static struct gspace one, two;
-static const struct mem_alloc settings = { .limit = PAGES, .shares = 40 };
+static const struct mem_alloc settings = {.limit = PAGES, .shares = 40};
 static u32 free_at_start;
 
 static void create(struct gspace *gs, const char *name)
@@ -46,7 +46,7 @@ static int start(void **state)
 	swap_init(1, 2);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	free_at_start = frame_free_count();
-	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(0);
 	create(&one, "one");
 	assert_int_equal(swap_reserve(&one, PAGES), 0);
@@ -275,7 +275,7 @@ static void out_of_frames(void **state)
 		n++;
 	assert_int_equal(gspace_touch(&one, 0, GSPACE_WRITE), E_AGAIN);
 	assert_int_equal(gspace_touch(&one, 1, GSPACE_WRITE), E_AGAIN);
-	assert_int_equal(gspace_touch(&one, 1, GSPACE_READ), 0);   /* needs no frame */
+	assert_int_equal(gspace_touch(&one, 1, GSPACE_READ), 0);         /* needs no frame */
 	assert_int_equal(gspace_touch(&one, 600, GSPACE_READ), E_AGAIN); /* but a table */
 	assert_int_equal(one.stats.waits, 3);
 	expect_state(&one, 600, PAGE_ABSENT);
@@ -289,7 +289,7 @@ static void reclaim_may_refuse(void **state)
 	(void)state;
 	for (gfn_t g = 0; g < 400; g++)
 		touch(&one, g, GSPACE_WRITE);
-	reclaim_init(&(struct reclaim_config){ .min_free = 50 * FRAMES });
+	reclaim_init(&(struct reclaim_config){.min_free = 50 * FRAMES});
 	reclaim_add(&one);
 	fake_blk.hold = true;
 	reclaim_step(fake_now_ns);
@@ -301,7 +301,7 @@ static void reclaim_may_refuse(void **state)
 	reclaim_remove(&one);
 	fake_blk.hold = false;
 	fake_blk_drain();
-	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(0);
 	touch(&one, 500, GSPACE_WRITE);
 }
@@ -389,13 +389,13 @@ static void balloon(void **state)
 	assert_int_equal(gspace_balloon_take(&one, 0), 0);
 	assert_int_equal(frame_free_count(), before); /* it may be cached yet */
 	assert_int_equal(gspace_balloon_take(&one, 1), 0);
-	assert_int_equal(gspace_balloon_take(&one, 2), 0); /* never touched */
+	assert_int_equal(gspace_balloon_take(&one, 2), 0);   /* never touched */
 	assert_int_equal(gspace_balloon_take(&one, 700), 0); /* no table yet */
 	assert_int_equal(gspace_balloon_take(&one, 0), E_INVAL);
 	assert_int_equal(gspace_balloon_take(&one, PAGES), E_INVAL);
 	assert_int_equal(fake_mm.shootdowns, 0);
 	gspace_flush(&one);
-	assert_int_equal(fake_mm.shootdowns, 1); /* one for all */
+	assert_int_equal(fake_mm.shootdowns, 1);      /* one for all */
 	assert_int_equal(frame_free_count(), before); /* a frame back, a table gone */
 	gspace_flush(&one);
 	assert_int_equal(fake_mm.shootdowns, 1);
@@ -623,7 +623,7 @@ static void lost_page(void **state)
 static void random_private(void **state)
 {
 	struct prng rnd;
-	u32 hits[8] = { 0 };
+	u32 hits[8] = {0};
 	gfn_t gfn;
 	hfn_t hfn;
 
@@ -662,7 +662,7 @@ static void accessed(void **state)
 	touch(&one, 1, GSPACE_WRITE);
 	assert_int_equal(gspace_test_accessed(&one, 1, &was), 0);
 	assert_false(was);
-	*pt_find(&one.pt, PAGE_SIZE, &(u32){ 0 }) |= FAKE_ACCESSED;
+	*pt_find(&one.pt, PAGE_SIZE, &(u32){0}) |= FAKE_ACCESSED;
 	assert_int_equal(gspace_test_accessed(&one, 1, &was), 0);
 	assert_true(was);
 	assert_true(one.tlb_dirty);
@@ -682,15 +682,16 @@ static void accessed(void **state)
 
 static void illegal_changes_panic(void **state)
 {
-	static const enum page_state want[] = { PAGE_ABSENT, PAGE_ZERO, PAGE_SHARED, PAGE_BALLOONED, PAGE_SWAPPED,
-						PAGE_SWAPPING_OUT, PAGE_SWAPPING_IN, PAGE_COMPRESSED, PAGE_PINNED };
+	static const enum page_state want[] = {PAGE_ABSENT,      PAGE_ZERO,       PAGE_SHARED,
+					       PAGE_BALLOONED,   PAGE_SWAPPED,    PAGE_SWAPPING_OUT,
+					       PAGE_SWAPPING_IN, PAGE_COMPRESSED, PAGE_PINNED};
 	hfn_t hfn;
 
 	(void)state;
 	assert_int_equal(gspace_pin(&one, 1, true, &hfn), 0);
 	for (u32 i = 0; i < ARRAY_SIZE(want); i++) {
 		lock_acquire(&one.lock);
-		assert_true(fake_panics(gspace_change(&one, pt_find(&one.pt, PAGE_SIZE, &(u32){ 0 }), 1, want[i], hfn)));
+		assert_true(fake_panics(gspace_change(&one, pt_find(&one.pt, PAGE_SIZE, &(u32){0}), 1, want[i], hfn)));
 		lock_init(&one.lock, "gspace", LOCK_RANK_GSPACE);
 	}
 	assert_non_null(strstr(fake_panic_text, "pinned -> pinned"));
@@ -712,7 +713,7 @@ static void verify_finds_damage(void **state)
 	fill(&one, 2, 2);
 	hfn = hfn_of(&one, 1);
 	f = frame_get(hfn);
-	entry = pt_find(&one.pt, PAGE_SIZE, &(u32){ 0 });
+	entry = pt_find(&one.pt, PAGE_SIZE, &(u32){0});
 	assert_int_equal(gspace_verify_all(), 0);
 
 	f->owner++;
@@ -753,13 +754,35 @@ static void state_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(begins_empty), CASE(ids_are_unique), CASE(init_out_of_memory), CASE(destroy_is_bounded),
-		CASE(destroy_waits), CASE(destroy_skips_what_was_never_there), CASE(first_touch), CASE(zero_then_write),
-		CASE(out_of_frames), CASE(reclaim_may_refuse), CASE(copies), CASE(pins), CASE(pin_count_is_bounded),
-		CASE(balloon), CASE(broken_promise), CASE(out_and_in), CASE(swap_out_refuses), CASE(rescue),
-		CASE(rescue_and_pin), CASE(orphan), CASE(orphan_of_failed_write), CASE(destroy_during_transfers),
-		CASE(swapped_page_is_ballooned), CASE(lost_page), CASE(random_private), CASE(accessed),
-		CASE(illegal_changes_panic), CASE(verify_finds_damage), cmocka_unit_test(state_names),
+	    CASE(begins_empty),
+	    CASE(ids_are_unique),
+	    CASE(init_out_of_memory),
+	    CASE(destroy_is_bounded),
+	    CASE(destroy_waits),
+	    CASE(destroy_skips_what_was_never_there),
+	    CASE(first_touch),
+	    CASE(zero_then_write),
+	    CASE(out_of_frames),
+	    CASE(reclaim_may_refuse),
+	    CASE(copies),
+	    CASE(pins),
+	    CASE(pin_count_is_bounded),
+	    CASE(balloon),
+	    CASE(broken_promise),
+	    CASE(out_and_in),
+	    CASE(swap_out_refuses),
+	    CASE(rescue),
+	    CASE(rescue_and_pin),
+	    CASE(orphan),
+	    CASE(orphan_of_failed_write),
+	    CASE(destroy_during_transfers),
+	    CASE(swapped_page_is_ballooned),
+	    CASE(lost_page),
+	    CASE(random_private),
+	    CASE(accessed),
+	    CASE(illegal_changes_panic),
+	    CASE(verify_finds_damage),
+	    cmocka_unit_test(state_names),
 	};
 
 	return cmocka_run_group_tests_name("gspace", tests, NULL, NULL);

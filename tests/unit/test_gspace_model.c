@@ -2,9 +2,9 @@
  * Several spaces over a RAM much too small for them, random operations, and a second record of what every page should
  * hold: each read, by guest or hypervisor, must see exactly the bytes last written.
  *
- * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a stale
- * read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on reading and
- * writing through what they have cached.
+ * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a
+ * stale read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on
+ * reading and writing through what they have cached.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,13 +29,13 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define SPACES 4
-#define PAGES 420
-#define FRAMES 800
+#define SPACES     4
+#define PAGES      420
+#define FRAMES     800
 #define DISK_PAGES 4096
-#define STEPS 60000
-#define CONTENTS 6 /* kinds of common page, the first all zero */
-#define TRANSFERS 12
+#define STEPS      60000
+#define CONTENTS   6 /* kinds of common page, the first all zero */
+#define TRANSFERS  12
 
 struct tlb_entry {
 	hfn_t hfn; /* HFN_NONE: nothing cached */
@@ -292,7 +292,8 @@ static void transfer_step(struct guest *g)
 		} else if (gspace_state(&transfer[i].g->gs, transfer[i].gfn) == PAGE_SWAPPING_OUT) {
 			return;
 		} else {
-			assert_int_equal(gspace_swap_out_done(&transfer[i].g->gs, transfer[i].gfn, transfer[i].hfn, 1), E_BUSY);
+			assert_int_equal(gspace_swap_out_done(&transfer[i].g->gs, transfer[i].gfn, transfer[i].hfn, 1),
+					 E_BUSY);
 		}
 		transfer[i].g->gs.swap_in_flight--;
 		transfer[i].g = NULL;
@@ -319,7 +320,7 @@ static void end_transfers(struct guest *g)
 
 static void create(struct guest *g)
 {
-	static const struct mem_alloc settings = { .limit = PAGES, .shares = 10 };
+	static const struct mem_alloc settings = {.limit = PAGES, .shares = 10};
 	char name[8];
 	u32 n = g - guest;
 
@@ -441,7 +442,7 @@ static void run(u64 seed)
 	fake_blk.latency_ns = 2 * NSEC_PER_MSEC;
 	swap_init(seed, seed + 1);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
-	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(40);
 	share_set_rate(1000000, 1000000);
 	prng_seed(&rnd, seed);
@@ -464,7 +465,8 @@ static void run(u64 seed)
 		broken += guest[i].gs.stats.balloon_broken;
 		cow += guest[i].gs.stats.cow_breaks;
 	}
-	print_message("seed %lu: %u reads, %u writes (%u while stale), %u waits, %u pins, %lu out, %lu in, %u rescued, %u orphans, "
+	print_message("seed %lu: %u reads, %u writes (%u while stale), %u waits, %u pins, %lu out, %lu in, %u rescued, "
+		      "%u orphans, "
 		      "%lu matches, %lu zero, %u cow, %u broken, %u ended\n",
 		      seed, did.reads, did.writes, did.stale_writes, did.waits, did.pins, w.out, w.in, did.rescues,
 		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed);
@@ -496,7 +498,7 @@ static void model(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(model) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(model)};
 
 	return cmocka_run_group_tests_name("gspace_model", tests, NULL, NULL);
 }

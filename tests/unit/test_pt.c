@@ -15,7 +15,7 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define RW (PT_R | PT_W)
+#define RW     (PT_R | PT_W)
 #define FRAMES 512
 
 static u32 tables_left; /* table pages the allocator still gives */
@@ -36,7 +36,7 @@ static void take_table(struct pt_alloc *a, hfn_t hfn)
 	frame_free(hfn, 0);
 }
 
-static struct pt_alloc alloc = { give_table, take_table };
+static struct pt_alloc alloc = {give_table, take_table};
 static struct pt pt;
 
 static int start(void **state)
@@ -198,7 +198,8 @@ static void map_range(void **state)
 
 	(void)state;
 	/* 3 small pages, 1 GiB, 2 MiB, 1 small. */
-	assert_int_equal(pt_map_range(&pt, base, HPA(4 * GIB - 3 * PAGE_SIZE), GIB + LARGE_SIZE + 4 * PAGE_SIZE, RW), 0);
+	assert_int_equal(pt_map_range(&pt, base, HPA(4 * GIB - 3 * PAGE_SIZE), GIB + LARGE_SIZE + 4 * PAGE_SIZE, RW),
+			 0);
 	assert_int_equal(translate(base, &level), 4 * GIB - 3 * PAGE_SIZE);
 	assert_int_equal(level, 1);
 	assert_int_equal(translate(base + 3 * PAGE_SIZE + 12345, &level), 4 * GIB + 12345);
@@ -218,7 +219,8 @@ static void map_range(void **state)
 	assert_int_equal(translate(base + 3 * PAGE_SIZE + 7 * LARGE_SIZE, &level), 4 * GIB + 7 * LARGE_SIZE);
 	assert_int_equal(translate(base + 4 * PAGE_SIZE + 7 * LARGE_SIZE, &level), ~0UL);
 	assert_int_equal(translate(base + 5 * PAGE_SIZE + 7 * LARGE_SIZE, &level), ~0UL);
-	assert_int_equal(translate(base + 6 * PAGE_SIZE + 7 * LARGE_SIZE, &level), 4 * GIB + 7 * LARGE_SIZE + 3 * PAGE_SIZE);
+	assert_int_equal(translate(base + 6 * PAGE_SIZE + 7 * LARGE_SIZE, &level),
+			 4 * GIB + 7 * LARGE_SIZE + 3 * PAGE_SIZE);
 	pt_unmap_range(&pt, base, GIB + LARGE_SIZE + 4 * PAGE_SIZE);
 	assert_int_equal(translate(base, &level), ~0UL);
 }
@@ -259,7 +261,7 @@ static bool note(void *arg, u64 addr, u64 *entry, u32 level)
 
 static void for_each(void **state)
 {
-	struct visits v = { .n = 0 };
+	struct visits v = {.n = 0};
 	u64 *entry;
 
 	(void)state;
@@ -276,10 +278,10 @@ static void for_each(void **state)
 	assert_int_equal(v.addr[2], 5 * GIB + 2 * PAGE_SIZE);
 	assert_int_equal(v.addr[3], 0x600000000000);
 
-	v = (struct visits){ .stop_at = 2 };
+	v = (struct visits){.stop_at = 2};
 	assert_false(pt_for_each(&pt, 0, 1UL << 47, note, &v));
 	assert_int_equal(v.n, 2);
-	v = (struct visits){ .n = 0 };
+	v = (struct visits){.n = 0};
 	assert_true(pt_for_each(&pt, 5 * GIB + 2 * PAGE_SIZE, 0x600000000000 - 5 * GIB - 2 * PAGE_SIZE, note, &v));
 	assert_int_equal(v.n, 1);
 	assert_true(pt_for_each(&pt, 0, 0, note, &v));
@@ -318,9 +320,9 @@ static void model(void **state)
 		u32 level;
 
 		if (prng_below(&rnd, 3)) {
-			u64 e = prng_below(&rnd, 2) ? pt_token(1 + prng_below(&rnd, 31), prng_next(&rnd) >> 12) :
-						      pt_make_leaf(pt.fmt, HPA(prng_below(&rnd, 1 << 30) << 12), PT_R, 1,
-								   prng_below(&rnd, 8));
+			u64 e = prng_below(&rnd, 2) ? pt_token(1 + prng_below(&rnd, 31), prng_next(&rnd) >> 12)
+						    : pt_make_leaf(pt.fmt, HPA(prng_below(&rnd, 1 << 30) << 12), PT_R,
+								   1, prng_below(&rnd, 8));
 
 			assert_int_equal(pt_prepare(&pt, addr, 1, &entry), 0);
 			assert_int_equal(pt_exchange(entry, e), want[page]);
@@ -350,16 +352,16 @@ static void model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(entries),
-		cmocka_unit_test_setup_teardown(empty, start, stop),
-		cmocka_unit_test_setup_teardown(prepare_and_find, start, stop),
-		cmocka_unit_test_setup_teardown(prepare_out_of_memory, start, stop),
-		cmocka_unit_test_setup_teardown(splitting, start, stop),
-		cmocka_unit_test_setup_teardown(map_range, start, stop),
-		cmocka_unit_test_setup_teardown(map_small, start, stop),
-		cmocka_unit_test_setup_teardown(for_each, start, stop),
-		cmocka_unit_test_setup_teardown(destroy_wants_it_empty, start, stop),
-		cmocka_unit_test_setup_teardown(model, start, stop),
+	    cmocka_unit_test(entries),
+	    cmocka_unit_test_setup_teardown(empty, start, stop),
+	    cmocka_unit_test_setup_teardown(prepare_and_find, start, stop),
+	    cmocka_unit_test_setup_teardown(prepare_out_of_memory, start, stop),
+	    cmocka_unit_test_setup_teardown(splitting, start, stop),
+	    cmocka_unit_test_setup_teardown(map_range, start, stop),
+	    cmocka_unit_test_setup_teardown(map_small, start, stop),
+	    cmocka_unit_test_setup_teardown(for_each, start, stop),
+	    cmocka_unit_test_setup_teardown(destroy_wants_it_empty, start, stop),
+	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 
 	return cmocka_run_group_tests_name("pt", tests, NULL, NULL);

@@ -191,12 +191,12 @@ static void pool_directories(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(chain, start, stop),
-		cmocka_unit_test_setup_teardown(holds, start, stop),
-		cmocka_unit_test_setup_teardown(promises, start, stop),
-		cmocka_unit_test_setup_teardown(misuse, start, stop),
-		cmocka_unit_test_setup_teardown(pool_grows_and_returns, start, stop),
-		cmocka_unit_test_setup_teardown(pool_directories, start, stop),
+	    cmocka_unit_test_setup_teardown(chain, start, stop),
+	    cmocka_unit_test_setup_teardown(holds, start, stop),
+	    cmocka_unit_test_setup_teardown(promises, start, stop),
+	    cmocka_unit_test_setup_teardown(misuse, start, stop),
+	    cmocka_unit_test_setup_teardown(pool_grows_and_returns, start, stop),
+	    cmocka_unit_test_setup_teardown(pool_directories, start, stop),
 	};
 
 	return cmocka_run_group_tests_name("rmap", tests, NULL, NULL);

@@ -25,10 +25,10 @@
 #include "tests/unit/fake_platform.h"
 
 #define FRAMES 2500
-#define PAGES 1000
+#define PAGES  1000
 
 static struct gspace a, b;
-static const struct mem_alloc settings = { .limit = PAGES, .shares = 40 };
+static const struct mem_alloc settings = {.limit = PAGES, .shares = 40};
 static u32 free_at_start;
 
 static int start(void **state)
@@ -36,7 +36,7 @@ static int start(void **state)
 	(void)state;
 	fake_platform_reset();
 	fake_mm_start(FRAMES);
-	reclaim_init(&(struct reclaim_config){ .min_free = 1 });
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(0);
 	free_at_start = frame_free_count();
 	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
@@ -225,8 +225,8 @@ static void writes_part(void **state)
 }
 
 /*
- * While some space may still translate to a frame it has dropped, the last mapper does not write into it but copies, and
- * the frame is freed only after that space's flush.
+ * While some space may still translate to a frame it has dropped, the last mapper does not write into it but copies,
+ * and the frame is freed only after that space's flush.
  */
 static void last_mapper_waits_for_stale_spaces(void **state)
 {
@@ -483,6 +483,28 @@ static void candidate_is_written(void **state)
 	expect_stamp(&b, 2, 6);
 }
 
+/* Written, and in the same moment shared with quite another frame: what was protected is not there any more. */
+static void guest_writes_a_like_b3(void)
+{
+	fill(&a, 1, 33);
+	assert_true(share_offer(&a, 1));
+}
+
+static void candidate_is_shared_elsewhere(void **state)
+{
+	(void)state;
+	fill(&b, 3, 33);
+	fill(&b, 4, 33);
+	hint_and_candidate();
+	expect_state(&b, 3, PAGE_SHARED);
+	change_at(&a, 1, guest_writes_a_like_b3);
+	assert_false(share_offer(&a, 1));
+	assert_int_equal(hfn_of(&a, 1), hfn_of(&b, 3));
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 33);
+	expect_stamp(&b, 2, 6);
+}
+
 static void candidate_is_dropped(void **state)
 {
 	(void)state;
@@ -546,7 +568,8 @@ static void match_is_dropped_while_held(void **state)
 	hfn = hfn_of(&b, 2);
 	change_at(&a, 1, held_match_is_left_alone);
 	assert_false(share_offer(&a, 1));
-	/* b had dropped its page and not flushed: nobody takes a frame that was shared for itself then. The next write does. */
+	/* b had dropped its page and not flushed: nobody takes a frame that was shared for itself then. The next write
+	 * does. */
 	expect_state(&a, 1, PAGE_SHARED);
 	expect_state(&b, 2, PAGE_BALLOONED);
 	assert_int_not_equal(frame_get(hfn)->state, FRAME_SHARED);
@@ -697,13 +720,34 @@ static void nothing_to_scan(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(zero_pages), CASE(equal_pages), CASE(within_one_space), CASE(references_are_bounded), CASE(writes_part),
-		CASE(last_mapper_waits_for_stale_spaces), CASE(give_up_shared), CASE(out_of_frames),
-		CASE(no_memory_for_the_table), CASE(table_size), CASE(stale_hint), CASE(busy_pages), CASE(hint_of_a_dying_space),
-		CASE(candidate_changes_by_stale_store), CASE(hint_changes_by_stale_store), CASE(candidate_is_written),
-		CASE(candidate_is_dropped), CASE(hint_is_written), CASE(hint_is_dropped), CASE(match_is_written_while_held),
-		CASE(match_is_dropped_while_held), CASE(false_match), CASE(zero_page_changes), CASE(merge_compares),
-		CASE(rates), CASE(scan_order), CASE(nothing_to_scan),
+	    CASE(zero_pages),
+	    CASE(equal_pages),
+	    CASE(within_one_space),
+	    CASE(references_are_bounded),
+	    CASE(writes_part),
+	    CASE(last_mapper_waits_for_stale_spaces),
+	    CASE(give_up_shared),
+	    CASE(out_of_frames),
+	    CASE(no_memory_for_the_table),
+	    CASE(table_size),
+	    CASE(stale_hint),
+	    CASE(busy_pages),
+	    CASE(hint_of_a_dying_space),
+	    CASE(candidate_changes_by_stale_store),
+	    CASE(hint_changes_by_stale_store),
+	    CASE(candidate_is_written),
+	    CASE(candidate_is_shared_elsewhere),
+	    CASE(candidate_is_dropped),
+	    CASE(hint_is_written),
+	    CASE(hint_is_dropped),
+	    CASE(match_is_written_while_held),
+	    CASE(match_is_dropped_while_held),
+	    CASE(false_match),
+	    CASE(zero_page_changes),
+	    CASE(merge_compares),
+	    CASE(rates),
+	    CASE(scan_order),
+	    CASE(nothing_to_scan),
 	};
 
 	return cmocka_run_group_tests_name("share", tests, NULL, NULL);
