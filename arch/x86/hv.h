@@ -21,7 +21,10 @@ struct hv_regs {
 	u64 rip;
 };
 
-/* Where a vCPU starts: 64-bit mode, flat segments, paging on, interrupts off. */
+/*
+ * Where a vCPU starts: 64-bit mode, flat segments (CS 0x08, data 0x10, a busy TSS 0x18 at 0), paging on, interrupts off;
+ * empty GDT and IDT, FPU and SYSCALL registers as after a processor reset.
+ */
 struct hv_start {
 	u64 rip, rsp, cr3;
 	u64 rdi, rsi; /* the guest's arguments */
@@ -36,11 +39,11 @@ enum hv_exit_kind {
 	HV_EXIT_MSR_WRITE,
 	HV_EXIT_IO,
 	HV_EXIT_HLT,
-	HV_EXIT_NPF,	      /* nested page fault: EPT violation / #NPF */
+	HV_EXIT_NPF,	      /* nested page fault: EPT violation / #NPF, or the hypervisor's own fetch of the instruction (see hv_set_phys_reader) */
 	HV_EXIT_CR_WRITE,     /* a guest value for CR0/CR4 that the back end does not allow */
 	HV_EXIT_UNDEFINED,    /* an instruction this machine does not have for guests (VMX/SVM/MONITOR/XSETBV...): inject #UD */
 	HV_EXIT_TRIPLE_FAULT, /* shutdown */
-	HV_EXIT_EXCEPTION,    /* #MC or #DB/#BP storm: vector; others are delivered by hardware */
+	HV_EXIT_EXCEPTION,    /* an intercepted exception the back end does not know what to do with: vector */
 	HV_EXIT_BAD_STATE,    /* entry refused because of guest state: the guest's fault; reason in text */
 	HV_EXIT_UNKNOWN,      /* anything else: ends that guest */
 	HV_EXIT_KINDS
@@ -60,6 +63,11 @@ struct hv_exit {
 	};
 	const char *text; /* BAD_STATE, UNKNOWN: what, for the operator */
 };
+
+/* Segment attributes as in a VMCS: type, S, DPL, P in 7:0, then AVL, L, D/B, G; unusable in 16. */
+#define HV_ATTR_L BIT(13)
+#define HV_ATTR_DB BIT(14)
+#define HV_ATTR_UNUSABLE BIT(16)
 
 struct hv_sys { /* state for dumps, guest page walks and tests */
 	u64 rflags, cr0, cr2, cr3, cr4, efer;
@@ -84,7 +92,13 @@ struct hv_ops {
 	void (*cpu_off)(void);
 	/* One vCPU over nested table root `root`. E_NOMEM. Uses frame_alloc(FRAME_FOR_HV) for its control blocks. */
 	int (*vcpu_create)(struct hv_vcpu **out, hfn_t root);
+	/* On the CPU that ran it last, or after release. */
 	void (*vcpu_destroy)(struct hv_vcpu *v);
+	/*
+	 * Takes v's state out of this CPU's registers and control-block cache (FPU, debug and SYSCALL registers, VMCS), so that
+	 * another CPU may run it. Must be called on the CPU that ran it last, before run() elsewhere; harmless otherwise.
+	 */
+	void (*release)(struct hv_vcpu *v);
 	void (*vcpu_reset)(struct hv_vcpu *v, const struct hv_start *s);
 	struct hv_regs *(*regs)(struct hv_vcpu *v);
 	/*
@@ -96,7 +110,7 @@ struct hv_ops {
 	void (*get_sys)(struct hv_vcpu *v, struct hv_sys *s);
 	/* Skips the exiting instruction (clears interrupt shadow). */
 	void (*skip)(struct hv_vcpu *v, u8 len);
-	/* Queues an exception (has_error as the manual says) for the next entry. */
+	/* Queues an exception (has_error as the manual says) for the next entry; a queued interrupt comes after it. */
 	void (*inject_exception)(struct hv_vcpu *v, u8 vector, bool has_error, u32 error);
 	/*
 	 * An external interrupt is wanted. True: it will be delivered at the next entry. False: the guest cannot take it now
@@ -108,6 +122,14 @@ struct hv_ops {
 	void (*set_tsc_offset)(struct hv_vcpu *v, u64 offset);
 	/* Prints every field worth having through log_line(LOG_WARN, ...). */
 	void (*dump)(struct hv_vcpu *v, const char *who);
+};
+
+/* Address-space identifiers and translations, counted per CPU; the rules are in asid.h. */
+struct hv_tlb_stats {
+	u64 entries;	  /* guest entries */
+	u64 flush_guest;  /* one guest's translations flushed */
+	u64 flush_all;	  /* every guest's: identifiers ran out */
+	u64 assigned;	  /* identifiers handed out */
 };
 
 extern const struct hv_ops vmx_ops, svm_ops;
@@ -123,5 +145,23 @@ int hv_init(char *why, size_t size) must_check;
  */
 typedef int (*hv_phys_read_fn)(void *arg, gpa_t gpa, void *dst, size_t len);
 int hv_guest_translate(const struct hv_sys *s, gva_t gva, hv_phys_read_fn read, void *arg, gpa_t *out) must_check;
+
+/*
+ * How a back end reads guest-physical memory: processors that do not report instruction lengths make it fetch the exiting
+ * instruction. fn gets the owner set for the vCPU. When fn returns E_AGAIN (the page is not in memory), run() returns
+ * HV_EXIT_NPF (exec) for that page: the caller touches or waits for it as for any other and runs the instruction again, which
+ * exits again. Any other error makes the guest repeat the instruction with its translations flushed, so that
+ * the processor raises whatever fault is due.
+ */
+void hv_set_phys_reader(hv_phys_read_fn fn);
+void hv_set_owner(struct hv_vcpu *v, void *owner);
+
+/* The guest's FPU and SSE registers may stay live in this CPU while the hypervisor runs: call this before using XMM. */
+void hv_fpu_save_guest(void);
+
+void hv_tlb_stats(struct hv_tlb_stats *out); /* of this CPU */
+
+/* Enters small guests, one for each kind of exit; prints "hv selftest: N passed, M failed". Returns the number of failures. */
+int hv_selftest(void);
 
 #endif
