@@ -58,9 +58,10 @@ GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
-	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options arch/x86/machine
+	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options \
+	$(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model share
+UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS := elf acpi line config command gpt
