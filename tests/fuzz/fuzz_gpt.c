@@ -1,6 +1,6 @@
 /*
- * gpt_parse() on a disk made of the input. The first byte chooses the sector size, whether checksums are made good
- * (else hardly any input would come past them), and blocks that cannot be read.
+ * gpt_parse() on a disk made of the input. The first byte chooses the sector size, blocks that cannot be read, and what
+ * is made good, as hardly any input would come past it otherwise: MBR, header, checksums, Aerostat's type GUIDs.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +12,9 @@
 #include "lib/panic.h"
 
 #define DISK_BYTES (64 * KIB)
+#define ENTRIES 16U
+
+enum flag { SECTOR_4K = 1, BROKEN_HEADER = 2, GOOD_MBR = 4, GOOD_SUMS = 8, GOOD_HEADER = 16, GOOD_TYPES = 32 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -48,7 +51,39 @@ static void put32(u8 *p, u32 v)
 	memcpy(p, &v, sizeof(v));
 }
 
-static void make_good(const struct source *s, u64 lba)
+static void put64(u8 *p, u64 v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
+/* Array at block 2, and room for one like it at the end. */
+static void make_header(const struct source *s)
+{
+	u8 *h = disk + s->block;
+	u64 blocks = DISK_BYTES / s->block, array = DIV_ROUND_UP(ENTRIES * 128, s->block);
+
+	put32(h + 8, 0x10000);
+	put32(h + 12, 92);
+	put64(h + 24, 1);
+	put64(h + 40, 2 + array);
+	put64(h + 48, blocks - 2 - array);
+	put64(h + 72, 2);
+	put32(h + 80, ENTRIES);
+	put32(h + 84, 128);
+}
+
+static void make_types(const struct source *s)
+{
+	for (u32 i = 0; i < ENTRIES; i++) {
+		u8 *e = disk + 2 * s->block + 128 * i;
+		bool swap = e[0] & 1;
+
+		if (e[0])
+			CHECK(!gpt_guid_parse(swap ? GPT_TYPE_AEROSTAT_SWAP : GPT_TYPE_AEROSTAT_GUEST_DATA, e));
+	}
+}
+
+static void make_sums(const struct source *s, u64 lba)
 {
 	u8 *h = disk + lba * s->block;
 	u64 array = get32(h + 72), bytes = (u64)get32(h + 80) * get32(h + 84);
@@ -80,22 +115,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct gpt_reader rd = {.read = read_disk, .arg = &s};
 	struct gpt_table table;
 	const char *why = NULL;
+	u32 from;
 
 	if (size < 1)
 		return 0;
-	s = (struct source){.block = data[0] & 1 ? 4096 : 512, .broken_first = data[0] & 2};
+	s = (struct source){.block = data[0] & SECTOR_4K ? 4096 : 512, .broken_first = data[0] & BROKEN_HEADER};
 	rd.block_bytes = s.block;
 	rd.blocks = DISK_BYTES / s.block;
+	from = data[0] & GOOD_HEADER ? 2 * s.block : data[0] & GOOD_MBR ? s.block : 0;
 	memset(disk, 0, sizeof(disk));
-	memcpy(disk + (data[0] & 4 ? s.block : 0), data + 1, MIN(size - 1, sizeof(disk) - s.block));
-	if (data[0] & 4) {
+	memcpy(disk + from, data + 1, MIN(size - 1, sizeof(disk) - from));
+	if (data[0] & GOOD_MBR) {
 		disk[446 + 4] = 0xee;
 		disk[510] = 0x55;
 		disk[511] = 0xaa;
 	}
-	if (data[0] & 8) {
-		make_good(&s, 1);
-		make_good(&s, rd.blocks - 1);
+	if (data[0] & GOOD_HEADER)
+		make_header(&s);
+	if (data[0] & GOOD_TYPES)
+		make_types(&s);
+	if (data[0] & GOOD_SUMS) {
+		make_sums(&s, 1);
+		make_sums(&s, rd.blocks - 1);
 	}
 	if (gpt_parse(&rd, work, &table, &why))
 		CHECK(why);
