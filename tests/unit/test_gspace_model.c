@@ -33,7 +33,7 @@
 #define PAGES      420
 #define FRAMES     800
 #define DISK_PAGES 4096
-#define STEPS      60000
+#define STEPS      40000
 #define CONTENTS   6 /* kinds of common page, the first all zero */
 #define TRANSFERS  12
 

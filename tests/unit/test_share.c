@@ -486,8 +486,12 @@ static void candidate_is_written(void **state)
 /* Written, and in the same moment shared with quite another frame: what was protected is not there any more. */
 static void guest_writes_a_like_b3(void)
 {
+	raw_hfn = hfn_of(&a, 1);
 	fill(&a, 1, 33);
 	assert_true(share_offer(&a, 1));
+	/* To make it worse, its old frame has the old content again, in another page. */
+	fill(&b, 5, 6);
+	assert_int_equal(hfn_of(&b, 5), raw_hfn);
 }
 
 static void candidate_is_shared_elsewhere(void **state)
