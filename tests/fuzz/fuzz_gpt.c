@@ -1,6 +1,6 @@
 /*
  * gpt_parse() on a disk made of the input. The first byte chooses the sector size, blocks that cannot be read, and what
- * is made good, as hardly any input would come past it otherwise: MBR, header, checksums, Aerostat's type GUIDs.
+ * is made good, as hardly any input would come past it otherwise: MBR, header, checksums, type GUIDs, places.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@
 #define DISK_BYTES (64 * KIB)
 #define ENTRIES 16U
 
-enum flag { SECTOR_4K = 1, BROKEN_HEADER = 2, GOOD_MBR = 4, GOOD_SUMS = 8, GOOD_HEADER = 16, GOOD_TYPES = 32 };
+enum flag { SECTOR_4K = 1, BROKEN_HEADER = 2, GOOD_MBR = 4, GOOD_SUMS = 8, GOOD_HEADER = 16, GOOD_TYPES = 32, GOOD_PLACES = 64 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -70,6 +70,18 @@ static void make_header(const struct source *s)
 	put64(h + 72, 2);
 	put32(h + 80, ENTRIES);
 	put32(h + 84, 128);
+}
+
+/* Places of the size of the disk: one byte of each field counts. */
+static void make_places(const struct source *s)
+{
+	for (u32 i = 0; i < ENTRIES; i++) {
+		u8 *e = disk + 2 * s->block + 128 * i;
+		u64 page = PAGE_SIZE / s->block;
+
+		put64(e + 32, e[32] % (DISK_BYTES / PAGE_SIZE) * page);
+		put64(e + 40, e[40] % (DISK_BYTES / PAGE_SIZE) * page + page - 1);
+	}
 }
 
 static void make_types(const struct source *s)
@@ -134,6 +146,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		make_header(&s);
 	if (data[0] & GOOD_TYPES)
 		make_types(&s);
+	if (data[0] & GOOD_PLACES)
+		make_places(&s);
 	if (data[0] & GOOD_SUMS) {
 		make_sums(&s, 1);
 		make_sums(&s, rd.blocks - 1);
