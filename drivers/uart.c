@@ -41,6 +41,7 @@
 #define SYNC_SPINS 200000U	 /* per byte; at 115200 a byte takes 87 us */
 #define POLL_FAST_NS (20 * NSEC_PER_MSEC)
 #define POLL_SLOW_NS (500 * NSEC_PER_MSEC)
+#define POLLS_TO_WARN 50U
 
 static struct lock uart_lock = LOCK_INIT("uart", LOCK_RANK_UART);
 static char tx[UART_TX_BYTES];
@@ -51,6 +52,7 @@ static u8 ier;
 static bool irq_on;
 static struct uart_stats stats;
 static struct timer poll_timer;
+static u32 fruitless_polls;
 static void (*rx_notify)(void);
 
 static u32 tx_room(void)
@@ -140,6 +142,8 @@ static void uart_irq(void *arg)
 static void uart_poll(struct timer *t)
 {
 	service();
+	if (stats.polled && ++fruitless_polls == POLLS_TO_WARN)
+		log_warn("uart", "no interrupt has come: polling every %lu ms", POLL_FAST_NS / NSEC_PER_MSEC);
 	timer_arm(t, cpu_now_ns() + (stats.polled ? POLL_FAST_NS : POLL_SLOW_NS));
 }
 

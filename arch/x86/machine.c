@@ -38,4 +38,17 @@ void machine_probe_piix4(struct machine *m)
 	m->pm1a_cnt = base + 4;
 	m->s5_type_a = 0; /* PIIX4: suspend type 0 is soft off */
 	m->s5_valid = true;
+	m->piix4 = true;
+}
+
+/*
+ * Bochs keeps the PIIX4's enable bit but not its base address through a reset; OVMF takes the bit for "set up
+ * already" and waits for ever for a timer at port 8.
+ */
+void machine_before_reset(const struct machine *m)
+{
+	if (!m->piix4)
+		return;
+	outl(PCI_CONFIG_ADDR, 0x80000000U | PIIX4_PM_DEVFN << 8 | PIIX4_PMREGMISC);
+	outb(PCI_CONFIG_DATA, 0);
 }

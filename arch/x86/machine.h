@@ -34,6 +34,7 @@ struct machine {
 	u16 pm1a_cnt, pm1b_cnt;	 /* power-off through S5; 0: none */
 	u8 s5_type_a, s5_type_b;
 	bool s5_valid;
+	bool piix4;		 /* power management found by machine_probe_piix4() */
 	struct machine_reg reset;
 	u8 reset_value;
 };
@@ -44,5 +45,7 @@ extern struct machine machine;
 void machine_init(struct machine *m);
 /* PIIX4 power management at PCI 0:1.3, for machines without ACPI tables. */
 void machine_probe_piix4(struct machine *m);
+/* Last thing before a restart: leaves the chip set as firmware expects it. */
+void machine_before_reset(const struct machine *m);
 
 #endif

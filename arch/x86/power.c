@@ -49,6 +49,7 @@ static void reset_triple_fault(void)
 _Noreturn void cpu_reboot(void)
 {
 	irq_disable();
+	machine_before_reset(&machine);
 	reset_acpi();
 	outb(RESET_CONTROL, 0x02);
 	cpu_delay_us(50);
