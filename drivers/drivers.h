@@ -12,7 +12,7 @@ void drivers_init(void);
 
 /*
  * Test of the block layer on the swap partition (its contents are lost): random clustered transfers, many in
- * flight, every page verified. Runs at boot instead of guests. 0, or a negative code; the log has figures.
+ * flight, every page verified. Runs at boot, before swap is on. 0, or a negative code; the log has figures.
  */
 int drivers_selftest(void);
 

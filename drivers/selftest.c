@@ -38,6 +38,7 @@ struct slot {
 static struct test {
 	struct prng rnd;
 	struct slot *slot;
+	u32 *generations;
 	struct blk_part *part[PARTS_MAX];
 	u32 part_count, span, in_flight;
 	u32 submitted, generation;
@@ -132,15 +133,30 @@ static void on_done(struct blk_req *r)
 
 /* ---- set-up -------------------------------------------------------------- */
 
-static void *alloc(size_t bytes)
+static u32 order_of(size_t bytes)
 {
 	u32 order = 0;
-	hfn_t hfn;
 
 	while (PAGE_SIZE << order < bytes)
 		order++;
-	hfn = frame_alloc(order, FRAME_FOR_HV, FRAME_HV, true);
+	return order;
+}
+
+static void *alloc(size_t bytes)
+{
+	hfn_t hfn = frame_alloc(order_of(bytes), FRAME_FOR_HV, FRAME_HV, true);
+
 	return hfn == HFN_NONE ? NULL : mm_hfn_to_va(hfn);
+}
+
+static size_t generations_bytes(void)
+{
+	return (size_t)DEPTH * t.span * sizeof(u32);
+}
+
+static size_t slots_bytes(void)
+{
+	return DEPTH * sizeof(*t.slot);
 }
 
 /* One block a page position: no two pages of a request are neighbours in memory. */
@@ -171,26 +187,33 @@ static void find_parts(void)
 
 static int prepare(void)
 {
-	u32 *generations;
-
 	find_parts();
 	if (!t.span)
 		return E_NOENT;
-	t.slot = alloc(DEPTH * sizeof(*t.slot));
-	generations = alloc((size_t)DEPTH * t.span * sizeof(u32));
-	if (!t.slot || !generations)
+	t.slot = alloc(slots_bytes());
+	t.generations = alloc(generations_bytes());
+	if (!t.slot || !t.generations)
 		return E_NOMEM;
 	for (u32 i = 0; i < DEPTH; i++) {
 		struct slot *s = &t.slot[i];
 
 		s->part = t.part[i % t.part_count];
 		s->first = (u64)(i / t.part_count) * t.span;
-		s->generation = generations + (size_t)i * t.span;
+		s->generation = t.generations + (size_t)i * t.span;
 		s->req.done = on_done;
 		s->req.arg = s;
 	}
 	prng_seed(&t.rnd, cpu_now_ns());
 	return alloc_frames();
+}
+
+/* Gives back what prepare() took. */
+static void release(void)
+{
+	for (u32 i = 0; i < BLK_PAGES_MAX; i++)
+		frame_free(t.slot[0].req.frame[i], BLOCK_ORDER);
+	frame_free(mm_va_to_hfn(t.generations), order_of(generations_bytes()));
+	frame_free(mm_va_to_hfn(t.slot), order_of(slots_bytes()));
 }
 
 /* ---- the run ------------------------------------------------------------- */
@@ -253,6 +276,7 @@ int drivers_selftest(void)
 	}
 	log_info("selftest", "blk: %u swap partition(s), %u requests in flight", t.part_count, DEPTH);
 	run();
+	release();
 	report();
 	err = t.bad ? E_IO : 0;
 	log_info("selftest", "blk: %s: %u requests, %lu pages verified, %lu bad, %lu failed (%lu timed out), %lu ms",
