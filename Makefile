@@ -183,10 +183,11 @@ run-bochs: MEM := 192
 run-bochs: $(B)/bochs.img ## the same in Bochs: VT-x and EPT, ATA disk
 	tools/emu.py bochs --disk $(B)/bochs.img --mem $(MEM) --work $(B)/emu-bochs
 
+# Job control gives gdb the terminal's Ctrl-C for itself.
 debug: $(B)/boot.img $(B)/data.img $(B)/aerostat.elf ## QEMU stopped at start, gdb with symbols attached
-	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
-	  --serial file:$(B)/debug-serial.txt --gdb & pid=$$!; \
-	gdb -q -x tools/debug.gdb $(B)/aerostat.elf; kill $$pid
+	@set -m; tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
+	  --serial file:$(B)/debug-serial.txt --gdb < /dev/null & pid=$$!; \
+	echo "serial line: $(B)/debug-serial.txt"; gdb -q -x tools/debug.gdb $(B)/aerostat.elf; kill $$pid
 
 # ---- host unit tests -----------------------------------------------------
 $(B)/host/%.o: %.c

@@ -4,6 +4,6 @@ set confirm off
 target remote :1234
 # Symbols are valid once the loader has jumped: a hardware breakpoint works before that.
 hbreak hv_main
-echo \nstarting the firmware; the serial line goes to build/debug-serial.txt\n
+echo \nstarting the firmware\n
 continue
 delete
