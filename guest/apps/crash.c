@@ -1,7 +1,8 @@
 /*
  * crash: a guest that misbehaves, `how=NAME`, `after=` seconds after start (default 2). What needs only hypercalls and
- * shared pages is here; processor faults are in kernel/misbehave.c. Those that a guest can survive print "crash:
- * survived NAME" and stay idle. wildcall: calls=10000.
+ * shared pages is here; processor faults are in kernel/misbehave.c. What the guest survives prints "crash:
+ * survived NAME"; then= says what follows: crash (default: it reports one), run (it stays idle) or off. wildcall:
+ * calls=10000.
  *
  * Everything random stays inside pages set aside for it, so that the host is what is tested and not this kernel's luck.
  */
@@ -17,7 +18,7 @@
 #define LIE_ROUNDS    200
 
 struct crash {
-	const char *how;
+	const char *how, *then;
 	u64 at_ns;
 	u64 calls;
 	bool done;
@@ -206,6 +207,7 @@ static int crash_start(struct kernel *k)
 	if (!c)
 		return E_NOMEM;
 	c->how = args_text(&k->args, "how", "triple");
+	c->then = args_text(&k->args, "then", "crash");
 	c->scratch = ram_array(&k->ram, SCRATCH_PAGES * PAGE_SIZE);
 	if (!c->scratch)
 		return E_NOMEM;
@@ -235,11 +237,14 @@ static u64 crash_step(struct kernel *k, u64 until_ns)
 		return c->at_ns;
 	c->done = true;
 	print("crash: now: %s\n", c->how);
-	if (commit(k, c))
-		print("crash: survived %s\n", c->how);
-	else
+	if (!commit(k, c)) {
 		print("crash: no misdeed '%s' (there are: wildcall balloonlie ringlie infolie off reboot %s)\n", c->how,
 		      arch_misbehaviours());
+		return KERNEL_NEVER;
+	}
+	print("crash: survived %s\n", c->how);
+	if (!str_eq(c->then, "run"))
+		kernel_shutdown(str_eq(c->then, "off") ? AERO_SHUTDOWN_OFF : AERO_SHUTDOWN_CRASH);
 	return KERNEL_NEVER;
 }
 

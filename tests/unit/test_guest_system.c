@@ -317,20 +317,26 @@ static void test_abi(void **state)
 static void test_wild(void **state)
 {
 	static const char *const how[] = {"wildcall", "ringlie", "infolie"};
-	char line[64] = "app=crash after=1 how=";
+	char line[64] = "app=crash after=1 then=run how=";
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(how); i++) {
-		str_copy(line + 22, how[i], sizeof(line) - 22);
+		str_copy(line + 31, how[i], sizeof(line) - 31);
 		fake_boot(&k, 16, 16, line);
 		fake_run(&k, 20 * SECOND);
 		assert_true(fake_printed("crash: survived"));
 		assert_false(fake.ended);
 		fake_stop();
 	}
+	fake_boot(&k, 16, 16, "app=crash after=1 how=wildcall calls=100");
+	fake_run(&k, 5 * SECOND);
+	assert_true(fake.ended);
+	assert_int_equal(fake.how, AERO_SHUTDOWN_CRASH);
+	fake_stop();
 	fake_boot(&k, 16, 16, "app=crash after=1 how=off");
 	fake_run(&k, 3 * SECOND);
 	assert_true(fake.ended);
+	assert_int_equal(fake.how, AERO_SHUTDOWN_OFF);
 	fake_stop();
 }
 
