@@ -95,7 +95,7 @@ class Bochs:
             'display_library: rfb, options="timeout=0"',
             "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy",
             "speaker: enabled=0",
-            f"com1: enabled=1, mode=socket-server, dev=localhost:{self.port}",
+            f"com1: enabled=1, mode=socket-server, dev=127.0.0.1:{self.port}",
             f"log: {os.path.join(self.work, 'bochs.log')}",
             "panic: action=report",
             f"error: action={self.log_action}",
