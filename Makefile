@@ -96,7 +96,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz run run-bochs debug
+.PHONY: all help clean unit fuzz test run run-bochs debug
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -223,6 +223,9 @@ $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/
 fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
 	  $$f -max_total_time=$${FUZZ_SECONDS:-10} -print_final_stats=0 -verbosity=0 $(B)/corpus/$$(basename $$f) || exit 1; done
+
+test: all $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
+	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
 clean: ## removes build/
 	rm -rf $(B)

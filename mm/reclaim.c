@@ -55,8 +55,8 @@
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
 static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 256, 128};
-static const u32 share_budget[RECLAIM_STATES] = {128, 256, 256, 64};
-#define SHARE_BUDGET_PLENTY 16U /* more than 4 times minFree */
+static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 8};
+#define SHARE_BUDGET_PLENTY 4U /* more than 4 times minFree */
 
 static struct {
 	struct lock lock;
@@ -550,11 +550,16 @@ static u32 scan_budget(void)
 	return share_budget[reclaim.state];
 }
 
+void reclaim_scan(void)
+{
+	share_scan(scan_budget());
+}
+
 void reclaim_step(u64 now_ns)
 {
 	bool period, waited = false, wake;
 	enum reclaim_state before;
-	u32 taken, scan;
+	u32 taken;
 
 	lock_acquire(&reclaim.lock);
 	before = reclaim.state;
@@ -570,12 +575,9 @@ void reclaim_step(u64 now_ns)
 		watch(now_ns, taken, waited);
 	}
 	wake = waited || reclaim.state < before;
-	scan = scan_budget();
 	lock_release(&reclaim.lock);
-	if (period) {
-		share_scan(scan);
+	if (period)
 		swap_trim();
-	}
 	if (wake)
 		mm_wake(NULL);
 }

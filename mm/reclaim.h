@@ -46,6 +46,9 @@ void reclaim_remove(struct gspace *gs);
 
 /* One bounded step; deferred work calls it each period and whenever reclaim_pressure() turned true. */
 void reclaim_step(u64 now_ns);
+/* One piece of the share scan: RECLAIM_SCANS_PER_SEC of them a second, each within the scanner's own rates. */
+#define RECLAIM_SCANS_PER_SEC 100U
+void reclaim_scan(void);
 /* Cheap hint from the allocator's callers: free frames crossed a threshold, call reclaim_step soon. */
 bool reclaim_pressure(void);
 enum reclaim_state reclaim_state_now(void); /* racy, takes no lock: for the panic screen */

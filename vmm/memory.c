@@ -18,8 +18,8 @@
 #define PERIOD_MS 250
 #define PRESSURE_GAP_NS (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
 
-static struct work step_work;
-static struct timer period, soon;
+static struct work step_work, scan_work;
+static struct timer period, soon, scan;
 
 static void step(struct work *w)
 {
@@ -37,6 +37,18 @@ static void soon_fired(struct timer *t)
 {
 	(void)t;
 	work_queue(&step_work);
+}
+
+static void scan_some(struct work *w)
+{
+	(void)w;
+	reclaim_scan();
+}
+
+static void scan_fired(struct timer *t)
+{
+	timer_arm(t, platform_now_ns() + NSEC_PER_SEC / RECLAIM_SCANS_PER_SEC);
+	work_queue(&scan_work);
 }
 
 void memory_check_pressure(void)
@@ -77,7 +89,10 @@ void memory_start(const struct config *c)
 	reclaim_init(&cfg);
 	settings_apply(&c->host);
 	work_init(&step_work, "reclaim", step);
+	work_init(&scan_work, "share-scan", scan_some);
+	timer_init(&scan, scan_fired);
 	timer_init(&period, period_fired);
 	timer_init(&soon, soon_fired);
 	period_fired(&period);
+	scan_fired(&scan);
 }

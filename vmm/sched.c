@@ -180,29 +180,29 @@ static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
 	}
 }
 
-/* A guest that keeps interrupts off while an upcall waits is hung: the watchdog counts its own run time, not ours. */
-static bool watchdog_bites(struct vcpu *v)
+/*
+ * A guest that has interrupts off whenever we look, for watchdog_sec of its own run time, is hung: nothing can reach it.
+ * Looked at when the host takes the CPU back, which it does at least once a slice.
+ */
+static void watchdog_check(struct vcpu *v)
 {
-	u64 run = v->ns_in[VCPU_RUNNING];
+	u64 run = v->ns_in[VCPU_RUNNING] + platform_now_ns() - v->since_ns;
+	u32 limit = v->vm->config.watchdog_sec;
 
-	if (v->upcall_run_ns == 0) {
-		v->upcall_run_ns = run ? run : 1;
-		return false;
+	if (hv->irq_enabled(v->hv)) {
+		v->irqs_off_since_ns = 0;
+		return;
 	}
-	return v->vm->config.watchdog_sec && run - v->upcall_run_ns > v->vm->config.watchdog_sec * NSEC_PER_SEC;
+	if (v->irqs_off_since_ns == 0)
+		v->irqs_off_since_ns = run;
+	else if (limit && run - v->irqs_off_since_ns > limit * NSEC_PER_SEC)
+		vm_crash(v->vm, "watchdog: interrupts off for %u s of run time", limit);
 }
 
 static void deliver_upcall(struct vcpu *v)
 {
-	if (!READ_ONCE(v->upcall) || !v->vm->upcall_vector)
-		return;
-	if (hv->inject_irq(v->hv, v->vm->upcall_vector)) {
+	if (READ_ONCE(v->upcall) && v->vm->upcall_vector && hv->inject_irq(v->hv, v->vm->upcall_vector))
 		WRITE_ONCE(v->upcall, false);
-		v->upcall_run_ns = 0;
-	} else if (watchdog_bites(v)) {
-		vm_crash(v->vm, "watchdog: interrupts off with an upcall pending for %u s of run time",
-			 v->vm->config.watchdog_sec);
-	}
 }
 
 /* Runs v until the host is wanted, the vCPU blocks, or work is pending. */
@@ -213,8 +213,6 @@ static void run_piece(struct sched_cpu *s, struct vcpu *v)
 	do {
 		lock_assert_none();
 		deliver_upcall(v);
-		if (v->state != VCPU_RUNNING)
-			break;
 		if (READ_ONCE(v->vm->gs.tlb_dirty))
 			gspace_flush(&v->vm->gs);
 		arm_hardware_timer(s, MIN(s->slice_end_ns, timer_next_ns()));
@@ -222,6 +220,8 @@ static void run_piece(struct sched_cpu *s, struct vcpu *v)
 		hv->run(v->hv, READ_ONCE(v->vm->gs.tlb_gen), &e);
 		v->wakes_seen = READ_ONCE(v->vm->mem_wakes);
 		exit_handle(v, &e);
+		if (e.kind == HV_EXIT_HOST_IRQ)
+			watchdog_check(v);
 	} while (e.kind != HV_EXIT_HOST_IRQ && v->state == VCPU_RUNNING && !work_pending());
 }
 

@@ -36,7 +36,7 @@ struct vcpu {
 	bool wake;	  /* an event arrived: a HLT about to block does not */
 	bool upcall;	  /* atomic: an upcall has to be delivered */
 	u32 wakes_seen;	  /* vm->mem_wakes when the failing touch began */
-	u64 upcall_run_ns;/* ns_in[VCPU_RUNNING] when the pending upcall was first refused; 0: none refused */
+	u64 irqs_off_since_ns; /* run time at which interrupts were first seen off, and always since; 0: they were on */
 	struct timer timer;
 	u64 since_ns;	  /* of the present state */
 	u64 ns_in[VCPU_STATES];

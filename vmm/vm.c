@@ -206,7 +206,7 @@ void vm_host_memory(struct vm_host_memory *out)
 				    vm_overhead_frames(vm->config.memory_bytes, vm->config.vcpus);
 	promised += out->hypervisor + r.min_free;
 	out->ram_unreserved = out->total > promised ? out->total - promised : 0;
-	out->swap_unreserved = s.state == SWAP_ON ? s.slots - s.bad - s.reserved : 0;
+	out->swap_unreserved = s.unreserved;
 }
 
 static u64 to_mib(u64 frames)

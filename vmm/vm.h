@@ -40,7 +40,7 @@ struct vm_config {
 	u32 vcpus;
 	u64 disk_bytes;		      /* paravirtual disk 0; 0: none */
 	u32 balloon_max_percent;      /* 0: 65 */
-	u32 watchdog_sec;	      /* ends a guest that ignores a pending upcall for so much of its own run time; 0: off */
+	u32 watchdog_sec;	      /* ends a guest that keeps interrupts off for so much of its own run time; 0: never */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];
 	bool autostart;

@@ -8,6 +8,7 @@
 #include "arch/x86/cpu.h"
 #include "lib/err.h"
 #include "lib/string.h"
+#include "mm/balloon.h"
 #include "mm/platform.h"
 #include "vmm/vm_internal.h"
 
@@ -41,7 +42,7 @@ static void fill_balloon(struct vm *vm, struct aero_info *info)
 	info->balloon.target = gs->balloon_target;
 	info->balloon.floor = gs->alloc.reservation;
 	info->balloon.max = gs->balloon_max;
-	info->balloon.rate = gs->balloon_rate;
+	info->balloon.rate = gs->balloon_rate ? gs->balloon_rate : BALLOON_RATE_DEFAULT;
 	info->balloon.deadline_ms = 0;
 	barrier();
 	info->balloon.sequence++;

@@ -17,6 +17,7 @@
 #include "mm/reclaim.h"
 #include "mm/swap.h"
 #include "vmm/modules.h"
+#include "vmm/settings.h"
 #include "vmm/vm_internal.h"
 
 #define LOAD_CHUNK (32 * KIB)
@@ -215,6 +216,7 @@ int vm_start(struct vm *vm, char *why, size_t size)
 	forget_last_run(vm);
 	vm->gs.balloon_max = (u32)((u64)vm->gs.pages *
 				   (vm->config.balloon_max_percent ? vm->config.balloon_max_percent : BALLOON_MAX_PERCENT) / 100);
+	vm->gs.balloon_rate = settings_get()->balloon_rate;
 	vm->gs_valid = true;
 	vm->state = VM_STARTING;
 	reclaim_add(&vm->gs);

@@ -19,7 +19,7 @@ import mkimage  # noqa: E402
 
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 PROMPT = r"aerostat> "
-BAD = r"PANIC|[Pp]anic:|check failed|lock order:|sum check: (?!ok)|: wrong byte|bad=[1-9]"
+BAD = r"PANIC|[Pp]anic:|check failed|lock order:|sum check: [^o\r\n]|: wrong byte|bad=[1-9]"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
@@ -51,7 +51,7 @@ class Machine:
                  data_disk=None, extra=(), omit=(), replace=None, model="corei7_skylake_x"):
         self.work, self.emulator = str(work), emulator
         os.makedirs(self.work, exist_ok=True)
-        self.mem, self.cpus, self.extra, self.model = mem, cpus, list(extra), model
+        self.mem_mib, self.cpus, self.extra, self.model = mem, cpus, list(extra), model
         self.log_path = os.path.join(self.work, "console.txt")
         self.process = self.line = self.console = None
         self.boot_disk = os.path.join(self.work, "boot.img")
@@ -64,7 +64,7 @@ class Machine:
     def _make_boot(self, config, omit, replace):
         ini = os.path.join(self.work, "aerostat.ini")
         with open(ini, "w", encoding="utf-8") as out:
-            out.write(config)
+            out.write("# written by a test\n" + config)
         files = {"EFI/BOOT/BOOTX64.EFI": os.path.join(BUILD, "BOOTX64.EFI"), "aerostat/aerostat.ini": ini,
                  "aerostat/aerostat.elf": os.path.join(BUILD, "aerostat.elf"),
                  "aerostat/guest.elf": os.path.join(BUILD, "guest.elf")}
@@ -76,20 +76,21 @@ class Machine:
     def start(self):
         log = open(self.log_path, "w", encoding="utf-8", errors="replace")
         if self.emulator == "qemu":
-            qemu = emu.Qemu(self.disks, mem=self.mem, cpus=self.cpus, accel="tcg", work=self.work, serial="stdio",
+            qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work, serial="stdio",
                             extra=self.extra)
             command = qemu.command()
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
-                                         echo=False, logfile=log)
+                                         echo=False)
         else:
-            bochs = emu.Bochs(self.disks, mem=self.mem, work=self.work, model=self.model)
+            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model)
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
             self.line = emu.connect(bochs.port, self.process)
             assert self.line, "Bochs did not start, see bochs.out in " + self.work
             self.console = pexpect.fdpexpect.fdspawn(self.line.fileno(), encoding="utf-8", codec_errors="replace",
-                                                     timeout=60, logfile=log)
+                                                     timeout=60)
         self.console.delaybeforesend = None
+        self.console.logfile_read = log
         return self
 
     def boot(self, timeout=240):
@@ -149,7 +150,7 @@ class Machine:
         late = self.drain()
         assert not re.search(BAD, clean(late)), clean(late)
         self.send(line + "\r")
-        self.expect(re.escape(line) + r"(?:\x1b\[[0-9;]*[A-Za-z])*\r?\n", timeout)
+        self.expect(re.escape(line) + r"(?:\x1b\[[0-9;]*[A-Za-z])*\r*\n", timeout)
         return self.expect(PROMPT, timeout)[0]
 
     def ok(self, line, timeout=60):
@@ -162,6 +163,10 @@ class Machine:
 
     def host(self):
         return pairs(self.ok("mem"))
+
+    def frames(self):
+        """Free frames of the host, exactly."""
+        return pairs(self.ok("host"))["frames-free"]
 
     def show(self, vm):
         return pairs(self.ok(f"vm show {vm}"))

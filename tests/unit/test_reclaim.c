@@ -78,6 +78,7 @@ static void host_tick(void)
 	fake_blk_poll();
 	for (u32 i = 0; i < 4 && (reclaim_pressure() || fake_now_ns >= due); i++) {
 		reclaim_step(fake_now_ns);
+		reclaim_scan();
 		due = fake_now_ns + 250 * NSEC_PER_MSEC;
 	}
 	if (due > fake_now_ns + NSEC_PER_SEC)
