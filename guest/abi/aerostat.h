@@ -68,7 +68,7 @@ enum aero_shutdown { AERO_SHUTDOWN_OFF = 0, AERO_SHUTDOWN_REBOOT = 1, AERO_SHUTD
  * What a guest finds when it starts: 64-bit mode, flat segments (CS 0x08, others 0x10, no GDT loaded: limit 0), interrupts off,
  * paging on with the first 4 GiB mapped 1:1 by 2 MiB entries (RW, X), RDI = gpa of struct aero_start, RSP valid.
  * struct aero_start, the first page tables and the stack lie in [0x1000, 0x10000); the kernel image is
- * an ELF64 executable loaded at its physical addresses, which must be at or above 0x100000.
+ * an ELF64 executable loaded at its physical addresses, which must be at or above 0x100000. All other memory reads as zero.
  */
 #define AERO_START_MAGIC 0x5452415453414541ull
 struct aero_start {
@@ -98,7 +98,7 @@ enum aero_balloon_status {
 	AERO_BALLOON_OK = 0,
 	AERO_BALLOON_INVALID = 1,  /* outside memory, misaligned, or reserved bits */
 	AERO_BALLOON_PINNED = 2,   /* in use by the hypervisor */
-	AERO_BALLOON_BUSY = 3,	   /* in transfer; later */
+	AERO_BALLOON_BUSY = 3,	   /* in transfer, or faster than the rate: later */
 	AERO_BALLOON_ALREADY = 4,  /* inflate of a ballooned / deflate of a present page */
 	AERO_BALLOON_OVER = 5,	   /* beyond the target or maximum */
 };
@@ -162,7 +162,7 @@ struct aero_disk_request {
 	uint64_t page;	   /* on the disk */
 	uint64_t gpa;	   /* page-aligned guest memory */
 	uint32_t op;
-	uint32_t count;	   /* pages, 1..16, contiguous in guest memory */
+	uint32_t count;	   /* pages, 1..16, contiguous in guest memory; FLUSH: 0 */
 	int32_t status;	   /* PENDING, OK or AERO_E_* */
 	uint32_t cookie;   /* the guest's own */
 	uint64_t reserved[2];
