@@ -2,7 +2,7 @@
  * abi: calls every hypercall with good and bad arguments and compares the answers with docs/GUEST-ABI.md. Prints each
  * difference and "abi: N passed, M failed", then stays idle (end=1: ends the VM).
  */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"

@@ -1,5 +1,5 @@
 /* The list of workloads. */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "lib/string.h"
 
 static const struct app *const apps[] = {&app_verify, &app_idle, &app_desktop, &app_db, &app_crash, &app_abi};

@@ -6,7 +6,7 @@
  *
  * Everything random stays inside pages set aside for it, so that the host is what is tested and not this kernel's luck.
  */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"

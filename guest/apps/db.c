@@ -4,7 +4,7 @@
  * (s) Look-ups are skewed (80 of 100 go to a fifth of the pages, and so on inside that fifth); every byte of every page
  * read is checked.
  */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "guest/apps/content.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"

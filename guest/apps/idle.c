@@ -4,7 +4,7 @@
  *   desktop  mem=80%  zero=15%  same=70%: mostly what every other desktop holds too; writes=16 pages and checks=64
  * pages a second
  */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "guest/apps/region.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"

@@ -1,6 +1,6 @@
 /* See region.h. */
 #include "guest/apps/region.h"
-#include "guest/apps/app.h"
+#include "guest/kernel/app.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"

@@ -3,7 +3,7 @@
  *   mem=90%  zero=10%  same=20%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it can) report=5
  * (s)
  */
-#include "guest/apps/app.h"
+#include "guest/apps/apps.h"
 #include "guest/apps/region.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"

@@ -1,5 +1,5 @@
 /* What the operator may type on the VM's console. */
-#include "guest/apps/app.h"
+#include "guest/kernel/app.h"
 #include "guest/kernel/console.h"
 #include "guest/kernel/kernel.h"
 #include "lib/string.h"

@@ -1,6 +1,6 @@
 /* See kernel.h. */
 #include "guest/kernel/kernel.h"
-#include "guest/apps/app.h"
+#include "guest/kernel/app.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"
@@ -111,7 +111,7 @@ void kernel_start_app(struct kernel *k)
 	k->app = app_find(name);
 	if (!k->app) {
 		print("no workload '%s' (there are: %s): idle instead\n", name, app_names());
-		k->app = &app_idle;
+		k->app = app_find("idle");
 	}
 	str_copy(k->info->app.name, k->app->name, sizeof(k->info->app.name));
 	err = k->app->start(k);

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "guest/apps/app.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/format.h"

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include "guest/apps/app.h"
 #include "guest/kernel/arch.h"
 #include "lib/string.h"
 #include "tests/unit/fake_hv_guest.h"

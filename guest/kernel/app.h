@@ -1,6 +1,6 @@
 /*
- * A workload. The kernel calls step() again and again; each call works for at most about a slice and says when it wants
- * to be called next. All times are the VM's clock.
+ * A workload as the kernel sees it; guest/apps has them. The kernel calls step() again and again; each call works for
+ * at most about a slice and says when it wants to be called next. All times are the VM's clock.
  */
 #ifndef GUEST_APP_H
 #define GUEST_APP_H
@@ -19,8 +19,7 @@ struct app {
 	void (*check)(struct kernel *k);
 };
 
-extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi;
-/* NULL: unknown. */
+/* Implemented by guest/apps/apps.c. NULL: unknown. */
 const struct app *app_find(const char *name);
 const char *app_names(void);
 
