@@ -102,13 +102,19 @@ all: ## everything that goes on the boot volume
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 
+# V=1 shows the commands.
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
+
 # ---- hypervisor ----------------------------------------------------------
 $(B)/hv/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(HV_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
 $(B)/hv/%.asm.o: %.asm
 	@mkdir -p $(@D)
-	$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
+	$(call say,NASM)
+	$(Q)$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
 
 # Linked twice: the first image names the functions for the symbol table in the second.
 $(B)/hv/ksyms0.c: tools/ksyms.py
@@ -117,11 +123,14 @@ $(B)/hv/ksyms0.c: tools/ksyms.py
 $(B)/hv/ksyms1.c: $(B)/hv/pass1.elf tools/ksyms.py
 	$(NM) -n $< | tools/ksyms.py $(IMAGE_BASE) > $@
 $(B)/hv/ksyms%.o: $(B)/hv/ksyms%.c
-	$(CC) $(HV_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
 $(B)/hv/pass1.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms0.o
-	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
+	$(call say,LD)
+	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
 $(B)/aerostat.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms1.o
-	$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
+	$(call say,LD)
+	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
 
 # ---- guest ---------------------------------------------------------------
 GUEST_CFLAGS := $(filter-out -mcmodel=kernel,$(HV_CFLAGS))
@@ -130,21 +139,27 @@ GUEST_OBJ := $(GUEST_SRC:%=$(B)/guestobj/%.o) $(GUEST_ASM:%=$(B)/guestobj/guest/
 
 $(B)/guestobj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(GUEST_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(GUEST_CFLAGS) -c $< -o $@
 $(B)/guestobj/%.asm.o: %.asm
 	@mkdir -p $(@D)
-	$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
+	$(call say,NASM)
+	$(Q)$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
 $(B)/guest.elf: guest/guest.ld $(GUEST_OBJ)
-	$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack --gc-sections -T guest/guest.ld $(GUEST_OBJ) -o $@
+	$(call say,LD)
+	$(Q)$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack --gc-sections -T guest/guest.ld $(GUEST_OBJ) -o $@
 
 # ---- UEFI loader ---------------------------------------------------------
 $(B)/efi/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(EFI_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(EFI_CFLAGS) -c $< -o $@
 $(B)/efi/loader.so: $(EFI_C:%=$(B)/efi/%.o)
-	$(LD) $(EFI_LDFLAGS) $(EFI_LIB)/crt0-efi-x86_64.o $^ -L$(EFI_LIB) -lgnuefi -o $@
+	$(call say,LD)
+	$(Q)$(LD) $(EFI_LDFLAGS) $(EFI_LIB)/crt0-efi-x86_64.o $^ -L$(EFI_LIB) -lgnuefi -o $@
 $(B)/BOOTX64.EFI: $(B)/efi/loader.so
-	$(OBJCOPY) -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' -j .reloc \
+	$(call say,OBJCOPY)
+	$(Q)$(OBJCOPY) -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' -j .reloc \
 	  --target efi-app-x86_64 --subsystem=10 $< $@
 
 # ---- boot volume and emulators -------------------------------------------
@@ -164,7 +179,8 @@ all: $(VOLUME_FILES)
 
 $(B)/volume/aerostat.elf: $(B)/aerostat.elf
 	@mkdir -p $(@D)
-	$(OBJCOPY) --strip-debug $< $@
+	$(call say,OBJCOPY)
+	$(Q)$(OBJCOPY) --strip-debug $< $@
 $(B)/boot.img: $(VOLUME_FILES) tools/mkimage.py
 	tools/mkimage.py $@ $(VOLUME_ARGS)
 # The second disk of `make run` keeps what is on it; the one for Bochs has everything on it.
@@ -192,10 +208,12 @@ debug: $(B)/boot.img $(B)/data.img $(B)/aerostat.elf ## QEMU stopped at start, g
 # ---- host unit tests -----------------------------------------------------
 $(B)/host/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(HOST_CFLAGS) -c $< -o $@
 $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
 # The console's: its commands, over VMs without processors.
 OPERATOR_TESTS := line config command
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
@@ -204,7 +222,8 @@ $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/hos
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
 $(B)/unit/test_guest_%: $(B)/host/tests/unit/test_guest_%.o $(GUEST_HOST_OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) $^ -lcmocka -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka -o $@
 .PRECIOUS: $(B)/host/%.o
 
 unit: $(UNIT_TESTS:%=$(B)/unit/test_%) ## host unit tests under ASan and UBSan
@@ -213,10 +232,12 @@ unit: $(UNIT_TESTS:%=$(B)/unit/test_%) ## host unit tests under ASan and UBSan
 # ---- fuzzers -------------------------------------------------------------
 $(B)/fuzzobj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -c $< -o $@
+	$(call say,CLANG)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -c $< -o $@
 $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAKES:%=$(B)/fuzzobj/tests/unit/%.o)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
+	$(call say,CLANG)
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
 
