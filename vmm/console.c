@@ -148,15 +148,21 @@ static void detach(struct vm *vm)
 	flush();
 }
 
-/* The guest's text; its own line ends may be CR LF, and the UART makes those of a LF. True if there may be more. */
+/*
+ * The guest's text; its own line ends may be CR LF, and the UART makes those of a LF. A guest does not get at the operator's
+ * terminal: escape sequences and other control characters show as dots. True if there may be more.
+ */
 static bool vm_output(struct vm *vm)
 {
 	char buf[VM_BYTES_PER_PIECE];
 	size_t n = vm_console_read(vm, buf, sizeof(buf));
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		bool plain = (buf[i] >= ' ' && buf[i] <= '~') || buf[i] == '\n' || buf[i] == '\t' || buf[i] == '\b';
+
 		if (buf[i] != '\r')
-			out_write(&con.out, &buf[i], 1);
+			out_write(&con.out, plain ? &buf[i] : ".", 1);
+	}
 	flush();
 	return n == sizeof(buf);
 }
