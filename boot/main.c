@@ -74,7 +74,7 @@ static void init_machine(void)
 {
 	machine_init(&machine);
 	acpi_init(info.rsdp, &machine);
-	if (!machine.acpi)
+	if (!machine.pm_timer_port)
 		machine_probe_piix4(&machine);
 	time_init();
 	irq_init();

@@ -2,6 +2,7 @@
 #include "vmm/vmm.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
+#include "drivers/uart.h"
 #include "lib/log.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
@@ -20,8 +21,8 @@ static void find_virtualisation(void)
 	}
 	log_error("hv", "this machine cannot run guests: %s", why);
 	log_error("hv", "halted");
-	for (;;)
-		cpu_idle();
+	uart_flush(5000);
+	cpu_halt();
 }
 
 _Noreturn void vmm_start(const struct boot_info *bi)

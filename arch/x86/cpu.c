@@ -112,6 +112,8 @@ void cpu_describe(char *buf, size_t size)
 	while (*s == ' ')
 		s++;
 	str_copy(buf, s, size);
+	for (size_t n = strlen(buf); n > 0 && buf[n - 1] == ' '; n--)
+		buf[n - 1] = '\0';
 }
 
 void cpu_irq_window(void)
@@ -125,4 +127,10 @@ void cpu_idle(void)
 	if (work_pending())
 		return;
 	__asm__ volatile("sti\n\thlt\n\tcli" : : : "memory");
+}
+
+_Noreturn void cpu_halt(void)
+{
+	for (;;)
+		__asm__ volatile("sti\n\thlt" : : : "memory");
 }

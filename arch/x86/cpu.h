@@ -89,6 +89,8 @@ int mmio_map(hpa_t hpa, size_t bytes, volatile void **va) must_check;
 static inline void *hpa_to_va(hpa_t a) { return (void *)(DIRECT_MAP_BASE + a.v); }
 static inline hpa_t va_to_hpa(const void *va) { return HPA((u64)va - DIRECT_MAP_BASE); }
 
+/* Stops for good after an error that has been logged; interrupts are still served, so queued output goes out. */
+_Noreturn void cpu_halt(void);
 _Noreturn void cpu_reboot(void);
 _Noreturn void cpu_poweroff(void);
 
