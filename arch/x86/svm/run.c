@@ -15,13 +15,14 @@ bool svm_can_take_irq(const struct svm_vcpu *v)
 /* A virtual interrupt that is intercepted the moment the guest could take it; its vector is never used. */
 void svm_window(struct svm_vcpu *v, bool on)
 {
+	const u64 bits = SVM_VINTR_IRQ | SVM_VINTR_PRIORITY | SVM_VINTR_IGN_TPR;
 	struct vmcb *c = v->vmcb;
 
 	if (on) {
-		c->vintr |= SVM_VINTR_IRQ | SVM_VINTR_IGN_TPR;
+		c->vintr |= bits;
 		c->intercept[SVM_INTERCEPT_MISC1] |= SVM_MISC1_VINTR;
 	} else {
-		c->vintr &= ~(SVM_VINTR_IRQ | SVM_VINTR_IGN_TPR);
+		c->vintr &= ~bits;
 		c->intercept[SVM_INTERCEPT_MISC1] &= ~SVM_MISC1_VINTR;
 	}
 }
@@ -57,11 +58,10 @@ static void prepare_tlb(struct hv_cpu *c, struct svm_vcpu *v, u64 tlb_gen)
 {
 	u32 action = asid_enter(&c->asids, &v->common.asid, tlb_gen);
 
+	v->vmcb->asid = v->common.asid.asid;
 	v->vmcb->tlb_control = SVM_TLB_KEEP;
-	if (action & ASID_NEW) {
-		v->vmcb->asid = v->common.asid.asid;
+	if (action & ASID_NEW)
 		c->tlb.assigned++;
-	}
 	if (action & ASID_FLUSH_GUEST) {
 		v->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
 		c->tlb.flush_guest++;

@@ -100,6 +100,7 @@
 
 /* vmcb.vintr */
 #define SVM_VINTR_IRQ BIT(8)
+#define SVM_VINTR_PRIORITY (15UL << 16)
 #define SVM_VINTR_IGN_TPR BIT(20)
 #define SVM_VINTR_MASKING BIT(24)
 
