@@ -4,7 +4,7 @@
 
 void memmap_init(struct memmap *m, struct boot_mem *entries, u32 max)
 {
-	*m = (struct memmap){ .entry = entries, .max = max };
+	*m = (struct memmap){.entry = entries, .max = max};
 }
 
 static void insert_at(struct memmap *m, u32 at, u64 base, u64 end, u32 type)
@@ -16,7 +16,7 @@ static void insert_at(struct memmap *m, u32 at, u64 base, u64 end, u32 type)
 		return;
 	}
 	memmove(&m->entry[at + 1], &m->entry[at], (m->count - at) * sizeof(m->entry[0]));
-	m->entry[at] = (struct boot_mem){ .base = base, .bytes = end - base, .type = type };
+	m->entry[at] = (struct boot_mem){.base = base, .bytes = end - base, .type = type};
 	m->count++;
 }
 

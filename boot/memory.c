@@ -13,7 +13,7 @@
 #include "mm/frame.h"
 
 #define LOW_MEMORY_END MIB
-#define ADD_BYTES GIB /* frame_add_range counts in 32 bits; a piece at a time */
+#define ADD_BYTES      GIB /* frame_add_range counts in 32 bits; a piece at a time */
 
 static u64 ram_bytes;
 
@@ -128,7 +128,7 @@ void memory_free_loader(const struct boot_info *bi)
 	/* The map itself lies in such a range: each entry is read before its frames are given away. */
 	const struct boot_mem *mem = map_of(bi);
 	u32 count = bi->mem_count;
-	struct boot_mem own = { 0 };
+	struct boot_mem own = {0};
 
 	for (u32 i = 0; i < count; i++) {
 		struct boot_mem m = mem[i];

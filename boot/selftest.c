@@ -42,7 +42,7 @@ static void fault_text_alias(void)
 
 static void fault_execute_data(void)
 {
-	static u8 code[] = { 0xc3 };
+	static u8 code[] = {0xc3};
 
 	((void (*)(void))code)();
 }
@@ -101,9 +101,9 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } tests[] = {
-	{ "pf", fault_page },	       { "text", fault_text },	{ "alias", fault_text_alias },
-	{ "exec", fault_execute_data }, { "df", fault_double },	{ "stack", fault_stack },
-	{ "ud", fault_invalid_opcode }, { "check", fault_check }, { "lock", fault_lock_order },
+    {"pf", fault_page},           {"text", fault_text},   {"alias", fault_text_alias},
+    {"exec", fault_execute_data}, {"df", fault_double},   {"stack", fault_stack},
+    {"ud", fault_invalid_opcode}, {"check", fault_check}, {"lock", fault_lock_order},
 };
 
 void selftest_run(const char *cmdline)

@@ -3,40 +3,40 @@
 #include "lib/err.h"
 #include "lib/string.h"
 
-#define HEADER_BYTES 36U
-#define TABLE_BYTES_MAX (4 * MIB)
-#define TABLES_MAX 256U
-#define RSDP1_BYTES 20U
-#define RSDP2_BYTES 36U
+#define HEADER_BYTES            36U
+#define TABLE_BYTES_MAX         (4 * MIB)
+#define TABLES_MAX              256U
+#define RSDP1_BYTES             20U
+#define RSDP2_BYTES             36U
 
-#define FADT_DSDT 40
-#define FADT_PM1A_CNT 64
-#define FADT_PM1B_CNT 68
-#define FADT_PM_TIMER 76
-#define FADT_PM_TIMER_LEN 91
-#define FADT_FLAGS 112
-#define FADT_RESET_REG 116
-#define FADT_RESET_VALUE 128
-#define FADT_X_DSDT 140
-#define FADT_X_PM1A_CNT 172
-#define FADT_X_PM1B_CNT 184
-#define FADT_X_PM_TIMER 208
-#define FADT_FLAG_TMR_VAL_EXT BIT(8)
+#define FADT_DSDT               40
+#define FADT_PM1A_CNT           64
+#define FADT_PM1B_CNT           68
+#define FADT_PM_TIMER           76
+#define FADT_PM_TIMER_LEN       91
+#define FADT_FLAGS              112
+#define FADT_RESET_REG          116
+#define FADT_RESET_VALUE        128
+#define FADT_X_DSDT             140
+#define FADT_X_PM1A_CNT         172
+#define FADT_X_PM1B_CNT         184
+#define FADT_X_PM_TIMER         208
+#define FADT_FLAG_TMR_VAL_EXT   BIT(8)
 #define FADT_FLAG_RESET_REG_SUP BIT(10)
-#define GAS_BYTES 12
-#define GAS_MEMORY 0
-#define GAS_IO 1
+#define GAS_BYTES               12
+#define GAS_MEMORY              0
+#define GAS_IO                  1
 
-#define MADT_ENTRIES 44
-#define MADT_LOCAL_APIC 0
-#define MADT_IOAPIC 1
-#define MADT_OVERRIDE 2
-#define MADT_LOCAL_X2APIC 9
-#define MADT_CPU_ENABLED 1
+#define MADT_ENTRIES            44
+#define MADT_LOCAL_APIC         0
+#define MADT_IOAPIC             1
+#define MADT_OVERRIDE           2
+#define MADT_LOCAL_X2APIC       9
+#define MADT_CPU_ENABLED        1
 
-#define AML_NAME_OP 0x08
-#define AML_PACKAGE_OP 0x12
-#define AML_BYTE_PREFIX 0x0a
+#define AML_NAME_OP             0x08
+#define AML_PACKAGE_OP          0x12
+#define AML_BYTE_PREFIX         0x0a
 
 struct table {
 	const u8 *data;
@@ -116,7 +116,7 @@ static void parse_reset(const struct table *t, struct machine *m)
 		return;
 	if (gas[0] == GAS_IO && get64(gas + 4) > 0xffff)
 		return;
-	m->reset = (struct machine_reg){ .addr = get64(gas + 4), .bits = 8, .memory = gas[0] == GAS_MEMORY };
+	m->reset = (struct machine_reg){.addr = get64(gas + 4), .bits = 8, .memory = gas[0] == GAS_MEMORY};
 	m->reset_value = t->data[FADT_RESET_VALUE];
 }
 
@@ -143,7 +143,7 @@ static bool parse_s5_package(const u8 *p, const u8 *end, struct machine *m)
 	if (end - p < 2 || *p++ != AML_PACKAGE_OP)
 		return false;
 	p += 1 + (*p >> 6); /* PkgLength: the two top bits count its further bytes */
-	p++;		    /* NumElements */
+	p++;                /* NumElements */
 	if (p >= end)
 		return false;
 	used = aml_byte(p, end, &a);
@@ -245,7 +245,8 @@ static void parse_table(const struct acpi_reader *r, u64 pa, struct machine *m, 
 		find_s5(&t, m);
 }
 
-static void walk_root(const struct acpi_reader *r, const struct table *root, u32 entry_bytes, struct machine *m, u32 *bad)
+static void walk_root(const struct acpi_reader *r, const struct table *root, u32 entry_bytes, struct machine *m,
+		      u32 *bad)
 {
 	u32 count = MIN((root->bytes - HEADER_BYTES) / entry_bytes, TABLES_MAX);
 	const u8 *p = root->data + HEADER_BYTES;

@@ -12,7 +12,7 @@ static const void *view(const struct acpi_reader *r, u64 pa, size_t len)
 
 void acpi_init(u64 rsdp, struct machine *m)
 {
-	static const struct acpi_reader reader = { view };
+	static const struct acpi_reader reader = {view};
 	u32 bad = 0;
 	int err = acpi_parse(&reader, rsdp, m, &bad);
 

@@ -14,40 +14,40 @@
 #include "lib/string.h"
 #include "lib/timer.h"
 
-#define COM1 0x3f8
-#define COM1_IRQ 4
-#define UART_IER 1
-#define UART_IIR 2
-#define UART_FCR 2
-#define UART_LCR 3
-#define UART_MCR 4
-#define UART_LSR 5
-#define UART_MSR 6
-#define UART_SCRATCH 7
-#define IER_RX 0x01
-#define IER_THRE 0x02
+#define COM1             0x3f8
+#define COM1_IRQ         4
+#define UART_IER         1
+#define UART_IIR         2
+#define UART_FCR         2
+#define UART_LCR         3
+#define UART_MCR         4
+#define UART_LSR         5
+#define UART_MSR         6
+#define UART_SCRATCH     7
+#define IER_RX           0x01
+#define IER_THRE         0x02
 #define FCR_ENABLE_CLEAR 0x07
-#define LCR_8N1 0x03
-#define LCR_DLAB 0x80
-#define MCR_DTR_RTS 0x03
-#define MCR_OUT2 0x08 /* gates the interrupt line */
-#define LSR_DATA 0x01
-#define LSR_THRE 0x20
-#define FIFO_BYTES 16U
-#define DIVISOR_115200 1
+#define LCR_8N1          0x03
+#define LCR_DLAB         0x80
+#define MCR_DTR_RTS      0x03
+#define MCR_OUT2         0x08 /* gates the interrupt line */
+#define LSR_DATA         0x01
+#define LSR_THRE         0x20
+#define FIFO_BYTES       16U
+#define DIVISOR_115200   1
 
-#define PUSH_MAX 1024U		 /* bytes moved to the device in one go: bounds the time with interrupts off */
-#define WAIT_NS (2 * NSEC_PER_MSEC)
-#define SYNC_SPINS 200000U	 /* per byte; at 115200 a byte takes 87 us */
-#define POLL_FAST_NS (20 * NSEC_PER_MSEC)
-#define POLL_SLOW_NS (500 * NSEC_PER_MSEC)
-#define POLLS_TO_WARN 50U
+#define PUSH_MAX         1024U /* bytes moved to the device in one go: bounds the time with interrupts off */
+#define WAIT_NS          (2 * NSEC_PER_MSEC)
+#define SYNC_SPINS       200000U /* per byte; at 115200 a byte takes 87 us */
+#define POLL_FAST_NS     (20 * NSEC_PER_MSEC)
+#define POLL_SLOW_NS     (500 * NSEC_PER_MSEC)
+#define POLLS_TO_WARN    50U
 
 static struct lock uart_lock = LOCK_INIT("uart", LOCK_RANK_UART);
 static char tx[UART_TX_BYTES];
 static u8 rx[UART_RX_BYTES];
 static u32 tx_head, tx_tail, rx_head, rx_tail; /* free-running: head next write, tail next read */
-static u64 lost;			       /* bytes dropped since the last notice */
+static u64 lost;                               /* bytes dropped since the last notice */
 static u8 ier;
 static bool irq_on;
 static struct uart_stats stats;

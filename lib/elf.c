@@ -6,14 +6,14 @@
 #include "lib/err.h"
 #include "lib/string.h"
 
-#define ELF_MAGIC 0x464c457fU
-#define ELFCLASS64 2
+#define ELF_MAGIC   0x464c457fU
+#define ELFCLASS64  2
 #define ELFDATA2LSB 1
-#define EV_CURRENT 1
-#define ET_EXEC 2
-#define EM_X86_64 62
-#define PT_LOAD 1
-#define PHDRS_MAX 64
+#define EV_CURRENT  1
+#define ET_EXEC     2
+#define EM_X86_64   62
+#define PT_LOAD     1
+#define PHDRS_MAX   64
 
 struct elf_header {
 	u32 magic;
@@ -96,8 +96,8 @@ static const char *read_segments(const u8 *file, u64 bytes, const struct elf_hea
 			continue;
 		if (img->count == ELF_SEGMENTS_MAX)
 			return "too many segments";
-		s = (struct elf_segment){ p.vaddr, p.paddr, p.offset, p.filesz, p.memsz,
-					  p.flags & (ELF_R | ELF_W | ELF_X) };
+		s = (struct elf_segment){p.vaddr,  p.paddr, p.offset,
+					 p.filesz, p.memsz, p.flags & (ELF_R | ELF_W | ELF_X)};
 		why = check_segment(img, &s, bytes);
 		if (why)
 			return why;

@@ -11,30 +11,30 @@
 #include "lib/log.h"
 #include "lib/timer.h"
 
-#define LAPIC_ID 0x20
-#define LAPIC_TPR 0x80
-#define LAPIC_EOI 0xb0
-#define LAPIC_SVR 0xf0
-#define LAPIC_ESR 0x280
-#define LAPIC_LVT_TIMER 0x320
-#define LAPIC_LVT_THERMAL 0x330
-#define LAPIC_LVT_PMC 0x340
-#define LAPIC_LVT_LINT0 0x350
-#define LAPIC_LVT_LINT1 0x360
-#define LAPIC_LVT_ERROR 0x370
-#define LAPIC_TIMER_INITIAL 0x380
-#define LAPIC_TIMER_CURRENT 0x390
-#define LAPIC_TIMER_DIVIDE 0x3e0
+#define LAPIC_ID                 0x20
+#define LAPIC_TPR                0x80
+#define LAPIC_EOI                0xb0
+#define LAPIC_SVR                0xf0
+#define LAPIC_ESR                0x280
+#define LAPIC_LVT_TIMER          0x320
+#define LAPIC_LVT_THERMAL        0x330
+#define LAPIC_LVT_PMC            0x340
+#define LAPIC_LVT_LINT0          0x350
+#define LAPIC_LVT_LINT1          0x360
+#define LAPIC_LVT_ERROR          0x370
+#define LAPIC_TIMER_INITIAL      0x380
+#define LAPIC_TIMER_CURRENT      0x390
+#define LAPIC_TIMER_DIVIDE       0x3e0
 
-#define SVR_ENABLE BIT(8)
-#define LVT_MASKED BIT(16)
-#define LVT_NMI 0x400U
-#define LVT_EXTINT 0x700U
-#define LVT_TSC_DEADLINE (2U << 17)
-#define TIMER_DIVIDE_1 0xbU
+#define SVR_ENABLE               BIT(8)
+#define LVT_MASKED               BIT(16)
+#define LVT_NMI                  0x400U
+#define LVT_EXTINT               0x700U
+#define LVT_TSC_DEADLINE         (2U << 17)
+#define TIMER_DIVIDE_1           0xbU
 
-#define CPUID_1_EDX_APIC BIT(9)
-#define CPUID_1_ECX_X2APIC BIT(21)
+#define CPUID_1_EDX_APIC         BIT(9)
+#define CPUID_1_ECX_X2APIC       BIT(21)
 #define CPUID_1_ECX_TSC_DEADLINE BIT(24)
 
 static volatile u8 *window; /* NULL: x2APIC */

@@ -12,11 +12,11 @@
 #include "lib/timer.h"
 #include "lib/work.h"
 
-#define CPUID_7_EBX_SMEP BIT(7)
-#define CPUID_7_EBX_SMAP BIT(20)
-#define CPUID_7_ECX_UMIP BIT(2)
+#define CPUID_7_EBX_SMEP  BIT(7)
+#define CPUID_7_EBX_SMAP  BIT(20)
+#define CPUID_7_ECX_UMIP  BIT(2)
 #define CPUID_EXT1_EDX_NX BIT(20)
-#define PAT_DEFAULT 0x0007040600070406UL /* as after reset: WB, WT, UC-, UC, twice */
+#define PAT_DEFAULT       0x0007040600070406UL /* as after reset: WB, WT, UC-, UC, twice */
 
 static struct cpu boot_cpu;
 static struct cpu_tables boot_tables;
@@ -51,7 +51,7 @@ void cpu_init_boot(void)
 static u64 cr4_wanted(void)
 {
 	u64 cr4 = CR4_PAE | CR4_MCE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-	struct cpuid_result r = { 0 };
+	struct cpuid_result r = {0};
 
 	if (cpuid(0, 0).eax >= 7)
 		r = cpuid(7, 0);
@@ -107,7 +107,7 @@ void cpu_describe(char *buf, size_t size)
 	} else {
 		struct cpuid_result r = cpuid(0, 0);
 
-		memcpy(text, (u32[]){ r.ebx, r.edx, r.ecx, 0 }, 16);
+		memcpy(text, (u32[]){r.ebx, r.edx, r.ecx, 0}, 16);
 	}
 	while (*s == ' ')
 		s++;

@@ -47,7 +47,7 @@ static inline struct cpu *this_cpu(void)
 	return c;
 }
 
-/* The boot CPU's block, descriptor tables and IDT, on stacks inside the image: first thing of all. From here on faults are reported. */
+/* Boot CPU's block, descriptor tables and IDT, on stacks inside the image: first of all; from here on faults are reported. */
 void cpu_init_boot(void);
 /* CR0, CR4, EFER and PAT as the hypervisor wants them, from CPUID; needs no memory. */
 void cpu_init_features(void);
@@ -73,9 +73,8 @@ void irq_msi(int vector, u64 *addr, u32 *data);
 /* Routes a legacy ISA interrupt line (IOAPIC where there is one, 8259 otherwise) to a vector and unmasks it. E_NODEV. */
 int irq_route_isa(u8 line, int vector) must_check;
 
-/* Measures the TSC (PM timer of `machine`, else PIT) and starts the clock; after irq_init() the local APIC timer too. */
-void time_init(void);
-void timer_hw_init(void);
+void time_init(void); /* measures the TSC (PM timer of `machine`, else PIT) and starts the clock */
+void timer_hw_init(void); /* after irq_init(): the local APIC timer */
 /* One-shot timer interrupt at an absolute time (platform_now_ns scale); TIMER_NEVER disarms. Early is allowed, late is not. */
 void cpu_timer_arm(u64 deadline_ns);
 u64 cpu_now_ns(void);

@@ -2,8 +2,8 @@
 #include "arch/x86/desc.h"
 #include "arch/x86/asm.h"
 
-#define DESC_CODE64 0x00af9b000000ffffUL
-#define DESC_DATA 0x00cf93000000ffffUL
+#define DESC_CODE64        0x00af9b000000ffffUL
+#define DESC_DATA          0x00cf93000000ffffUL
 #define DESC_TSS_AVAILABLE (0x89UL << 40)
 
 static void fill_tss_descriptor(u64 *gdt, const struct tss64 *tss)
@@ -35,7 +35,7 @@ static void load_segments(const struct desc_ptr *p)
 
 void desc_load(struct cpu *cpu, struct cpu_tables *t)
 {
-	struct desc_ptr p = { .limit = sizeof(t->gdt) - 1, .base = (u64)t->gdt };
+	struct desc_ptr p = {.limit = sizeof(t->gdt) - 1, .base = (u64)t->gdt};
 
 	t->gdt[0] = 0;
 	t->gdt[SEL_CODE / 8] = DESC_CODE64;

@@ -5,14 +5,14 @@
 #include "lib/err.h"
 #include "lib/log.h"
 
-#define IOAPIC_INDEX 0x00
-#define IOAPIC_DATA 0x10
-#define IOAPIC_VERSION 1
+#define IOAPIC_INDEX       0x00
+#define IOAPIC_DATA        0x10
+#define IOAPIC_VERSION     1
 #define IOAPIC_REDIRECTION 0x10
-#define REDIR_ACTIVE_LOW BIT(13)
-#define REDIR_LEVEL BIT(15)
-#define REDIR_MASKED BIT(16)
-#define REDIR_DEST_SHIFT 56
+#define REDIR_ACTIVE_LOW   BIT(13)
+#define REDIR_LEVEL        BIT(15)
+#define REDIR_MASKED       BIT(16)
+#define REDIR_DEST_SHIFT   56
 
 static struct {
 	volatile u8 *window;
@@ -64,8 +64,9 @@ int ioapic_route(u32 gsi, int vector, bool active_low, bool level)
 
 		if (gsi < ioapics[i].gsi_base || line >= ioapics[i].lines)
 			continue;
-		write_entry(i, line, (u64)(u32)vector | (active_low ? REDIR_ACTIVE_LOW : 0) | (level ? REDIR_LEVEL : 0) |
-				       (u64)this_cpu()->apic_id << REDIR_DEST_SHIFT);
+		write_entry(i, line,
+			    (u64)(u32)vector | (active_low ? REDIR_ACTIVE_LOW : 0) | (level ? REDIR_LEVEL : 0) |
+				(u64)this_cpu()->apic_id << REDIR_DEST_SHIFT);
 		return 0;
 	}
 	return E_NODEV;

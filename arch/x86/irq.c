@@ -14,7 +14,7 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 
-#define MSI_ADDRESS 0xfee00000UL
+#define MSI_ADDRESS    0xfee00000UL
 #define MSI_DEST_SHIFT 12
 
 struct irq_slot {
@@ -84,8 +84,8 @@ int irq_route_isa(u8 line, int vector)
 		return E_NODEV;
 	lock_acquire(&irq_lock);
 	if (use_ioapic) {
-		err = ioapic_route(machine.isa[line].gsi, vector, machine.isa[line].active_low,
-				   machine.isa[line].level);
+		err =
+		    ioapic_route(machine.isa[line].gsi, vector, machine.isa[line].active_low, machine.isa[line].level);
 	} else {
 		pic_vector[line] = (u8)vector;
 		pic_unmask(line);

@@ -5,9 +5,9 @@
 
 #define PCI_CONFIG_ADDR 0xcf8
 #define PCI_CONFIG_DATA 0xcfc
-#define PIIX4_PM_DEVFN (1 << 3 | 3) /* 0:1.3 */
-#define PIIX4_PM_ID 0x71138086U
-#define PIIX4_PMBA 0x40	  /* power management base, bits 15:6 */
+#define PIIX4_PM_DEVFN  (1 << 3 | 3) /* 0:1.3 */
+#define PIIX4_PM_ID     0x71138086U
+#define PIIX4_PMBA      0x40 /* power management base, bits 15:6 */
 #define PIIX4_PMREGMISC 0x80 /* bit 0: decode enabled */
 
 struct machine machine;

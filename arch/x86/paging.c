@@ -12,20 +12,20 @@
 #include "mm/frame.h"
 #include "mm/pt.h"
 
-#define PTE_P BIT(0)
-#define PTE_W BIT(1)
-#define PTE_US BIT(2)
-#define PTE_PWT BIT(3)
-#define PTE_PCD BIT(4)
-#define PTE_A BIT(5)
-#define PTE_D BIT(6)
-#define PTE_PS BIT(7)
-#define PTE_G BIT(8)
-#define PTE_NX BIT(63)
+#define PTE_P             BIT(0)
+#define PTE_W             BIT(1)
+#define PTE_US            BIT(2)
+#define PTE_PWT           BIT(3)
+#define PTE_PCD           BIT(4)
+#define PTE_A             BIT(5)
+#define PTE_D             BIT(6)
+#define PTE_PS            BIT(7)
+#define PTE_G             BIT(8)
+#define PTE_NX            BIT(63)
 #define CPUID_EXT1_EDX_1G BIT(26)
 
-#define STACK_SLOT_BYTES (256 * KIB)
-#define MMIO_MAP_BYTES (64 * GIB)
+#define STACK_SLOT_BYTES  (256 * KIB)
+#define MMIO_MAP_BYTES    (64 * GIB)
 
 extern const u8 image_start[], image_text_start[], image_text_end[], image_rodata_start[], image_rodata_end[];
 extern const u8 image_data_start[], image_data_end[], image_end[];
@@ -52,18 +52,18 @@ static u32 host_leaf_prot(u64 e, u32 level)
 }
 
 static struct pt_format host_format = {
-	.name = "host",
-	.present_mask = PTE_P,
-	.addr_mask = BITS(51, 12),
-	.large_bit = PTE_PS,
-	.accessed = PTE_A,
-	.dirty = PTE_D,
-	.table_flags = PTE_P | PTE_W | PTE_A,
-	.tag_mask = BITS(54, 52),
-	.tag_shift = 52,
-	.large_ok = { [2] = true },
-	.leaf_flags = host_leaf_flags,
-	.leaf_prot = host_leaf_prot,
+    .name = "host",
+    .present_mask = PTE_P,
+    .addr_mask = BITS(51, 12),
+    .large_bit = PTE_PS,
+    .accessed = PTE_A,
+    .dirty = PTE_D,
+    .table_flags = PTE_P | PTE_W | PTE_A,
+    .tag_mask = BITS(54, 52),
+    .tag_shift = 52,
+    .large_ok = {[2] = true},
+    .leaf_flags = host_leaf_flags,
+    .leaf_prot = host_leaf_prot,
 };
 
 static hfn_t host_table_alloc(struct pt_alloc *a)
@@ -78,7 +78,7 @@ static void host_table_free(struct pt_alloc *a, hfn_t hfn)
 	frame_free(hfn, 0);
 }
 
-static struct pt_alloc host_alloc = { host_table_alloc, host_table_free };
+static struct pt_alloc host_alloc = {host_table_alloc, host_table_free};
 static struct pt host_pt;
 static struct lock host_lock = LOCK_INIT("host-pt", LOCK_RANK_HOST_PT);
 static u64 mmio_next = MMIO_MAP_BASE;

@@ -15,14 +15,14 @@
 #include "lib/format.h"
 #include "lib/string.h"
 
-#define SECTIONS_MAX 8
-#define BACKTRACE_MAX 32
-#define REBOOT_SECONDS 5
-#define STACK_WORDS 16
-#define MSR_IA32_MCG_CAP 0x179U
+#define SECTIONS_MAX        8
+#define BACKTRACE_MAX       32
+#define REBOOT_SECONDS      5
+#define STACK_WORDS         16
+#define MSR_IA32_MCG_CAP    0x179U
 #define MSR_IA32_MC0_STATUS 0x401U
-#define MC_STATUS_VALID BIT(63)
-#define RULE "==============================================================================\n"
+#define MC_STATUS_VALID     BIT(63)
+#define RULE                "==============================================================================\n"
 
 static struct {
 	const char *title;
@@ -142,11 +142,28 @@ static _Noreturn void finish(u64 rip, u64 rbp)
 static const char *exception_name(u64 vector)
 {
 	static const char *const names[] = {
-		"divide error (#DE)", "debug (#DB)", "NMI", "breakpoint (#BP)", "overflow (#OF)", "bound range (#BR)",
-		"invalid opcode (#UD)", "no FPU (#NM)", "double fault (#DF)", "coprocessor overrun", "invalid TSS (#TS)",
-		"segment not present (#NP)", "stack fault (#SS)", "general protection (#GP)", "page fault (#PF)",
-		"reserved 15", "x87 error (#MF)", "alignment check (#AC)", "machine check (#MC)", "SIMD error (#XM)",
-		"virtualisation (#VE)", "control protection (#CP)",
+	    "divide error (#DE)",
+	    "debug (#DB)",
+	    "NMI",
+	    "breakpoint (#BP)",
+	    "overflow (#OF)",
+	    "bound range (#BR)",
+	    "invalid opcode (#UD)",
+	    "no FPU (#NM)",
+	    "double fault (#DF)",
+	    "coprocessor overrun",
+	    "invalid TSS (#TS)",
+	    "segment not present (#NP)",
+	    "stack fault (#SS)",
+	    "general protection (#GP)",
+	    "page fault (#PF)",
+	    "reserved 15",
+	    "x87 error (#MF)",
+	    "alignment check (#AC)",
+	    "machine check (#MC)",
+	    "SIMD error (#XM)",
+	    "virtualisation (#VE)",
+	    "control protection (#CP)",
 	};
 
 	return vector < ARRAY_SIZE(names) ? names[vector] : "reserved exception";
@@ -154,7 +171,10 @@ static const char *exception_name(u64 vector)
 
 static void print_page_fault(u64 error)
 {
-	panic_print("%s of %s page at %016lx%s\n", error & BIT(4) ? "execution" : error & BIT(1) ? "write" : "read",
+	panic_print("%s of %s page at %016lx%s\n",
+		    error & BIT(4)   ? "execution"
+		    : error & BIT(1) ? "write"
+				     : "read",
 		    error & BIT(0) ? "a protected" : "an unmapped", read_cr2(),
 		    error & BIT(3) ? ", reserved bit set in a page table" : "");
 }
@@ -162,7 +182,7 @@ static void print_page_fault(u64 error)
 /* A stack that ran into its guard page shows as a double fault: the processor could not push the page fault's frame. */
 static void print_overflow(const struct trap_frame *f)
 {
-	static const char *const stacks[] = { "main", "double fault", "NMI", "machine check" };
+	static const char *const stacks[] = {"main", "double fault", "NMI", "machine check"};
 	enum cpu_stack which;
 	u32 cpu;
 

@@ -3,13 +3,13 @@
 #include "arch/x86/asm.h"
 #include "arch/x86/traps.h"
 
-#define PIC1 0x20
-#define PIC2 0xa0
-#define ICW1_INIT 0x11 /* edge, cascade, ICW4 follows */
-#define ICW4_8086 0x01
-#define OCW2_EOI 0x20
+#define PIC1          0x20
+#define PIC2          0xa0
+#define ICW1_INIT     0x11 /* edge, cascade, ICW4 follows */
+#define ICW4_8086     0x01
+#define OCW2_EOI      0x20
 #define OCW3_READ_ISR 0x0b
-#define CASCADE 2
+#define CASCADE       2
 
 static u16 mask = 0xffff;
 

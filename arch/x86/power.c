@@ -5,16 +5,16 @@
 #include "arch/x86/paging.h"
 #include "lib/string.h"
 
-#define SLP_TYPE_SHIFT 10
-#define SLP_ENABLE BIT(13)
-#define SLP_MASK (BITS(12, 10) | SLP_ENABLE)
-#define RESET_CONTROL 0xcf9
-#define RESET_FULL 0x0e
-#define KBC_STATUS 0x64
-#define KBC_INPUT_FULL 0x02
-#define KBC_PULSE_RESET 0xfe
+#define SLP_TYPE_SHIFT      10
+#define SLP_ENABLE          BIT(13)
+#define SLP_MASK            (BITS(12, 10) | SLP_ENABLE)
+#define RESET_CONTROL       0xcf9
+#define RESET_FULL          0x0e
+#define KBC_STATUS          0x64
+#define KBC_INPUT_FULL      0x02
+#define KBC_PULSE_RESET     0xfe
 #define BOCHS_SHUTDOWN_PORT 0x8900
-#define PATIENCE_US 100000
+#define PATIENCE_US         100000
 
 static void reset_acpi(void)
 {
@@ -41,7 +41,7 @@ static void reset_keyboard(void)
 /* No IDT, then an exception: the processor shuts down, and the chip set resets it. */
 static void reset_triple_fault(void)
 {
-	struct desc_ptr none = { 0, 0 };
+	struct desc_ptr none = {0, 0};
 
 	__asm__ volatile("lidt %0\n\tud2" : : "m"(none));
 }

@@ -1,6 +1,6 @@
 /*
- * The clock: TSC, its rate measured against the ACPI power management timer (3.579545 MHz), or against PIT channel 2 where there
- * is none. cpu_now_ns() is 0 at time_init(); before it, it stays 0. All written once at boot.
+ * The clock: TSC, its rate measured against the ACPI power management timer (3.579545 MHz), or against PIT channel 2
+ * where there is none. cpu_now_ns() is 0 at time_init(); before it, it stays 0. All written once at boot.
  */
 #include "arch/x86/time.h"
 #include "arch/x86/asm.h"
@@ -9,19 +9,19 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 
-#define PM_TIMER_HZ 3579545UL
-#define PIT_HZ 1193182UL
-#define PIT_CHANNEL2 0x42
-#define PIT_COMMAND 0x43
-#define PIT_CH2_MODE0 0xb0 /* channel 2, low then high byte, interrupt on terminal count */
-#define PORT_B 0x61
-#define PORT_B_GATE2 0x01
+#define PM_TIMER_HZ    3579545UL
+#define PIT_HZ         1193182UL
+#define PIT_CHANNEL2   0x42
+#define PIT_COMMAND    0x43
+#define PIT_CH2_MODE0  0xb0 /* channel 2, low then high byte, interrupt on terminal count */
+#define PORT_B         0x61
+#define PORT_B_GATE2   0x01
 #define PORT_B_SPEAKER 0x02
-#define PORT_B_OUT2 0x20
-#define MEASURE_MS 20UL
-#define ROUNDS 3
-#define SPINS_MAX 20000000UL /* a dead timer ends the wait */
-#define TSC_KHZ_MIN 1000UL
+#define PORT_B_OUT2    0x20
+#define MEASURE_MS     20UL
+#define ROUNDS         3
+#define SPINS_MAX      20000000UL /* a dead timer ends the wait */
+#define TSC_KHZ_MIN    1000UL
 
 static u64 tsc_base, tsc_khz;
 static u64 ns_mult;  /* nanoseconds a tick, 32.32 fixed point */

@@ -5,7 +5,7 @@
 #include "arch/x86/desc.h"
 
 #define TRAP_STUB_BYTES 16
-#define GATE_INTERRUPT 0x8e /* present, ring 0, interrupt gate: IF is cleared */
+#define GATE_INTERRUPT  0x8e /* present, ring 0, interrupt gate: IF is cleared */
 
 struct gate {
 	u16 offset_low, selector;
@@ -37,18 +37,18 @@ void traps_init(void)
 	for (u32 v = 0; v < VECTORS; v++) {
 		u64 at = (u64)trap_stubs + v * TRAP_STUB_BYTES;
 
-		idt[v] = (struct gate){ .offset_low = (u16)at,
-					.selector = SEL_CODE,
-					.ist = ist_of(v),
-					.type = GATE_INTERRUPT,
-					.offset_mid = (u16)(at >> 16),
-					.offset_high = (u32)(at >> 32) };
+		idt[v] = (struct gate){.offset_low = (u16)at,
+				       .selector = SEL_CODE,
+				       .ist = ist_of(v),
+				       .type = GATE_INTERRUPT,
+				       .offset_mid = (u16)(at >> 16),
+				       .offset_high = (u32)(at >> 32)};
 	}
 }
 
 void traps_load_idt(void)
 {
-	struct desc_ptr p = { .limit = sizeof(idt) - 1, .base = (u64)idt };
+	struct desc_ptr p = {.limit = sizeof(idt) - 1, .base = (u64)idt};
 
 	__asm__ volatile("lidt %0" : : "m"(p));
 }

@@ -3,11 +3,11 @@
 #include "lib/elf.h"
 #include "lib/string.h"
 
-#define DIR_NAME "\\aerostat"
+#define DIR_NAME    "\\aerostat"
 #define CONFIG_NAME "aerostat.ini"
-#define HV_NAME "aerostat.elf"
-#define MEM_LIMIT (1UL << 44) /* frame numbers are 32-bit */
-#define INFO_BYTES 1024	      /* EFI_FILE_INFO with a long name */
+#define HV_NAME     "aerostat.elf"
+#define MEM_LIMIT   (1UL << 44) /* frame numbers are 32-bit */
+#define INFO_BYTES  1024        /* EFI_FILE_INFO with a long name */
 
 u64 loader_alloc(struct loader *l, u64 bytes, u64 align, enum boot_mem_type type)
 {
@@ -28,7 +28,7 @@ u64 loader_alloc(struct loader *l, u64 bytes, u64 align, enum boot_mem_type type
 	if (behind)
 		bs->FreePages(base + pages * PAGE_SIZE, behind);
 	memset((void *)base, 0, pages * PAGE_SIZE);
-	l->owned[l->owned_count++] = (struct owned){ base, pages * PAGE_SIZE, type };
+	l->owned[l->owned_count++] = (struct owned){base, pages * PAGE_SIZE, type};
 	return base;
 }
 

@@ -1,9 +1,9 @@
 /* What only the firmware can tell. All of it is optional: what is missing stays zero. */
-#include "boot/efi/loader.h"
 #include "arch/x86/asm.h"
+#include "boot/efi/loader.h"
 #include "lib/string.h"
 
-#define LOW_PAGE_MAX 0x9efffUL /* below the usual extended BIOS data area */
+#define LOW_PAGE_MAX       0x9efffUL /* below the usual extended BIOS data area */
 #define CPUID_1_ECX_RDRAND BIT(30)
 
 static bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
@@ -13,10 +13,10 @@ static bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
 
 static void find_tables(struct boot_info *bi)
 {
-	static const EFI_GUID acpi2 = { 0x8868e871, 0xe4f1, 0x11d3, { 0xbc, 0x22, 0, 0x80, 0xc7, 0x3c, 0x88, 0x81 } };
-	static const EFI_GUID acpi1 = { 0xeb9d2d30, 0x2d88, 0x11d3, { 0x9a, 0x16, 0, 0x90, 0x27, 0x3f, 0xc1, 0x4d } };
-	static const EFI_GUID smbios3 = { 0xf2fd1544, 0x9794, 0x4a2c, { 0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94 } };
-	static const EFI_GUID smbios = { 0xeb9d2d31, 0x2d88, 0x11d3, { 0x9a, 0x16, 0, 0x90, 0x27, 0x3f, 0xc1, 0x4d } };
+	static const EFI_GUID acpi2 = {0x8868e871, 0xe4f1, 0x11d3, {0xbc, 0x22, 0, 0x80, 0xc7, 0x3c, 0x88, 0x81}};
+	static const EFI_GUID acpi1 = {0xeb9d2d30, 0x2d88, 0x11d3, {0x9a, 0x16, 0, 0x90, 0x27, 0x3f, 0xc1, 0x4d}};
+	static const EFI_GUID smbios3 = {0xf2fd1544, 0x9794, 0x4a2c, {0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94}};
+	static const EFI_GUID smbios = {0xeb9d2d31, 0x2d88, 0x11d3, {0x9a, 0x16, 0, 0x90, 0x27, 0x3f, 0xc1, 0x4d}};
 	u64 rsdp1 = 0, smbios2 = 0;
 
 	for (UINTN i = 0; i < st->NumberOfTableEntries; i++) {
@@ -47,11 +47,11 @@ static void find_framebuffer(struct boot_framebuffer *fb)
 	mode = gop->Mode;
 	if (mode->Info->PixelFormat > PixelBitMask) /* blt only: no linear frame buffer */
 		return;
-	*fb = (struct boot_framebuffer){ .base = mode->FrameBufferBase,
-					 .width = mode->Info->HorizontalResolution,
-					 .height = mode->Info->VerticalResolution,
-					 .pitch_bytes = mode->Info->PixelsPerScanLine * 4,
-					 .format = mode->Info->PixelFormat };
+	*fb = (struct boot_framebuffer){.base = mode->FrameBufferBase,
+					.width = mode->Info->HorizontalResolution,
+					.height = mode->Info->VerticalResolution,
+					.pitch_bytes = mode->Info->PixelsPerScanLine * 4,
+					.format = mode->Info->PixelFormat};
 }
 
 /* SplitMix64's finaliser: spreads the few good bits of the time stamps. */
@@ -75,7 +75,7 @@ static void gather_entropy(u64 entropy[4])
 {
 	EFI_GUID guid = EFI_RNG_PROTOCOL_GUID;
 	EFI_RNG_PROTOCOL *rng;
-	u64 seed[4] = { 0 };
+	u64 seed[4] = {0};
 
 	if (!EFI_ERROR(bs->LocateProtocol(&guid, NULL, (void **)&rng)))
 		rng->GetRNG(rng, NULL, sizeof(seed), (UINT8 *)seed);

@@ -2,12 +2,12 @@
  * The end of the firmware. After the last memory map nothing may be allocated or
  * said through the firmware, so everything else is ready before.
  */
-#include "boot/efi/loader.h"
 #include "arch/x86/asm.h"
+#include "boot/efi/loader.h"
 
-#define MAP_BYTES (LOADER_MEM_MAX * 48UL)
+#define MAP_BYTES  (LOADER_MEM_MAX * 48UL)
 #define EXIT_TRIES 8
-#define MEM_LIMIT (1UL << 44) /* frame numbers are 32-bit */
+#define MEM_LIMIT  (1UL << 44) /* frame numbers are 32-bit */
 
 static u8 map_buf[MAP_BYTES] aligned(16);
 static UINTN map_bytes, map_key, desc_bytes;

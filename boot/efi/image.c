@@ -1,14 +1,14 @@
 /* The hypervisor's segments in memory, and the page tables it is entered with. */
-#include "boot/efi/loader.h"
 #include "arch/x86/cpu.h"
+#include "boot/efi/loader.h"
 #include "lib/elf.h"
 #include "lib/string.h"
 
-#define HV_FILE "\\aerostat\\aerostat.elf"
+#define HV_FILE   "\\aerostat\\aerostat.elf"
 #define PTE_TABLE 0x3UL /* present, writable */
 #define PTE_LARGE 0x83UL
 #define GIB_SHIFT 30
-#define L4_SHIFT 39
+#define L4_SHIFT  39
 
 static bool image_fits(const struct elf_image *img)
 {

@@ -2,8 +2,8 @@
  * BOOTX64.EFI: from the firmware to hv_entry. The order of things; each step says what is wrong by itself
  * and the loader then returns to the firmware.
  */
-#include "boot/efi/loader.h"
 #include "arch/x86/asm.h"
+#include "boot/efi/loader.h"
 #include "boot/options.h"
 #include "lib/string.h"
 

@@ -4,20 +4,20 @@
  */
 #include <stdarg.h>
 
-#include "boot/efi/loader.h"
 #include "arch/x86/asm.h"
+#include "boot/efi/loader.h"
 #include "lib/format.h"
 #include "lib/string.h"
 
-#define COM1 0x3f8
-#define UART_IER 1
-#define UART_FCR 2
-#define UART_LCR 3
-#define UART_MCR 4
-#define UART_LSR 5
-#define LSR_THRE 0x20
-#define LCR_8N1 0x03
-#define LCR_DLAB 0x80
+#define COM1         0x3f8
+#define UART_IER     1
+#define UART_FCR     2
+#define UART_LCR     3
+#define UART_MCR     4
+#define UART_LSR     5
+#define LSR_THRE     0x20
+#define LCR_8N1      0x03
+#define LCR_DLAB     0x80
 #define WAIT_SECONDS 10
 
 static bool com1_is_console;
@@ -76,7 +76,7 @@ static void serial_put(char c)
 
 static void screen_put(char c)
 {
-	CHAR16 s[2] = { (u8)c, 0 };
+	CHAR16 s[2] = {(u8)c, 0};
 
 	if (st->ConOut)
 		st->ConOut->OutputString(st->ConOut, s);

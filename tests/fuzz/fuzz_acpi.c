@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
-#define BASE 0x1000UL
+#define BASE      0x1000UL
 #define VIEWS_MAX 1024
 
 static u8 mem[0x10000];
@@ -55,7 +55,7 @@ static void seal_all(void)
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 {
-	static const struct acpi_reader reader = { view };
+	static const struct acpi_reader reader = {view};
 	struct machine m;
 	u32 bad;
 

@@ -1,22 +1,23 @@
 /* drivers/acpi.c over tables built in a buffer that stands for physical memory. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "drivers/acpi.h"
 #include "lib/err.h"
 
-#define MEM_BASE 0x7f000000UL
+#define MEM_BASE  0x7f000000UL
 #define MEM_BYTES 0x4000
-#define RSDP (MEM_BASE + 0x10)
-#define XSDT (MEM_BASE + 0x100)
-#define RSDT (MEM_BASE + 0x200)
-#define FADT (MEM_BASE + 0x400)
-#define MADT (MEM_BASE + 0x800)
-#define DSDT (MEM_BASE + 0x1000)
+#define RSDP      (MEM_BASE + 0x10)
+#define XSDT      (MEM_BASE + 0x100)
+#define RSDT      (MEM_BASE + 0x200)
+#define FADT      (MEM_BASE + 0x400)
+#define MADT      (MEM_BASE + 0x800)
+#define DSDT      (MEM_BASE + 0x1000)
 
 static u8 mem[MEM_BYTES];
 static struct machine m;
@@ -30,11 +31,20 @@ static const void *view(const struct acpi_reader *r, u64 pa, size_t len)
 	return mem + (pa - MEM_BASE);
 }
 
-static const struct acpi_reader reader = { view };
+static const struct acpi_reader reader = {view};
 
-static u8 *at(u64 pa) { return mem + (pa - MEM_BASE); }
-static void set32(u64 pa, u32 v) { memcpy(at(pa), &v, 4); }
-static void set64(u64 pa, u64 v) { memcpy(at(pa), &v, 8); }
+static u8 *at(u64 pa)
+{
+	return mem + (pa - MEM_BASE);
+}
+static void set32(u64 pa, u32 v)
+{
+	memcpy(at(pa), &v, 4);
+}
+static void set64(u64 pa, u64 v)
+{
+	memcpy(at(pa), &v, 8);
+}
 
 static void seal(u64 pa, u32 bytes, u32 where)
 {
@@ -80,17 +90,17 @@ static void build_fadt(void)
 static void build_madt(void)
 {
 	static const u8 entries[] = {
-		0, 8, 0, 0, 1, 0, 0, 0,			   /* CPU 0 */
-		0, 8, 1, 2, 1, 0, 0, 0,			   /* APIC id 2 */
-		0, 8, 2, 4, 0, 0, 0, 0,			   /* disabled */
-		0, 8, 3, 6, 2, 0, 0, 0,			   /* absent, could come online */
-		1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0, /* IOAPIC at fec00000 */
-		2, 10, 0, 0, 2, 0, 0, 0, 0, 0,		   /* line 0 -> 2 */
-		2, 10, 0, 9, 9, 0, 0, 0, 0x0f, 0,	   /* line 9: active low, level */
-		2, 10, 0, 99, 9, 0, 0, 0, 0, 0,		   /* no ISA line */
-		4, 6, 0xff, 0, 0, 1,			   /* of no interest */
-		9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, /* x2APIC id 256 */
-		9, 16, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, /* id 2 again */
+	    0, 8,  0,    0,  1, 0, 0,    0,                               /* CPU 0 */
+	    0, 8,  1,    2,  1, 0, 0,    0,                               /* APIC id 2 */
+	    0, 8,  2,    4,  0, 0, 0,    0,                               /* disabled */
+	    0, 8,  3,    6,  2, 0, 0,    0,                               /* absent, could come online */
+	    1, 12, 0,    0,  0, 0, 0xc0, 0xfe, 0,    0, 0, 0,             /* IOAPIC at fec00000 */
+	    2, 10, 0,    0,  2, 0, 0,    0,    0,    0,                   /* line 0 -> 2 */
+	    2, 10, 0,    9,  9, 0, 0,    0,    0x0f, 0,                   /* line 9: active low, level */
+	    2, 10, 0,    99, 9, 0, 0,    0,    0,    0,                   /* no ISA line */
+	    4, 6,  0xff, 0,  0, 1,                                        /* of no interest */
+	    9, 16, 0,    0,  0, 1, 0,    0,    1,    0, 0, 0, 7, 0, 0, 0, /* x2APIC id 256 */
+	    9, 16, 0,    0,  2, 0, 0,    0,    1,    0, 0, 0, 8, 0, 0, 0, /* id 2 again */
 	};
 
 	head(MADT, "APIC", 44 + sizeof(entries));
@@ -256,9 +266,9 @@ static void test_s5_ends(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_everything, build),	   cmocka_unit_test_setup(test_root, build),
-		cmocka_unit_test_setup(test_broken_tables, build), cmocka_unit_test_setup(test_madt_ends, build),
-		cmocka_unit_test_setup(test_fadt_variants, build), cmocka_unit_test_setup(test_s5_ends, build),
+	    cmocka_unit_test_setup(test_everything, build),    cmocka_unit_test_setup(test_root, build),
+	    cmocka_unit_test_setup(test_broken_tables, build), cmocka_unit_test_setup(test_madt_ends, build),
+	    cmocka_unit_test_setup(test_fadt_variants, build), cmocka_unit_test_setup(test_s5_ends, build),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

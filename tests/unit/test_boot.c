@@ -1,10 +1,11 @@
 /* boot/memmap.c and boot/options.c. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "boot/memmap.h"
 #include "boot/options.h"
@@ -49,10 +50,10 @@ static void test_sort_and_merge(void **state)
 static void test_rounding(void **state)
 {
 	(void)state;
-	memmap_add(&map, 0x1001, 0x2fff, BOOT_MEM_USABLE);	/* shrinks to [2000, 4000) */
-	memmap_add(&map, 0x8001, 1, BOOT_MEM_RESERVED);	/* grows to [8000, 9000) */
-	memmap_add(&map, 0xa001, 0xffe, BOOT_MEM_USABLE);	/* no whole page */
-	memmap_add(&map, ~0UL - 10, 100, BOOT_MEM_USABLE);	/* wraps */
+	memmap_add(&map, 0x1001, 0x2fff, BOOT_MEM_USABLE); /* shrinks to [2000, 4000) */
+	memmap_add(&map, 0x8001, 1, BOOT_MEM_RESERVED);    /* grows to [8000, 9000) */
+	memmap_add(&map, 0xa001, 0xffe, BOOT_MEM_USABLE);  /* no whole page */
+	memmap_add(&map, ~0UL - 10, 100, BOOT_MEM_USABLE); /* wraps */
 	memmap_finish(&map, 1UL << 44);
 	assert_int_equal(map.count, 2);
 	expect(0, 0x2000, 0x2000, BOOT_MEM_USABLE);
@@ -64,8 +65,8 @@ static void test_overlap(void **state)
 	(void)state;
 	memmap_add(&map, 0x10000, 0x10000, BOOT_MEM_USABLE);
 	memmap_add(&map, 0x14000, 0x4000, BOOT_MEM_RESERVED); /* inside */
-	memmap_add(&map, 0x1f000, 0x4000, BOOT_MEM_ACPI);	   /* over the end */
-	memmap_add(&map, 0x22000, 0x1000, BOOT_MEM_USABLE);	   /* hidden in the stronger */
+	memmap_add(&map, 0x1f000, 0x4000, BOOT_MEM_ACPI);     /* over the end */
+	memmap_add(&map, 0x22000, 0x1000, BOOT_MEM_USABLE);   /* hidden in the stronger */
 	memmap_finish(&map, ~0UL);
 	assert_int_equal(map.count, 4);
 	expect(0, 0x10000, 0x4000, BOOT_MEM_USABLE);
@@ -90,10 +91,10 @@ static void test_set(void **state)
 	(void)state;
 	memmap_add(&map, 0x100000, 0x100000, BOOT_MEM_USABLE);
 	memmap_finish(&map, ~0UL);
-	memmap_set(&map, 0x140000, 0x10000, BOOT_MEM_IMAGE); /* middle */
+	memmap_set(&map, 0x140000, 0x10000, BOOT_MEM_IMAGE);  /* middle */
 	memmap_set(&map, 0x100000, 0x10000, BOOT_MEM_LOADER); /* front */
 	memmap_set(&map, 0x1f0000, 0x10000, BOOT_MEM_MODULE); /* end */
-	memmap_set(&map, 0x150000, 0x10000, BOOT_MEM_IMAGE); /* grows the neighbour */
+	memmap_set(&map, 0x150000, 0x10000, BOOT_MEM_IMAGE);  /* grows the neighbour */
 	assert_int_equal(map.count, 5);
 	expect(0, 0x100000, 0x10000, BOOT_MEM_LOADER);
 	expect(1, 0x110000, 0x30000, BOOT_MEM_USABLE);
@@ -126,7 +127,7 @@ static void test_random(void **state)
 
 	prng_seed(&rng, 7);
 	for (u32 round = 0; round < 2000; round++) {
-		u8 model[PAGES] = { 0 };
+		u8 model[PAGES] = {0};
 
 		fresh(state);
 		for (u32 i = 0; i < 12; i++) {
@@ -207,11 +208,15 @@ static void test_options_get(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_sort_and_merge, fresh), cmocka_unit_test_setup(test_rounding, fresh),
-		cmocka_unit_test_setup(test_overlap, fresh),	    cmocka_unit_test_setup(test_limit, fresh),
-		cmocka_unit_test_setup(test_set, fresh),	    cmocka_unit_test_setup(test_overflow, fresh),
-		cmocka_unit_test_setup(test_random, fresh),	    cmocka_unit_test(test_options_file),
-		cmocka_unit_test(test_options_get),
+	    cmocka_unit_test_setup(test_sort_and_merge, fresh),
+	    cmocka_unit_test_setup(test_rounding, fresh),
+	    cmocka_unit_test_setup(test_overlap, fresh),
+	    cmocka_unit_test_setup(test_limit, fresh),
+	    cmocka_unit_test_setup(test_set, fresh),
+	    cmocka_unit_test_setup(test_overflow, fresh),
+	    cmocka_unit_test_setup(test_random, fresh),
+	    cmocka_unit_test(test_options_file),
+	    cmocka_unit_test(test_options_get),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,29 +1,51 @@
 /* lib/elf.c: a good file, and every way a file can be broken. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "lib/elf.h"
 #include "lib/err.h"
 
-#define PHOFF 64
+#define PHOFF      64
 #define FILE_BYTES 0x3000
 
 /* Offsets of fields in the header and in a program header. */
-enum { H_CLASS = 4, H_DATA = 5, H_TYPE = 16, H_MACHINE = 18, H_VERSION = 20, H_ENTRY = 24, H_PHOFF = 32, H_PHENTSIZE = 54,
-       H_PHNUM = 56 };
+enum {
+	H_CLASS = 4,
+	H_DATA = 5,
+	H_TYPE = 16,
+	H_MACHINE = 18,
+	H_VERSION = 20,
+	H_ENTRY = 24,
+	H_PHOFF = 32,
+	H_PHENTSIZE = 54,
+	H_PHNUM = 56
+};
 enum { P_TYPE = 0, P_FLAGS = 4, P_OFFSET = 8, P_VADDR = 16, P_PADDR = 24, P_FILESZ = 32, P_MEMSZ = 40, P_BYTES = 56 };
 
 static u8 file[FILE_BYTES];
 
-static void set16(size_t at, u16 v) { memcpy(file + at, &v, 2); }
-static void set32(size_t at, u32 v) { memcpy(file + at, &v, 4); }
-static void set64(size_t at, u64 v) { memcpy(file + at, &v, 8); }
+static void set16(size_t at, u16 v)
+{
+	memcpy(file + at, &v, 2);
+}
+static void set32(size_t at, u32 v)
+{
+	memcpy(file + at, &v, 4);
+}
+static void set64(size_t at, u64 v)
+{
+	memcpy(file + at, &v, 8);
+}
 
-static size_t phdr(u32 i, u32 field) { return PHOFF + i * P_BYTES + field; }
+static size_t phdr(u32 i, u32 field)
+{
+	return PHOFF + i * P_BYTES + field;
+}
 
 static void set_segment(u32 i, u32 flags, u64 offset, u64 vaddr, u64 filesz, u64 memsz)
 {
@@ -131,20 +153,20 @@ static void test_header(void **state)
 		u64 value;
 		const char *why;
 	} cases[] = {
-		{ 0, 1, 'M', "not an ELF file" },
-		{ H_CLASS, 1, 1, "ELF64" },
-		{ H_DATA, 1, 2, "ELF64" },
-		{ H_MACHINE, 2, 183, "x86-64" },
-		{ H_TYPE, 2, 3, "not an executable" },
-		{ H_VERSION, 4, 2, "not an executable" },
-		{ H_PHENTSIZE, 2, 32, "program header" },
-		{ H_PHNUM, 2, 0, "program header" },
-		{ H_PHNUM, 2, 65535, "program header" },
-		{ H_PHOFF, 8, FILE_BYTES - 8, "truncated" },
-		{ H_PHOFF, 8, ~0UL, "truncated" },
-		{ H_ENTRY, 8, 0x1fffff, "entry" },
-		{ H_ENTRY, 8, 0x201000, "entry" }, /* data is not executable */
-		{ H_ENTRY, 8, ~0UL, "entry" },
+	    {0, 1, 'M', "not an ELF file"},
+	    {H_CLASS, 1, 1, "ELF64"},
+	    {H_DATA, 1, 2, "ELF64"},
+	    {H_MACHINE, 2, 183, "x86-64"},
+	    {H_TYPE, 2, 3, "not an executable"},
+	    {H_VERSION, 4, 2, "not an executable"},
+	    {H_PHENTSIZE, 2, 32, "program header"},
+	    {H_PHNUM, 2, 0, "program header"},
+	    {H_PHNUM, 2, 65535, "program header"},
+	    {H_PHOFF, 8, FILE_BYTES - 8, "truncated"},
+	    {H_PHOFF, 8, ~0UL, "truncated"},
+	    {H_ENTRY, 8, 0x1fffff, "entry"},
+	    {H_ENTRY, 8, 0x201000, "entry"}, /* data is not executable */
+	    {H_ENTRY, 8, ~0UL, "entry"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -195,10 +217,10 @@ static void test_too_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_good, build),      cmocka_unit_test_setup(test_top_of_space, build),
-		cmocka_unit_test_setup(test_truncated, build), cmocka_unit_test_setup(test_unaligned, build),
-		cmocka_unit_test_setup(test_header, build),    cmocka_unit_test_setup(test_segments, build),
-		cmocka_unit_test_setup(test_too_many, build),
+	    cmocka_unit_test_setup(test_good, build),      cmocka_unit_test_setup(test_top_of_space, build),
+	    cmocka_unit_test_setup(test_truncated, build), cmocka_unit_test_setup(test_unaligned, build),
+	    cmocka_unit_test_setup(test_header, build),    cmocka_unit_test_setup(test_segments, build),
+	    cmocka_unit_test_setup(test_too_many, build),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
