@@ -1,4 +1,5 @@
-/* What the self-test's driver (hv_selftest.c, hv_selftest_cases.c) and its guest programs (hv_selftest_guest.asm) share. */
+/* What the self-test's driver (hv_selftest.c, hv_selftest_cases.c) and its guest programs (hv_selftest_guest.asm)
+ * share. */
 #ifndef ARCH_X86_HV_SELFTEST_H
 #define ARCH_X86_HV_SELFTEST_H
 
@@ -6,23 +7,23 @@
 #include "arch/x86/x86_bits.h"
 
 /* Guest-physical layout; the guest maps its first 2 MiB to themselves. hv_selftest_guest.asm repeats these. */
-#define GUEST_PAGES 64U
+#define GUEST_PAGES       64U
 #define GUEST_PAGES_ORDER 6
-#define GUEST_PML4 0x1000UL
-#define GUEST_PDPT 0x2000UL
-#define GUEST_PD 0x3000UL
-#define GUEST_PT 0x4000UL
-#define GUEST_POINTERS 0x5000UL /* GDTR, IDTR at + 16 */
-#define GUEST_TSS 0x5800UL
-#define GUEST_GDT 0x6000UL
-#define GUEST_IDT 0x7000UL
-#define GUEST_CODE 0x8000UL  /* two pages */
-#define GUEST_STUBS 0xa000UL /* interrupt handlers, 16 bytes each */
-#define GUEST_STACK 0x10000UL
-#define GUEST_DATA 0x20000UL
-#define GUEST_HOLE 0x100000UL /* not backed */
-#define GUEST_LARGE 0x200000UL /* second guest page table, for walks */
-#define STUB_MARK 0x100 /* handlers call with RAX = STUB_MARK + vector, RCX = error code */
+#define GUEST_PML4        0x1000UL
+#define GUEST_PDPT        0x2000UL
+#define GUEST_PD          0x3000UL
+#define GUEST_PT          0x4000UL
+#define GUEST_POINTERS    0x5000UL /* GDTR, IDTR at + 16 */
+#define GUEST_TSS         0x5800UL
+#define GUEST_GDT         0x6000UL
+#define GUEST_IDT         0x7000UL
+#define GUEST_CODE        0x8000UL /* two pages */
+#define GUEST_STUBS       0xa000UL /* interrupt handlers, 16 bytes each */
+#define GUEST_STACK       0x10000UL
+#define GUEST_DATA        0x20000UL
+#define GUEST_HOLE        0x100000UL /* not backed */
+#define GUEST_LARGE       0x200000UL /* second guest page table, for walks */
+#define STUB_MARK         0x100      /* handlers call with RAX = STUB_MARK + vector, RCX = error code */
 
 struct selftest {
 	struct hv_vcpu *v, *other;
@@ -52,10 +53,10 @@ void selftest_start(struct selftest *s, struct hv_vcpu *v, const u8 *program);
 enum hv_exit_kind selftest_step(struct selftest *s, struct hv_vcpu *v);
 bool selftest_want(struct selftest *s, bool ok, const char *what, int line);
 
-#define WANT(c)                                              \
-	do {                                                 \
-		if (!selftest_want(s, (c), #c, __LINE__))    \
-			return;                              \
+#define WANT(c)                                                                                                        \
+	do {                                                                                                           \
+		if (!selftest_want(s, (c), #c, __LINE__))                                                              \
+			return;                                                                                        \
 	} while (0)
 
 #endif

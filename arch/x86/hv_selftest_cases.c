@@ -3,22 +3,56 @@
 #include "arch/x86/hv_selftest.h"
 #include "lib/string.h"
 
-#define GP (STUB_MARK + VECTOR_GP)
-#define IRQ 0x50
+#define GP         (STUB_MARK + VECTOR_GP)
+#define IRQ        0x50
 #define PREEMPT_NS (2 * NSEC_PER_MSEC)
-#define RWX (PT_R | PT_W | PT_X)
+#define RWX        (PT_R | PT_W | PT_X)
 
 #define PROGRAM(n) extern const u8 program_##n[]
-PROGRAM(cpuid); PROGRAM(hlt); PROGRAM(hypercall); PROGRAM(io); PROGRAM(msr); PROGRAM(efer); PROGRAM(efer_lme);
-PROGRAM(cr4); PROGRAM(cr0); PROGRAM(cr8); PROGRAM(cr3); PROGRAM(touch); PROGRAM(ud); PROGRAM(triple); PROGRAM(spin);
-PROGRAM(window); PROGRAM(enabled); PROGRAM(modes); PROGRAM(fpu); PROGRAM(lazy); PROGRAM(loop); PROGRAM(step);
-PROGRAM(alignment); PROGRAM(undefined); PROGRAM(cache); PROGRAM(tsc);
+PROGRAM(cpuid);
+PROGRAM(hlt);
+PROGRAM(hypercall);
+PROGRAM(io);
+PROGRAM(msr);
+PROGRAM(efer);
+PROGRAM(efer_lme);
+PROGRAM(cr4);
+PROGRAM(cr0);
+PROGRAM(cr8);
+PROGRAM(cr3);
+PROGRAM(touch);
+PROGRAM(ud);
+PROGRAM(triple);
+PROGRAM(spin);
+PROGRAM(window);
+PROGRAM(enabled);
+PROGRAM(modes);
+PROGRAM(fpu);
+PROGRAM(lazy);
+PROGRAM(loop);
+PROGRAM(step);
+PROGRAM(alignment);
+PROGRAM(undefined);
+PROGRAM(cache);
+PROGRAM(tsc);
 #undef PROGRAM
 
-static struct hv_regs *regs(struct selftest *s) { return hv->regs(s->v); }
-static void start(struct selftest *s, const u8 *program) { selftest_start(s, s->v, program); }
-static enum hv_exit_kind step(struct selftest *s) { return selftest_step(s, s->v); }
-static void skip(struct selftest *s) { hv->skip(s->v, s->e.len); }
+static struct hv_regs *regs(struct selftest *s)
+{
+	return hv->regs(s->v);
+}
+static void start(struct selftest *s, const u8 *program)
+{
+	selftest_start(s, s->v, program);
+}
+static enum hv_exit_kind step(struct selftest *s)
+{
+	return selftest_step(s, s->v);
+}
+static void skip(struct selftest *s)
+{
+	hv->skip(s->v, s->e.len);
+}
 
 /* The next exit is a hypercall with this RAX. */
 static bool calls(struct selftest *s, u64 rax)
@@ -66,7 +100,8 @@ static void test_io(struct selftest *s)
 	skip(s);
 	WANT(calls(s, 0xcafe));
 	skip(s);
-	WANT(step(s) == HV_EXIT_IO && !s->e.io.in && s->e.io.port == 0xe9 && s->e.io.bytes == 2 && s->e.io.value == 0xcafe);
+	WANT(step(s) == HV_EXIT_IO && !s->e.io.in && s->e.io.port == 0xe9 && s->e.io.bytes == 2 &&
+	     s->e.io.value == 0xcafe);
 	skip(s);
 	WANT(step(s) == HV_EXIT_IO && s->e.io.in && s->e.io.string && s->e.io.rep && s->e.io.port == 0x1f0);
 	WANT(s->e.io.bytes == 1 && s->e.len == 2);
@@ -101,7 +136,8 @@ static u64 *return_rip(struct selftest *s)
 	return selftest_page(s, regs(s)->rsp);
 }
 
-/* A CR4 value with this bit is refused, by the back end or (bits it does not have) by the processor; the guest goes on. */
+/* A CR4 value with this bit is refused, by the back end or (bits it does not have) by the processor; the guest goes on.
+ */
 static bool refuses_cr4(struct selftest *s, u64 bit)
 {
 	if (step(s) == HV_EXIT_HYPERCALL && regs(s)->rax == GP) {
@@ -296,7 +332,7 @@ static void test_modes(struct selftest *s)
 
 static void test_bad_state(struct selftest *s)
 {
-	const struct hv_start bad = { .rip = GUEST_CODE, .rsp = GUEST_STACK, .cr3 = BIT(60) };
+	const struct hv_start bad = {.rip = GUEST_CODE, .rsp = GUEST_STACK, .cr3 = BIT(60)};
 
 	hv->vcpu_reset(s->v, &bad);
 	WANT(step(s) == HV_EXIT_BAD_STATE && s->e.text);
@@ -313,7 +349,7 @@ static bool fpu_is(struct hv_vcpu *v, u64 mark, u64 control_word)
 
 static void test_fpu(struct selftest *s)
 {
-	struct hv_vcpu *v[2] = { s->v, s->other };
+	struct hv_vcpu *v[2] = {s->v, s->other};
 
 	for (u32 i = 0; i < 2; i++) {
 		selftest_start(s, v[i], program_fpu);
@@ -340,7 +376,7 @@ static bool lazy_are(struct hv_vcpu *v, u64 value)
 
 static void test_lazy(struct selftest *s)
 {
-	struct hv_vcpu *v[2] = { s->v, s->other };
+	struct hv_vcpu *v[2] = {s->v, s->other};
 
 	for (u32 i = 0; i < 2; i++) {
 		selftest_start(s, v[i], program_lazy);
@@ -480,34 +516,34 @@ static void test_fetch_wait(struct selftest *s)
 }
 
 const struct selftest_case selftest_cases[] = {
-	{ "cpuid", test_cpuid },
-	{ "hlt", test_hlt },
-	{ "hypercall and its privilege level", test_hypercall },
-	{ "port input and output", test_io },
-	{ "unknown MSRs", test_msr },
-	{ "EFER", test_efer },
-	{ "CR4", test_cr4 },
-	{ "CR0", test_cr0 },
-	{ "CR3 and CR8", test_cr3_cr8 },
-	{ "nested fault: read, write, execute", test_npf },
-	{ "nested fault on a page walk", test_npf_walk },
-	{ "exceptions in the guest", test_exception },
-	{ "triple fault", test_triple_fault },
-	{ "interrupt window", test_window },
-	{ "nested fault during delivery", test_reinject },
-	{ "exception before interrupt", test_exception_and_irq },
-	{ "long mode, real mode and back", test_modes },
-	{ "invalid state", test_bad_state },
-	{ "FPU of two vCPUs", test_fpu },
-	{ "SYSCALL and debug registers of two vCPUs", test_lazy },
-	{ "TLB generations", test_tlb },
-	{ "changed translations", test_remap },
-	{ "single step over an exit", test_single_step },
-	{ "alignment check", test_alignment },
-	{ "undefined instructions", test_undefined },
-	{ "WBINVD and INVD", test_cache },
-	{ "TSC offset", test_tsc },
-	{ "instruction fetch that has to wait", test_fetch_wait },
-	{ "preemption with interrupts off", test_preempt },
+    {"cpuid", test_cpuid},
+    {"hlt", test_hlt},
+    {"hypercall and its privilege level", test_hypercall},
+    {"port input and output", test_io},
+    {"unknown MSRs", test_msr},
+    {"EFER", test_efer},
+    {"CR4", test_cr4},
+    {"CR0", test_cr0},
+    {"CR3 and CR8", test_cr3_cr8},
+    {"nested fault: read, write, execute", test_npf},
+    {"nested fault on a page walk", test_npf_walk},
+    {"exceptions in the guest", test_exception},
+    {"triple fault", test_triple_fault},
+    {"interrupt window", test_window},
+    {"nested fault during delivery", test_reinject},
+    {"exception before interrupt", test_exception_and_irq},
+    {"long mode, real mode and back", test_modes},
+    {"invalid state", test_bad_state},
+    {"FPU of two vCPUs", test_fpu},
+    {"SYSCALL and debug registers of two vCPUs", test_lazy},
+    {"TLB generations", test_tlb},
+    {"changed translations", test_remap},
+    {"single step over an exit", test_single_step},
+    {"alignment check", test_alignment},
+    {"undefined instructions", test_undefined},
+    {"WBINVD and INVD", test_cache},
+    {"TSC offset", test_tsc},
+    {"instruction fetch that has to wait", test_fetch_wait},
+    {"preemption with interrupts off", test_preempt},
 };
 const u32 selftest_case_count = ARRAY_SIZE(selftest_cases);

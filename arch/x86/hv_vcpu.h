@@ -3,8 +3,8 @@
  * per-CPU part embeds struct hv_cpu (this_cpu()->hv points at it).
  *
  * Registers that VMCB/VMCS do not switch stay live in the CPU while the hypervisor, which uses none of them, runs:
- * FPU/SSE and DR0-3 (VMX: also DR6 and the SYSCALL registers). They are exchanged when another vCPU enters, so that nothing of
- * one guest is ever seen by the next. All of it belongs to one CPU: no lock.
+ * FPU/SSE and DR0-3 (VMX: also DR6 and the SYSCALL registers). They are exchanged when another vCPU enters, so that
+ * nothing of one guest is ever seen by the next. All of it belongs to one CPU: no lock.
  */
 #ifndef ARCH_X86_HV_VCPU_H
 #define ARCH_X86_HV_VCPU_H
@@ -23,20 +23,20 @@ struct hv_event {
 };
 
 struct hv_vcpu {
-	struct hv_regs regs;	   /* first: enter.asm */
+	struct hv_regs regs; /* first: enter.asm */
 	u64 dr[4];
-	struct hv_cpu *cpu;	   /* whose registers or caches may hold our state; NULL: none */
-	void *owner;		   /* for the physical reader */
+	struct hv_cpu *cpu; /* whose registers or caches may hold our state; NULL: none */
+	void *owner;        /* for the physical reader */
 	hfn_t root;
 	struct hv_event exception; /* for the next entry */
-	struct hv_event irq;	   /* accepted; delivered when the guest can take it */
+	struct hv_event irq;       /* accepted; delivered when the guest can take it */
 	struct asid_slot asid;
 	u8 fxsave[FXSAVE_BYTES] aligned(16);
 };
 
 struct hv_cpu {
-	struct hv_vcpu *fpu;	   /* whose FPU registers are live, or NULL */
-	struct hv_vcpu *live;	   /* whose other lazily switched registers are live, or NULL */
+	struct hv_vcpu *fpu;  /* whose FPU registers are live, or NULL */
+	struct hv_vcpu *live; /* whose other lazily switched registers are live, or NULL */
 	struct asid_pool asids;
 	struct hv_tlb_stats tlb;
 };
@@ -64,7 +64,8 @@ bool hv_efer_write(u64 cr0, u64 old, u64 value, u64 *efer);
  * Fetches and recognises the instruction at the guest's RIP. 0; E_AGAIN: *exit is filled in and goes to the caller of
  * run(); E_FAULT: the bytes do not match the exit, another vCPU has changed code or tables: repeat after a flush.
  */
-int hv_fetch(struct hv_vcpu *v, const struct hv_sys *s, enum insn_id want, struct insn *out, struct hv_exit *exit) must_check;
+int hv_fetch(struct hv_vcpu *v, const struct hv_sys *s, enum insn_id want, struct insn *out,
+	     struct hv_exit *exit) must_check;
 u64 *hv_gpr(struct hv_regs *r, u8 number); /* encoding order */
 
 /* Common lines of dump(). */

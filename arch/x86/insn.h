@@ -15,7 +15,7 @@ enum insn_id {
 	INSN_VMMCALL,
 	INSN_RDMSR,
 	INSN_WRMSR,
-	INSN_CACHE, /* INVD or WBINVD: some processors report the one as the other */
+	INSN_CACHE,      /* INVD or WBINVD: some processors report the one as the other */
 	INSN_MOV_TO_CR4, /* gpr valid */
 	INSN_IDS
 };

@@ -3,17 +3,17 @@
  * over CPUs against a model TLB that keeps everything it is not told to drop, and looks for a stale translation.
  */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
 #include "arch/x86/asid.h"
 #include "lib/prng.h"
 
-#define CPUS 3U
+#define CPUS  3U
 #define VCPUS 9U
 #define ASIDS 5U
 

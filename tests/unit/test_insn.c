@@ -1,9 +1,9 @@
 /* Recognition of exiting instructions: what it accepts, what it refuses, and that it stays inside its bytes. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdlib.h>
@@ -27,10 +27,15 @@ static int decode(const char *bytes, size_t n, bool long_mode, enum insn_id want
 
 static void test_plain(void **state)
 {
-	static const struct { const char *bytes; size_t n; enum insn_id id; } list[] = {
-	    {"\x0f\xa2", 2, INSN_CPUID},	  {"\xf4", 1, INSN_HLT},      {"\x0f\x01\xd9", 3, INSN_VMMCALL},
-	    {"\x0f\x32", 2, INSN_RDMSR},	  {"\x0f\x30", 2, INSN_WRMSR}, {"\x0f\x08", 2, INSN_CACHE},
-	    {"\x0f\x09", 2, INSN_CACHE},	  {"\x0f\x22\xe0", 3, INSN_MOV_TO_CR4},
+	static const struct {
+		const char *bytes;
+		size_t n;
+		enum insn_id id;
+	} list[] = {
+	    {"\x0f\xa2", 2, INSN_CPUID},       {"\xf4", 1, INSN_HLT},
+	    {"\x0f\x01\xd9", 3, INSN_VMMCALL}, {"\x0f\x32", 2, INSN_RDMSR},
+	    {"\x0f\x30", 2, INSN_WRMSR},       {"\x0f\x08", 2, INSN_CACHE},
+	    {"\x0f\x09", 2, INSN_CACHE},       {"\x0f\x22\xe0", 3, INSN_MOV_TO_CR4},
 	};
 	struct insn insn;
 
@@ -59,9 +64,11 @@ static void test_prefixes(void **state)
 	assert_int_equal(decode("\x48\x0f\xa2", 3, false, INSN_CPUID, &insn), E_INVAL);
 	assert_int_equal(decode("\x48\x66\x0f\xa2", 4, true, INSN_CPUID, &insn), E_INVAL);
 	/* Fifteen bytes are the most there can be. */
-	assert_int_equal(decode("\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x0f\xa2", 15, true, INSN_CPUID, &insn), 0);
-	assert_int_equal(decode("\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x0f", 15, true, INSN_CPUID, &insn),
-			 E_INVAL);
+	assert_int_equal(
+	    decode("\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x0f\xa2", 15, true, INSN_CPUID, &insn), 0);
+	assert_int_equal(
+	    decode("\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x0f", 15, true, INSN_CPUID, &insn),
+	    E_INVAL);
 }
 
 static void test_mov_cr4(void **state)
@@ -73,7 +80,7 @@ static void test_mov_cr4(void **state)
 	assert_int_equal(insn.gpr, 9);
 	assert_int_equal(decode("\x0f\x22\xe7", 3, true, INSN_MOV_TO_CR4, &insn), 0);
 	assert_int_equal(insn.gpr, 7);
-	assert_int_equal(decode("\x0f\x22\xc0", 3, true, INSN_MOV_TO_CR4, &insn), E_INVAL);	/* CR0 */
+	assert_int_equal(decode("\x0f\x22\xc0", 3, true, INSN_MOV_TO_CR4, &insn), E_INVAL);     /* CR0 */
 	assert_int_equal(decode("\x44\x0f\x22\xe0", 4, true, INSN_MOV_TO_CR4, &insn), E_INVAL); /* CR12 */
 }
 
@@ -89,7 +96,8 @@ static void test_random(void **state)
 		size_t n = prng_below(&rnd, sizeof(bytes) + 1);
 
 		for (size_t k = 0; k < n; k++)
-			bytes[k] = prng_below(&rnd, 3) ? "\x0f\x66\x48\x22\x01\xf4"[prng_below(&rnd, 6)] : (char)prng_next(&rnd);
+			bytes[k] = prng_below(&rnd, 3) ? "\x0f\x66\x48\x22\x01\xf4"[prng_below(&rnd, 6)]
+						       : (char)prng_next(&rnd);
 		if (decode(bytes, n, i & 1, (enum insn_id)prng_below(&rnd, INSN_IDS), &insn) == 0)
 			assert_in_range(insn.len, 1, n);
 	}

@@ -1,9 +1,9 @@
 /* The software walk of guest page tables: every paging mode, large pages, holes, and tables full of rubbish. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <string.h>
@@ -14,8 +14,8 @@
 #include "lib/prng.h"
 
 #define MEMORY 0x10000U
-#define P 1UL
-#define PS 0x80UL
+#define P      1UL
+#define PS     0x80UL
 
 static _Alignas(8) u8 memory[MEMORY];
 static u32 reads, wait_at;
@@ -39,8 +39,14 @@ static int setup(void **state)
 	return 0;
 }
 
-static void put8(u64 gpa, u64 v) { memcpy(memory + gpa, &v, 8); }
-static void put4(u64 gpa, u32 v) { memcpy(memory + gpa, &v, 4); }
+static void put8(u64 gpa, u64 v)
+{
+	memcpy(memory + gpa, &v, 8);
+}
+static void put4(u64 gpa, u32 v)
+{
+	memcpy(memory + gpa, &v, 4);
+}
 
 static int walk(const struct hv_sys *s, u64 gva, u64 *gpa)
 {
@@ -164,8 +170,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(test_no_paging, setup), cmocka_unit_test_setup(test_legacy, setup),
-	    cmocka_unit_test_setup(test_pae, setup),	   cmocka_unit_test_setup(test_long_mode, setup),
-	    cmocka_unit_test_setup(test_waits, setup),	   cmocka_unit_test_setup(test_rubbish, setup),
+	    cmocka_unit_test_setup(test_pae, setup),       cmocka_unit_test_setup(test_long_mode, setup),
+	    cmocka_unit_test_setup(test_waits, setup),     cmocka_unit_test_setup(test_rubbish, setup),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

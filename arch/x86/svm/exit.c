@@ -204,7 +204,10 @@ static bool exit_cr4(struct svm_vcpu *v, struct hv_exit *e)
 	return true;
 }
 
-/* The processor does not say why it refused: name the rule that is broken (AMD APM "Canonicalization and Consistency Checks"). */
+/*
+ * The processor does not say why it refused: name the rule that is broken (AMD APM "Canonicalization and
+ * Consistency Checks").
+ */
 static const char *invalid_text(const struct vmcb *c)
 {
 	bool lma = c->efer & EFER_LME && c->cr0 & CR0_PG;

@@ -1,6 +1,6 @@
 /*
- * SVM: the processor's constants (AMD APM volume 2, "Layout of VMCB", "SVM Intercept Codes", "CPUID") and the back end's own
- * structures. Only svm/ includes this.
+ * SVM: the processor's constants (AMD APM volume 2, "Layout of VMCB", "SVM Intercept Codes", "CPUID") and the
+ * back end's own structures. Only svm/ includes this.
  */
 #ifndef ARCH_X86_SVM_SVM_H
 #define ARCH_X86_SVM_SVM_H

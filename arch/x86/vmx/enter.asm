@@ -2,8 +2,9 @@
 ;
 ; int vmx_enter(struct hv_regs *regs, bool launched)
 ;
-; The VMCS is current and its HOST_RIP is vmx_exit_entry. Returns 0 after an exit; 1 (VMfailInvalid) or 2 (VMfailValid) when the
-; entry did not happen, with regs untouched. RSP, RIP and RFLAGS are in the VMCS, CR2 is the caller's to switch.
+; The VMCS is current and its HOST_RIP is vmx_exit_entry. Returns 0 after an exit; 1 (VMfailInvalid) or 2
+; (VMfailValid) when the entry did not happen, with regs untouched. RSP, RIP and RFLAGS are in the VMCS, CR2 is the
+; caller's to switch.
 bits 64
 default rel
 

@@ -38,8 +38,8 @@ static bool exit_window(struct vmx_vcpu *v, struct hv_exit *e)
 }
 
 /*
- * #DB goes on to the guest. The exit has left DR6 and DR7.GD as they were (SDM "Architectural State before a VM Exit"), and the
- * entry checks want the single-step bit while STI or MOV SS block with TF set.
+ * #DB goes on to the guest. The exit has left DR6 and DR7.GD as they were (SDM "Architectural State before a VM
+ * Exit"), and the entry checks want the single-step bit while STI or MOV SS block with TF set.
  */
 static void reflect_debug(struct vmx_vcpu *v, u64 event)
 {

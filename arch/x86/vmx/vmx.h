@@ -1,6 +1,6 @@
 /*
- * VMX: the processor's constants (Intel SDM volume 3: "Field Encoding in VMCS", "VMX Basic Exit Reasons", "VMX Capability
- * Reporting Facility") and the back end's own structures. Only vmx/ includes this.
+ * VMX: the processor's constants (Intel SDM volume 3: "Field Encoding in VMCS", "VMX Basic Exit Reasons",
+ * "VMX Capability Reporting Facility") and the back end's own structures. Only vmx/ includes this.
  */
 #ifndef ARCH_X86_VMX_VMX_H
 #define ARCH_X86_VMX_VMX_H
