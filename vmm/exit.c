@@ -137,9 +137,12 @@ static void exit_io(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 static void exit_hlt(struct vcpu *v, struct hv_exit *e)
 {
 	hv->skip(v->hv, e->len);
-	if (!hv->irq_enabled(v->hv))
+	if (!hv->irq_enabled(v->hv)) {
 		vm_crash(v->vm, "halted with interrupts off");
-	else if (!READ_ONCE(v->upcall))
+		return;
+	}
+	v->irqs_off_since_ns = 0; /* for the watchdog: it had them on */
+	if (!READ_ONCE(v->upcall))
 		sched_halt(v);
 }
 
