@@ -61,7 +61,8 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options \
 	$(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn
+UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn \
+	sched
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS := elf acpi line config command gpt
@@ -218,6 +219,11 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 OPERATOR_TESTS := line config command
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
+# The VMM's: virtual machines, with a fake processor to run them.
+VM_TESTS := hypercall pvdisk vm sched
+VM_C := cpuid exit hypercall memory modules pvdisk sched settings vcpu vm vm_contract vm_life
+$(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -Wl,--wrap=frame_alloc
+$(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
 $(B)/unit/test_guest_%: $(B)/host/tests/unit/test_guest_%.o $(GUEST_HOST_OBJ)

@@ -34,6 +34,16 @@ static struct blk_dev dev = {
 struct blk_part fake_blk_part = {
     .dev = &dev, .kind = BLK_PART_SWAP, .start = PART_START, .pages = 1 << 20, .name = "fake-swap"};
 
+void fake_blk_restart(void)
+{
+	busy_until_ns = 0;
+	fake_blk = (struct fake_blk){0};
+	list_init(&pending);
+	prng_seed(&rnd, 7);
+	dev.gone = false;
+	dev.in_flight = 0;
+}
+
 void fake_blk_start(u64 pages)
 {
 	static bool registered;
@@ -43,12 +53,7 @@ void fake_blk_start(u64 pages)
 	if (!data)
 		abort();
 	data_pages = pages;
-	busy_until_ns = 0;
-	fake_blk = (struct fake_blk){0};
-	list_init(&pending);
-	prng_seed(&rnd, 7);
-	dev.gone = false;
-	dev.in_flight = 0;
+	fake_blk_restart();
 	fake_blk_part.pages = 1 << 20;
 	if (!registered) {
 		blk_register(&dev);
@@ -134,6 +139,11 @@ static void submit(struct blk_dev *d, struct blk_req *r)
 	fake_blk.write_requests += r->op == BLK_WRITE;
 	if (r->op == BLK_WRITE && r->driver[D_EARLY] && !verdict(r))
 		write_pages(r);
+	if (r->op == BLK_READ) {
+		r->driver[D_EARLY] = fake_blk.early_reads;
+		if (fake_blk.early_reads)
+			read_pages(r);
+	}
 	if (prng_below(&rnd, 2))
 		list_add(&pending, &r->link);
 	else
@@ -147,7 +157,7 @@ static void complete(struct blk_req *r)
 
 	list_del(&r->link);
 	fake_blk.pending--;
-	if (!status && r->op == BLK_READ)
+	if (!status && r->op == BLK_READ && !r->driver[D_EARLY])
 		read_pages(r);
 	if (!status && r->op == BLK_WRITE && !r->driver[D_EARLY])
 		write_pages(r);

@@ -12,6 +12,7 @@ struct fake_blk {
 	u64 latency_ns;	 /* of a request, at least */
 	u64 per_page_ns; /* the device serves one request at a time, so long a page; 0: all at once */
 	bool hold;	 /* completes nothing */
+	bool early_reads; /* pages that are read are in their frames long before the request is complete */
 	bool gone;	 /* answers E_NODEV to all it has, then is gone */
 	/* pages of the partition [from, to) whose reads / writes fail */
 	u64 bad_read_from, bad_read_to, bad_write_from, bad_write_to;
@@ -28,6 +29,8 @@ extern struct blk_part fake_blk_part;
 
 /* A new, empty disk. */
 void fake_blk_start(u64 pages);
+/* The same disk with what is on it, and everything else as new. */
+void fake_blk_restart(void);
 void fake_blk_stop(void);
 /* Completes what is due at fake_now_ns. */
 void fake_blk_poll(void);

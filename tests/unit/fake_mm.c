@@ -10,6 +10,9 @@
 #include "mm/rmap.h"
 #include "mm/share.h"
 
+/* vmm/ has its own where it is linked. */
+#define WEAK __attribute__((weak))
+
 #define HOLE_FRAMES 24 /* between the two ranges; not a power of two */
 
 hfn_t fake_mm_first = 16, fake_mm_span;
@@ -21,17 +24,11 @@ void (*fake_mm_on_wake)(struct gspace *gs);
 static u8 *arena;
 static void *table;
 
-void fake_mm_start(u32 frames)
+void fake_mm_restart(void)
 {
-	u32 low = frames / 3;
+	u32 frames = fake_mm_span - fake_mm_first - HOLE_FRAMES, low = frames / 3;
 
-	fake_mm_stop();
-	fake_mm_span = fake_mm_first + frames + HOLE_FRAMES;
-	arena = aligned_alloc(PAGE_SIZE, (size_t)fake_mm_span * PAGE_SIZE);
-	table = calloc(1, frame_table_bytes(fake_mm_span));
-	if (!arena || !table)
-		abort();
-	memset(arena, 0xa5, (size_t)fake_mm_span * PAGE_SIZE);
+	memset(table, 0, frame_table_bytes(fake_mm_span));
 	frame_init(table, fake_mm_span);
 	frame_add_range(fake_mm_first, low);
 	frame_add_range(fake_mm_first + low + HOLE_FRAMES, frames - low);
@@ -40,6 +37,18 @@ void fake_mm_start(u32 frames)
 		abort();
 	fake_mm = (struct fake_mm_counts){0};
 	fake_mm_poison_why[0] = '\0';
+}
+
+void fake_mm_start(u32 frames)
+{
+	fake_mm_stop();
+	fake_mm_span = fake_mm_first + frames + HOLE_FRAMES;
+	arena = aligned_alloc(PAGE_SIZE, (size_t)fake_mm_span * PAGE_SIZE);
+	table = malloc(frame_table_bytes(fake_mm_span));
+	if (!arena || !table)
+		abort();
+	memset(arena, 0xa5, (size_t)fake_mm_span * PAGE_SIZE);
+	fake_mm_restart();
 }
 
 void fake_mm_stop(void)
@@ -63,21 +72,21 @@ hfn_t mm_va_to_hfn(const void *va)
 	return ((const u8 *)va - arena) / PAGE_SIZE;
 }
 
-void mm_tlb_shootdown(struct gspace *gs)
+WEAK void mm_tlb_shootdown(struct gspace *gs)
 {
 	if (fake_mm_on_shootdown)
 		fake_mm_on_shootdown(gs);
 	fake_mm.shootdowns++;
 }
 
-void mm_wake(struct gspace *gs)
+WEAK void mm_wake(struct gspace *gs)
 {
 	if (fake_mm_on_wake)
 		fake_mm_on_wake(gs);
 	fake_mm.wakes++;
 }
 
-void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why)
+WEAK void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why)
 {
 	(void)gs;
 	(void)gfn;
@@ -85,7 +94,7 @@ void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why)
 	fake_mm.poisoned++;
 }
 
-void mm_balloon_notify(struct gspace *gs)
+WEAK void mm_balloon_notify(struct gspace *gs)
 {
 	(void)gs;
 	fake_mm.balloon_notified++;

@@ -10,6 +10,8 @@ struct gspace;
 
 /* A machine of `frames` usable frames and everything in mm as at boot (frame table, rmap, share); clears the counters. */
 void fake_mm_start(u32 frames);
+/* The same machine once more, quickly: nothing of before counts, frames keep what was in them. */
+void fake_mm_restart(void);
 /* Gives the arena back. CHECKs nothing. */
 void fake_mm_stop(void);
 extern hfn_t fake_mm_first; /* the lowest usable frame */
