@@ -24,6 +24,8 @@ struct xfer {
 	enum xfer_state state;
 	u32 slot;	/* in the ring */
 	u32 pinned;	/* pages pinned so far, in order */
+	u32 at;		/* pages before this one are done with */
+	hfn_t frame[PVDISK_COUNT_MAX];
 	struct aero_disk_request r;
 };
 
@@ -205,6 +207,49 @@ static void answer(struct xfer *x, int status)
 	vm_post_event(d->vm, AERO_EVENT_DISK(0));
 }
 
+static void mark_written(struct pvdisk *d, const struct aero_disk_request *r)
+{
+	for (u64 p = r->page; p < r->page + r->count; p++)
+		d->written[p / 8] |= (u8)(1 << p % 8);
+}
+
+static void transfer_done(struct blk_req *req);
+
+static void to_device(struct xfer *x, enum blk_op op, u32 pages)
+{
+	struct pvdisk *d = x->disk;
+	struct blk_req *req = &x->req;
+
+	req->op = op;
+	req->page = d->start + x->r.page + x->at;
+	req->pages = pages;
+	memcpy(req->frame, x->frame + x->at, pages * sizeof(x->frame[0]));
+	req->done = transfer_done;
+	req->arg = x;
+	x->state = XFER_DEVICE;
+	blk_submit(d->part, req);
+}
+
+/*
+ * The next part of a read: pages the guest has not written are cleared, the run of written ones behind them goes to the
+ * device. The two never mix in one transfer: before its end, or if a write overtakes it, the guest would see
+ * what an earlier user of the slice left on the disk.
+ */
+static void read_on(struct xfer *x)
+{
+	struct pvdisk *d = x->disk;
+	u32 n = 0;
+
+	while (x->at < x->r.count && !is_written(d, x->r.page + x->at))
+		page_clear(mm_hfn_to_va(x->frame[x->at++]));
+	while (x->at + n < x->r.count && is_written(d, x->r.page + x->at + n))
+		n++;
+	if (n)
+		to_device(x, BLK_READ, n);
+	else
+		answer(x, AERO_DISK_OK);
+}
+
 static void transfer_done(struct blk_req *req)
 {
 	struct xfer *x = req->arg;
@@ -214,47 +259,30 @@ static void transfer_done(struct blk_req *req)
 	lock_acquire(&vm->lock);
 	d->stats.latency_ns += platform_now_ns() - req->submitted_ns;
 	if (x->r.op == AERO_DISK_WRITE && !req->status)
-		for (u64 p = x->r.page; p < x->r.page + x->r.count; p++)
-			d->written[p / 8] |= (u8)(1 << p % 8);
-	/* A guest page that was never written on disk must read as zero, whoever had the slice before. */
-	if (x->r.op == AERO_DISK_READ && !req->status)
-		for (u32 i = 0; i < x->r.count; i++)
-			if (!is_written(d, x->r.page + i))
-				page_clear(mm_hfn_to_va(req->frame[i]));
-	answer(x, req->status ? AERO_E_IO : AERO_DISK_OK);
+		mark_written(d, &x->r);
+	x->at += req->pages;
+	if (req->status)
+		answer(x, AERO_E_IO);
+	else if (x->r.op == AERO_DISK_READ)
+		read_on(x);
+	else
+		answer(x, AERO_DISK_OK);
 	if (!d->dying)
 		work_queue(&d->work); /* the ring may hold more */
 	lock_release(&vm->lock);
 }
 
-static bool nothing_written(const struct pvdisk *d, const struct aero_disk_request *r)
-{
-	for (u64 p = r->page; p < r->page + r->count; p++)
-		if (is_written(d, p))
-			return false;
-	return true;
-}
-
 /* All pages are pinned: to the device, or answered from the bitmap alone. */
 static void submit(struct xfer *x)
 {
-	struct pvdisk *d = x->disk;
-	struct blk_req *req = &x->req;
-
-	if (x->r.op == AERO_DISK_READ && nothing_written(d, &x->r)) {
-		for (u32 i = 0; i < x->r.count; i++)
-			page_clear(mm_hfn_to_va(req->frame[i]));
-		d->stats.zero_reads++;
-		answer(x, AERO_DISK_OK);
-		return;
+	if (x->r.op == AERO_DISK_WRITE) {
+		to_device(x, BLK_WRITE, x->r.count);
+	} else if (x->r.op == AERO_DISK_FLUSH) {
+		to_device(x, BLK_FLUSH, 0);
+	} else {
+		read_on(x);
+		x->disk->stats.zero_reads += x->state == XFER_FREE;
 	}
-	req->op = x->r.op == AERO_DISK_READ ? BLK_READ : x->r.op == AERO_DISK_WRITE ? BLK_WRITE : BLK_FLUSH;
-	req->page = d->start + x->r.page;
-	req->pages = x->r.count;
-	req->done = transfer_done;
-	req->arg = x;
-	x->state = XFER_DEVICE;
-	blk_submit(d->part, req);
 }
 
 /* Pins what is not yet pinned. False: has to wait. */
@@ -265,7 +293,7 @@ static bool pin_pages(struct xfer *x, int *err)
 
 	*err = 0;
 	while (x->pinned < x->r.count) {
-		*err = gspace_pin(&d->vm->gs, gfn + x->pinned, x->r.op == AERO_DISK_READ, &x->req.frame[x->pinned]);
+		*err = gspace_pin(&d->vm->gs, gfn + x->pinned, x->r.op == AERO_DISK_READ, &x->frame[x->pinned]);
 		if (*err)
 			return *err != E_AGAIN;
 		x->pinned++;
@@ -320,7 +348,7 @@ static void take_one(struct pvdisk *d, struct xfer *x)
 
 	x->disk = d;
 	x->slot = d->taken++ % AERO_DISK_REQUESTS;
-	x->pinned = 0;
+	x->pinned = x->at = 0;
 	x->state = XFER_WAIT;
 	x->r = *(volatile struct aero_disk_request *)&ring->request[x->slot];
 	err = request_check(d, &x->r);
