@@ -321,6 +321,7 @@ static void finish_stop(struct vm *vm)
 
 	swap_unreserve(&vm->gs);
 	release_parts(vm);
+	timer_cancel(&vm->life_timer); /* set for a retry, if a lost page had the last step done earlier */
 	vm->gs_valid = false;
 	vm->state = vm->crashed ? VM_CRASHED : VM_CREATED;
 	log_info("vm", "%s: %s (%s)", vm->config.name, vm_state_name(vm->state), vm->why);
