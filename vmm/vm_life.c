@@ -265,7 +265,8 @@ int vm_stop(struct vm *vm, bool force, char *why, size_t size)
 		return 0;
 	}
 	vm_post_event(vm, AERO_EVENT_SHUTDOWN);
-	timer_arm(&vm->life_timer, platform_now_ns() + STOP_PATIENCE_NS);
+	if (!vm->life_timer.armed)
+		timer_arm(&vm->life_timer, platform_now_ns() + STOP_PATIENCE_NS);
 	return 0;
 }
 
@@ -293,8 +294,9 @@ void vm_guest_shutdown(struct vm *vm, u64 how)
 		end(vm, false, "shut down by the guest");
 		break;
 	case AERO_SHUTDOWN_REBOOT:
-		vm->restart = true;
-		end(vm, false, "rebooted by the guest");
+		/* The operator who has asked for an end wants no new start. */
+		vm->restart = !vm->life_timer.armed;
+		end(vm, false, vm->restart ? "rebooted by the guest" : "shut down by the guest");
 		break;
 	default:
 		vm_crash(vm, "the guest reported a crash");
