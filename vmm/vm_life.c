@@ -121,7 +121,9 @@ static void enter_running(struct vm *vm)
 	vm->started_ns = vm->clock_base_ns = platform_now_ns();
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);
-	log_info("vm", "%s: running, %lu MiB, image %s", vm->config.name, vm->config.memory_bytes / MIB, vm->config.image);
+	/* Limited, as a guest may reboot as often as it likes. */
+	log_guest(&vm->log_limit, "vm", "%s: running, %lu MiB, image %s", vm->config.name, vm->config.memory_bytes / MIB,
+		  vm->config.image);
 }
 
 /* ---- start ---- */
@@ -326,9 +328,11 @@ static void finish_stop(struct vm *vm)
 	timer_cancel(&vm->life_timer); /* set for a retry, if a lost page had the last step done earlier */
 	vm->gs_valid = false;
 	vm->state = vm->crashed ? VM_CRASHED : VM_CREATED;
-	log_info("vm", "%s: %s (%s)", vm->config.name, vm_state_name(vm->state), vm->why);
-	if (restart && vm_start(vm, why, sizeof(why)))
+	log_guest(&vm->log_limit, "vm", "%s: %s (%s)", vm->config.name, vm_state_name(vm->state), vm->why);
+	if (restart && vm_start(vm, why, sizeof(why))) {
 		log_warn("vm", "%s: restart failed: %s", vm->config.name, why);
+		format_buf(vm->why, sizeof(vm->why), "restart failed: %s", why);
+	}
 }
 
 /* True when all is given back. Order: no transfers into guest pages, then pins, then pages. */
