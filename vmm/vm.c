@@ -61,10 +61,12 @@ static int config_check(const struct vm_config *c, char *why, size_t size)
 		return vm_fail(why, size, E_INVAL, "bad VM name: 1 to %u of A-Z a-z 0-9 _ -", VM_NAME_MAX);
 	if (c->memory_bytes < VM_MEMORY_MIN || c->memory_bytes > VM_MEMORY_MAX || c->memory_bytes & ~PAGE_MASK)
 		return vm_fail(why, size, E_RANGE, "memory must be 8M to 64G in whole pages");
-	if (c->limit_bytes && c->limit_bytes < c->reservation_bytes)
-		return vm_fail(why, size, E_RANGE, "limit is below the reservation");
+	if (c->limit_bytes && (c->limit_bytes < c->reservation_bytes || c->limit_bytes < VM_MEMORY_MIN))
+		return vm_fail(why, size, E_RANGE, "limit must be at least the reservation and 8M, or 0 for none");
 	if (c->reservation_bytes > c->memory_bytes)
 		return vm_fail(why, size, E_RANGE, "reservation is above the VM's memory");
+	if (c->shares > VM_SHARES_MAX)
+		return vm_fail(why, size, E_RANGE, "shares must be at most %u", VM_SHARES_MAX);
 	if (c->vcpus != 1)
 		return vm_fail(why, size, E_RANGE, "vcpus must be 1");
 	if (c->disk_bytes > PVDISK_BYTES_MAX)
@@ -94,6 +96,9 @@ static struct vm *vm_alloc(const struct vm_config *cfg)
 		return NULL;
 	vm = mm_hfn_to_va(hfn);
 	vm->config = *cfg;
+	/* In whole pages, so that reservation and swap add up to the VM's memory. */
+	vm->config.reservation_bytes = ALIGN_DOWN(cfg->reservation_bytes, PAGE_SIZE);
+	vm->config.limit_bytes = ALIGN_DOWN(cfg->limit_bytes, PAGE_SIZE);
 	vm->id = next_id++;
 	lock_init(&vm->lock, "vm", LOCK_RANK_VM);
 	vm->con_buf = (u8 *)(vm + 1);
