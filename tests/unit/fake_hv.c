@@ -253,8 +253,9 @@ hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, 
 
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
 {
+	/* More than there is: the allocator counts it as a failure of its own. */
 	if (++fake_allocs == fake_alloc_fail_at)
-		return HFN_NONE;
+		return __real_frame_alloc(FRAME_ORDER_MAX, FRAME_FOR_GUEST, state, false);
 	return __real_frame_alloc(order, use, state, clear);
 }
 
