@@ -402,11 +402,6 @@ static void retry_fn(struct timer *t)
 	work_queue(&container_of(t, struct pvdisk, retry)->work);
 }
 
-void pvdisk_retry(struct pvdisk *d)
-{
-	work_queue(&d->work);
-}
-
 /* ---- hypercalls ---- */
 
 s64 pvdisk_setup(struct vm *vm, u64 disk, gpa_t gpa)

@@ -33,8 +33,6 @@ bool pvdisk_destroy(struct pvdisk *d);
 /* Hypercalls; vm->lock held. E_AGAIN: repeat when memory has arrived. */
 s64 pvdisk_setup(struct vm *vm, u64 disk, gpa_t ring);
 s64 pvdisk_kick(struct vm *vm, u64 disk);
-/* Memory arrived: requests that waited are tried again. */
-void pvdisk_retry(struct pvdisk *d);
 void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out);
 
 #endif

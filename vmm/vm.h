@@ -69,9 +69,7 @@ struct vm {
 	hfn_t info_hfn;		/* pinned info page, HFN_NONE before HELLO */
 	gfn_t info_gfn;
 	u32 features;		/* granted */
-	u64 events_pending;	/* posted before or between; mirrored into info->events */
 	u8 upcall_vector;	/* 0: none yet */
-	bool upcall_wanted;
 
 	/* console: out is what the guest printed and nobody has read yet, in is what the operator typed */
 	struct ring con_out, con_in;
@@ -111,7 +109,7 @@ struct vm *vm_of_gspace(struct gspace *gs);
 /* Ends a VM for a fault of its own (or a lost page): state dump to the log, then STOPPING -> CRASHED. */
 void vm_crash(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 
-/* Sets an event bit and raises the upcall. Any context without vm->lock. */
+/* Sets an event bit and raises the upcall; nothing before HELLO. Takes no lock below LOCK_RANK_SCHED. */
 void vm_post_event(struct vm *vm, u64 event);
 
 /* Called (with no lock held) when a guest has printed or wants input; the operator's console sets it. */

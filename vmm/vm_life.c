@@ -199,7 +199,6 @@ static void forget_last_run(struct vm *vm)
 	vm->crashed = vm->restart = false;
 	vm->load_step = 0;
 	vm->poisoned = 0;
-	vm->events_pending = 0;
 	vm->upcall_vector = 0;
 	vm->features = 0;
 	vm->hypercalls = vm->hypercall_errors = 0;
