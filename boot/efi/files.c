@@ -100,7 +100,7 @@ static bool read_all(EFI_FILE_HANDLE f, const char *name, u64 base, u64 bytes)
 	return true;
 }
 
-/* Reads a whole file into fresh pages of `type`. False: an error was said. */
+/* Reads a whole file, which may be empty, into fresh pages of `type`. False: an error was said. */
 static bool read_file(struct loader *l, EFI_FILE_HANDLE dir, const char *name, enum boot_mem_type type, u64 *base,
 		      u64 *bytes)
 {
@@ -115,8 +115,6 @@ static bool read_file(struct loader *l, EFI_FILE_HANDLE dir, const char *name, e
 	s = file_bytes(f, bytes);
 	if (EFI_ERROR(s))
 		say_error(DIR_NAME "\\%s: cannot be read (%s)", name, status_name(s));
-	else if (*bytes == 0)
-		say_error(DIR_NAME "\\%s: empty file", name);
 	else if (*bytes > LOADER_FILE_MAX)
 		say_error(DIR_NAME "\\%s: larger than %lu MiB", name, LOADER_FILE_MAX / MIB);
 	else {
