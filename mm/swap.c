@@ -36,6 +36,7 @@
 /* Slots active beyond those promised: writes in flight, and rescued pages' slots until their write has ended. */
 #define SPARE_SLOTS  (OUT_RECORDS * BLK_PAGES_MAX)
 #define TRIM_CHUNKS  64U
+#define LOST_MAX     16U /* slots that could not be read and are still taken */
 #define VICTIM_RUN   8U  /* pages looked at from one random place */
 #define VICTIM_TRIES 64U /* random places for one request */
 
@@ -69,7 +70,8 @@ static struct {
 	u32 out_busy, out_limit; /* records */
 	bool in_starved;         /* a touch found no record */
 	u32 errors_in_row;
-	struct swap_stats stats; /* counters only */
+	u32 lost[LOST_MAX], lost_count; /* slots: retired when their page is dropped */
+	struct swap_stats stats;	/* counters only */
 	struct out_io out[OUT_RECORDS];
 	struct in_io in[IN_RECORDS];
 } swap;
@@ -85,7 +87,7 @@ void swap_init(u64 key, u64 seed)
 	swap.part = NULL;
 	swap.key = key;
 	swap.reserved = 0;
-	swap.out_busy = swap.errors_in_row = 0;
+	swap.out_busy = swap.errors_in_row = swap.lost_count = 0;
 	swap.out_limit = OUT_START;
 	swap.in_starved = false;
 	swap.stats = (struct swap_stats){0};
@@ -164,10 +166,25 @@ void swap_trim(void)
 	lock_release(&swap.lock);
 }
 
+/* Takes a slot off the list of those that could not be read; false: it is not there. */
+static bool forget_lost(u32 slot)
+{
+	for (u32 i = 0; i < swap.lost_count; i++) {
+		if (swap.lost[i] != slot)
+			continue;
+		swap.lost[i] = swap.lost[--swap.lost_count];
+		return true;
+	}
+	return false;
+}
+
 void swap_slot_free(u32 slot)
 {
 	lock_acquire(&swap.lock);
-	slots_free(&swap.slots, slot);
+	if (forget_lost(slot))
+		slots_retire(&swap.slots, slot);
+	else
+		slots_free(&swap.slots, slot);
 	lock_release(&swap.lock);
 }
 
@@ -506,6 +523,21 @@ static const char *in_verdict(struct in_io *io)
 	return bad;
 }
 
+/* Its slot is not to cost the next VM a page. False: more are bad than we can remember. */
+static bool note_lost(u32 slot)
+{
+	bool noted = false;
+
+	lock_acquire(&swap.lock);
+	forget_lost(slot);
+	if (swap.lost_count < LOST_MAX) {
+		swap.lost[swap.lost_count++] = slot;
+		noted = true;
+	}
+	lock_release(&swap.lock);
+	return noted;
+}
+
 static void in_lost(struct in_io *io, const char *why)
 {
 	log_error("swap", "%s: page %#x of %s, slot %u, is lost", why, io->gfn, io->gs->name, io->slot);
@@ -515,6 +547,8 @@ static void in_lost(struct in_io *io, const char *why)
 		mm_gspace_poisoned(io->gs, io->gfn, why);
 	if (io->req.status == E_NODEV)
 		fail_tier("the device is gone");
+	else if (!note_lost(io->slot))
+		fail_tier("too many pages could not be read");
 }
 
 static void in_done(struct blk_req *r)

@@ -2,7 +2,7 @@
  * Host swap: the last tier. Pages go to slots (4 KiB) of one partition of type
  * GPT_TYPE_AEROSTAT_SWAP. A page leaves RAM only when its write has completed and its
  * checksum is recorded; the checksum is verified on return. What fails to read or verify is read once more; then the page
- * is lost and its VM told (mm_gspace_poisoned).
+ * is lost and its VM told (mm_gspace_poisoned); its slot is retired when the page is dropped.
  *
  * Writes are asynchronous and clustered: up to BLK_PAGES_MAX victims to neighbouring slots in
  * one request. Victims are random within a VM. A page touched while it is written is

@@ -520,6 +520,52 @@ static void test_read_error(void **state)
 	assert_true(fake_log_has(" of vm, slot 333, is lost"));
 }
 
+/* The next space does not get the slot that could not be read. */
+static void test_lost_slot_is_retired(void **state)
+{
+	(void)state;
+	fill();
+	all_out();
+	fake_blk.bad_read_from = 333;
+	fake_blk.bad_read_to = 334;
+	expect_one_lost("swap read error");
+	end_space(&gs);
+	swap_stats(&stats);
+	assert_int_equal(stats.bad, 1);
+	assert_int_equal(stats.used, 0);
+	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &all_of_it), 0);
+	reclaim_add(&gs);
+	for (u32 round = 0; round < 2 * SLOTS / PAGES; round++) {
+		assert_int_equal(swap_reserve(&gs, round ? 0 : PAGES), 0);
+		fill();
+		all_out();
+		for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+			check_page(gfn, 0);
+	}
+	assert_int_equal(fake_mm.poisoned, 0);
+}
+
+/* Places go bad one after the other: swap stops before it forgets one. */
+static void test_too_many_lost_slots(void **state)
+{
+	u32 lost = 0;
+
+	(void)state;
+	fill();
+	all_out();
+	fake_blk.bad_read_from = 100;
+	fake_blk.bad_read_to = 117;
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		if (touch_wait(gfn, GSPACE_READ))
+			lost++;
+		fake_mm.poisoned = 0;
+	}
+	assert_int_equal(lost, 17);
+	swap_stats(&stats);
+	assert_int_equal(stats.state, SWAP_FAILED);
+	assert_string_equal(stats.why, "too many pages could not be read");
+}
+
 static void test_bit_flip(void **state)
 {
 	u8 *page;
@@ -657,6 +703,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_write_errors, start, finish),
 	    cmocka_unit_test_setup_teardown(test_bad_slots, start, finish),
 	    cmocka_unit_test_setup_teardown(test_read_error, start, finish),
+	    cmocka_unit_test_setup_teardown(test_lost_slot_is_retired, start, finish),
+	    cmocka_unit_test_setup_teardown(test_too_many_lost_slots, start, finish),
 	    cmocka_unit_test_setup_teardown(test_bit_flip, start, finish),
 	    cmocka_unit_test_setup_teardown(test_flips_on_the_way, start, finish),
 	    cmocka_unit_test_setup_teardown(test_misplaced_blocks, start, finish),
