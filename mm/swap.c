@@ -71,7 +71,7 @@ static struct {
 	bool in_starved;         /* a touch found no record */
 	u32 errors_in_row;
 	u32 lost[LOST_MAX], lost_count; /* slots: retired when their page is dropped */
-	struct swap_stats stats;	/* counters only */
+	struct swap_stats stats;        /* counters only */
 	struct out_io out[OUT_RECORDS];
 	struct in_io in[IN_RECORDS];
 } swap;

@@ -1,9 +1,9 @@
 /* Swap: slots, transfers, rescue, every way a disk can fail, ends of spaces with transfers under way. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdlib.h>
