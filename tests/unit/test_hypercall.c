@@ -1,0 +1,486 @@
+/* Every hypercall: good, bad in each way, and with its page out of memory when it is made. */
+/* cmocka.h wants these first, in this order */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "lib/err.h"
+#include "mm/balloon.h"
+#include "mm/frame.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/swap.h"
+#include "tests/unit/fake_blk.h"
+#include "tests/unit/fake_hv.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define INFO	0x20000UL
+#define RING	0x21000UL
+#define BUF	0x300U
+#define BUF_GPA ((u64)BUF << PAGE_SHIFT)
+#define BIG	1024U /* first page of a 2 MiB unit */
+
+static const struct fake_machine machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 300, .min_free = 400};
+static struct vm *a;
+
+static int start(void **state)
+{
+	struct vm_config c = fake_vm_config("a");
+
+	(void)state;
+	fake_machine_start(&machine);
+	c.disk_bytes = 100 * PAGE_SIZE;
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	fake_guest = NULL;
+	fake_blk.hold = false;
+	fake_machine_verify();
+	fake_vm_remove(a);
+	fake_machine_settle();
+	assert_null(fake_machine_leak());
+	fake_machine_stop();
+	return 0;
+}
+
+static s64 call(u64 nr, u64 rdi, u64 rsi, u64 rdx)
+{
+	return fake_call(a, nr, rdi, rsi, rdx);
+}
+
+static void hello(void)
+{
+	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, ~0UL, INFO), vm_features_offered(a));
+}
+
+static u32 pinned(void)
+{
+	return a->gs.count[PAGE_PINNED];
+}
+
+/* The page is in swap and stays there until let_in(). */
+static void put_out(gfn_t gfn, u64 word)
+{
+	fake_page_write(a, gfn, word);
+	fake_swap_out(a, gfn);
+	fake_blk.hold = true;
+}
+
+static s64 let_in(void)
+{
+	fake_blk.hold = false;
+	return fake_call_again(a);
+}
+
+/* ---- numbers and order --------------------------------------------------- */
+
+static void test_numbers(void **state)
+{
+	static const u64 unknown[] = {AERO_CALLS, AERO_CALLS + 1, 255, 1UL << 32, (1UL << 32) + 1, ~0UL, 1UL << 63};
+
+	(void)state;
+	for (u32 round = 0; round < 2; round++) {
+		assert_int_equal(call(AERO_CALL_NOP, ~0UL, ~0UL, ~0UL), 0);
+		for (u32 i = 0; i < ARRAY_SIZE(unknown); i++)
+			assert_int_equal(call(unknown[i], 0, 0, 0), AERO_E_NOSYS);
+		if (!round)
+			hello();
+	}
+	assert_int_equal(a->hypercalls, 2 * (1 + ARRAY_SIZE(unknown)) + 1);
+	assert_int_equal(a->hypercall_errors, 2 * ARRAY_SIZE(unknown));
+}
+
+static void test_before_hello(void **state)
+{
+	static const u64 refused[] = {AERO_CALL_CONSOLE_READ,	 AERO_CALL_UPCALL,	    AERO_CALL_TIMER,
+				      AERO_CALL_BALLOON_INFLATE, AERO_CALL_BALLOON_DEFLATE, AERO_CALL_DISK_SETUP,
+				      AERO_CALL_DISK_KICK,	 AERO_CALL_BALLOON_POLL};
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(refused); i++)
+		assert_int_equal(call(refused[i], 64, 1, 0), AERO_E_PERM);
+	fake_page_write(a, BUF, 0x6f6c6c6568);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, 5, 0), 5);
+	(void)call(AERO_CALL_SHUTDOWN, AERO_SHUTDOWN_OFF, 0, 0);
+	fake_vm_await(a, VM_CREATED);
+}
+
+static void test_registers_kept(void **state)
+{
+	static const u64 result_in_rdx = BIT(AERO_CALL_BALLOON_INFLATE) | BIT(AERO_CALL_BALLOON_DEFLATE) |
+					 BIT(AERO_CALL_BALLOON_POLL);
+
+	(void)state;
+	hello();
+	for (u64 nr = 0; nr <= AERO_CALLS; nr++) {
+		struct hv_regs *r = &a->vcpu[0]->hv->regs, want;
+
+		if (nr == AERO_CALL_SHUTDOWN)
+			continue;
+		memset(r, 0x77, sizeof(*r));
+		want = *r;
+		want.rax = (u64)call(nr, BUF_GPA, 0, 0x1111);
+		want.rdi = BUF_GPA;
+		want.rsi = 0;
+		want.rdx = result_in_rdx & BIT(nr) ? r->rdx : 0x1111;
+		assert_memory_equal(r, &want, sizeof(want));
+	}
+}
+
+/* ---- HELLO --------------------------------------------------------------- */
+
+static void test_hello(void **state)
+{
+	static const u64 bad[] = {INFO + 1, INFO + 8, VM_MEMORY_MIN, VM_MEMORY_MIN - 1, 1UL << 44, ~0UL << PAGE_SHIFT, ~0UL};
+
+	(void)state;
+	assert_int_equal(call(AERO_CALL_HELLO, 0, ~0UL, INFO), AERO_E_NOSYS);
+	assert_int_equal(call(AERO_CALL_HELLO, 2, ~0UL, INFO), AERO_E_NOSYS);
+	assert_int_equal(call(AERO_CALL_HELLO, 1UL << 32 | 1, ~0UL, INFO), AERO_E_NOSYS);
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, bad[i]), AERO_E_FAULT);
+	assert_int_equal(pinned(), 0);
+	assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, VM_MEMORY_MIN - PAGE_SIZE), vm_features_offered(a));
+	assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, INFO), AERO_E_PERM);
+	assert_int_equal(pinned(), 1);
+}
+
+static void test_hello_grants_what_is_wanted(void **state)
+{
+	(void)state;
+	assert_int_equal(call(AERO_CALL_HELLO, 1, AERO_FEATURE_CONSOLE | 0xffff0000, INFO), AERO_FEATURE_CONSOLE);
+	assert_int_equal(call(AERO_CALL_BALLOON_POLL, 0, 0, 0), AERO_E_PERM);
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 0, 0), AERO_E_PERM);
+	assert_int_equal(call(AERO_CALL_BALLOON_DEFLATE, BUF_GPA, 0, 0), AERO_E_PERM);
+	assert_int_equal(call(AERO_CALL_DISK_SETUP, 0, RING, 0), AERO_E_NOENT);
+	assert_false(a->gs.balloon_present);
+}
+
+static void test_hello_waits(void **state)
+{
+	struct aero_info info;
+
+	(void)state;
+	put_out(INFO >> PAGE_SHIFT, 0x1234);
+	assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, INFO), FAKE_WAITS);
+	assert_true(a->info_hfn == HFN_NONE && a->features == 0 && !a->gs.balloon_present && a->hypercalls == 0);
+	assert_int_equal(let_in(), vm_features_offered(a));
+	assert_true(vm_read_info(a, &info));
+	assert_true(info.events == 0 && info.clock.version == 2);
+	assert_true(pinned() == 1 && a->hypercalls == 1);
+}
+
+/* ---- console ------------------------------------------------------------- */
+
+static void test_console_write(void **state)
+{
+	char text[1100];
+
+	(void)state;
+	fake_page_write(a, BUF, 0x6867666564636261); /* abcdefgh */
+	fake_page_write(a, BUF + 1, 0x706f6e6d6c6b6a69);
+	memset((u8 *)fake_page(a, BUF) + PAGE_SIZE - 3, 'x', 3);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, 8, 0), 8);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA + PAGE_SIZE - 3, 6, 0), 6); /* crosses a page */
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, 0, 0), 0);
+	assert_int_equal(vm_console_read(a, text, sizeof(text)), 14);
+	assert_memory_equal(text, "abcdefghxxxijk", 14);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, 1025, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, ~0UL, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA, 1UL << 32, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, VM_MEMORY_MIN, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, VM_MEMORY_MIN - 10, 11, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, ~0UL, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, ~0UL - 5, 10, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, (1UL << 44) + BUF_GPA, 1, 0), AERO_E_FAULT);
+	assert_int_equal(vm_console_read(a, text, sizeof(text)), 0);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, VM_MEMORY_MIN - 1024, 1024, 0), 1024);
+}
+
+static void test_console_write_waits(void **state)
+{
+	char text[20];
+
+	(void)state;
+	fake_page_write(a, BUF, 1);
+	memset((u8 *)fake_page(a, BUF) + PAGE_SIZE - 4, 'x', 4);
+	put_out(BUF + 1, 0x79797979);
+	assert_int_equal(gspace_touch(&a->gs, BUF, GSPACE_READ), E_AGAIN);
+	fake_blk.hold = false;
+	fake_cpu_run(5); /* its first page is there, the second is not */
+	fake_blk.hold = true;
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, BUF_GPA + PAGE_SIZE - 4, 8, 0), FAKE_WAITS);
+	assert_int_equal(vm_console_read(a, text, sizeof(text)), 0);
+	assert_int_equal(let_in(), 8);
+	assert_int_equal(vm_console_read(a, text, sizeof(text)), 8);
+	assert_memory_equal(text, "xxxxyyyy", 8);
+}
+
+static void test_console_read(void **state)
+{
+	(void)state;
+	hello();
+	assert_int_equal(vm_console_write(a, "some text", 9), 9);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 1025, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 1UL << 32 | 1, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA + PAGE_SIZE - 4, 5, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, VM_MEMORY_MIN, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, ~0UL, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, (1UL << 44) + BUF_GPA, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA + PAGE_SIZE - 4, 4, 0), 4);
+	assert_memory_equal((u8 *)fake_page(a, BUF) + PAGE_SIZE - 4, "some", 4);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 1024, 0), 5);
+	assert_memory_equal(fake_page(a, BUF), " text\0", 6);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 1024, 0), 0);
+	assert_int_equal(pinned(), 1);
+}
+
+static void test_console_read_waits(void **state)
+{
+	(void)state;
+	hello();
+	assert_int_equal(vm_console_write(a, "some text", 9), 9);
+	put_out(BUF, ~0UL);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 4, 0), FAKE_WAITS);
+	assert_int_equal(ring_used(&a->con_in), 9);
+	assert_int_equal(let_in(), 4);
+	assert_int_equal(ring_used(&a->con_in), 5);
+	assert_int_equal(fake_page_read(a, BUF), 0xffffffff656d6f73);
+}
+
+/* ---- upcall, timer ------------------------------------------------------- */
+
+static void test_upcall(void **state)
+{
+	static const u64 bad[] = {0, 3, 31, 256, 1UL << 32 | 64, ~0UL};
+
+	(void)state;
+	hello();
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(call(AERO_CALL_UPCALL, bad[i], 0, 0), AERO_E_INVAL);
+	assert_int_equal(a->upcall_vector, 0);
+	assert_int_equal(call(AERO_CALL_UPCALL, 32, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_UPCALL, 255, 0, 0), 0);
+	assert_int_equal(a->upcall_vector, 255);
+}
+
+static void test_timer(void **state)
+{
+	struct aero_info *info;
+
+	(void)state;
+	hello();
+	info = fake_page(a, INFO >> PAGE_SHIFT);
+	assert_int_equal(call(AERO_CALL_TIMER, 0, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_TIMER, fake_now_ns - a->clock_base_ns + NSEC_PER_SEC, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_TIMER, fake_now_ns - a->clock_base_ns + NSEC_PER_MSEC, 0, 0), 0);
+	fake_cpu_run(3);
+	assert_int_equal(info->events, AERO_EVENT_TIMER);
+	info->events = 0;
+	fake_cpu_run(500);
+	assert_int_equal(info->events, 0); /* the new time replaced the old */
+	assert_int_equal(call(AERO_CALL_TIMER, ~0UL - 1, 0, 0), 0);
+	fake_cpu_run(10);
+	assert_int_equal(info->events, 0);
+}
+
+/* ---- balloon ------------------------------------------------------------- */
+
+static u64 *batch(void)
+{
+	return fake_page(a, BUF);
+}
+
+static u32 status(u32 i)
+{
+	return AERO_BALLOON_STATUS(batch()[i]);
+}
+
+static void with_balloon(u32 target)
+{
+	hello();
+	reclaim_set_manual(&a->gs, target);
+	fake_cpu_run(2);
+	assert_int_equal(a->gs.balloon_target, target);
+	fake_page_write(a, BUF, 0);
+}
+
+static void test_balloon_arguments(void **state)
+{
+	static const u64 calls[] = {AERO_CALL_BALLOON_INFLATE, AERO_CALL_BALLOON_DEFLATE};
+
+	(void)state;
+	with_balloon(700);
+	for (u32 i = 0; i < 2; i++) {
+		assert_int_equal(call(calls[i], BUF_GPA, 513, 0x77), AERO_E_2BIG);
+		assert_int_equal(call(calls[i], BUF_GPA, 1UL << 61, 0x77), AERO_E_2BIG);
+		assert_int_equal(call(calls[i], BUF_GPA, ~0UL, 0x77), AERO_E_2BIG);
+		assert_int_equal(call(calls[i], BUF_GPA + 4, 1, 0x77), AERO_E_INVAL);
+		assert_int_equal(call(calls[i], BUF_GPA + 8, 512, 0x77), AERO_E_FAULT);
+		assert_int_equal(call(calls[i], VM_MEMORY_MIN, 1, 0x77), AERO_E_FAULT);
+		assert_int_equal(call(calls[i], ~0UL & ~7UL, 1, 0x77), AERO_E_FAULT);
+		assert_int_equal(call(calls[i], 1UL << 44, 1, 0x77), AERO_E_FAULT);
+		assert_int_equal(fake_rdx, 0x77);
+		assert_int_equal(call(calls[i], BUF_GPA, 0, 0x77), 0);
+		assert_int_equal(fake_rdx, 700);
+		assert_int_equal(pinned(), 1);
+	}
+}
+
+static void test_balloon_moves(void **state)
+{
+	u64 batch_entries[] = {0x400 << 12, 0x401 << 12, (0x402 << 12) | 0xff0, BUF_GPA, INFO, 0x400 << 12, 0x403008, 1UL << 52,
+			       VM_MEMORY_MIN, (0x600 << 12) | AERO_BALLOON_2M, (0x601 << 12) | AERO_BALLOON_2M};
+	static const u32 want[] = {AERO_BALLOON_OK,	 AERO_BALLOON_OK,      AERO_BALLOON_OK,	     AERO_BALLOON_PINNED,
+				   AERO_BALLOON_PINNED,	 AERO_BALLOON_ALREADY, AERO_BALLOON_INVALID, AERO_BALLOON_INVALID,
+				   AERO_BALLOON_INVALID, AERO_BALLOON_OK,      AERO_BALLOON_INVALID};
+	u32 n = ARRAY_SIZE(want);
+
+	(void)state;
+	with_balloon(700);
+	memcpy(batch(), batch_entries, sizeof(batch_entries));
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, n, 0), 4);
+	assert_int_equal(fake_rdx, 700);
+	for (u32 i = 0; i < n; i++) {
+		assert_int_equal(status(i), want[i]);
+		assert_int_equal(batch()[i] & ~0xff0UL, batch_entries[i] & ~0xff0UL);
+	}
+	assert_int_equal(balloon_size(&a->gs), 3 + 512);
+	/* The same batch, with its statuses, is a good deflate. */
+	assert_int_equal(call(AERO_CALL_BALLOON_DEFLATE, BUF_GPA, n, 0), 4);
+	assert_int_equal(balloon_size(&a->gs), 0);
+	assert_int_equal(status(3), AERO_BALLOON_ALREADY);
+	assert_int_equal(status(6), AERO_BALLOON_INVALID);
+	assert_int_equal(pinned(), 1);
+}
+
+static void test_balloon_over_and_rate(void **state)
+{
+	(void)state;
+	with_balloon(5);
+	for (u32 i = 0; i < 10; i++)
+		batch()[i] = (u64)(BIG + i) << PAGE_SHIFT;
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 10, 0), 5);
+	for (u32 i = 0; i < 10; i++)
+		assert_int_equal(status(i), i < 5 ? AERO_BALLOON_OK : AERO_BALLOON_OVER);
+	reclaim_set_manual(&a->gs, 1300);
+	a->gs.balloon_rate = 512; /* a second: one 2 MiB unit at once */
+	fake_now_ns += 10 * NSEC_PER_SEC;
+	assert_int_equal(call(AERO_CALL_BALLOON_POLL, 0, 0, 0), 1300);
+	assert_int_equal(fake_rdx, 512);
+	batch()[0] = ((u64)BIG + 512) << PAGE_SHIFT | AERO_BALLOON_2M;
+	batch()[1] = ((u64)BIG + 20) << PAGE_SHIFT;
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 2, 0), 1);
+	assert_true(status(0) == AERO_BALLOON_OK && status(1) == AERO_BALLOON_BUSY);
+	assert_int_equal(call(AERO_CALL_BALLOON_POLL, 0, 0, 0), 1300);
+	assert_in_range(fake_rdx, 0, 10);
+}
+
+/* The page with the batch is away: nothing is moved before it is read, and then once. */
+static void test_balloon_waits(void **state)
+{
+	(void)state;
+	with_balloon(100);
+	put_out(BUF, (u64)BIG << PAGE_SHIFT);
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 1, 0x77), FAKE_WAITS);
+	assert_true(balloon_size(&a->gs) == 0 && fake_rdx == 0x77 && pinned() == 1);
+	assert_int_equal(let_in(), 1);
+	assert_true(balloon_size(&a->gs) == 1 && fake_rdx == 100 && pinned() == 1);
+	assert_int_equal(a->gs.stats.balloon_out, 1);
+	fake_swap_out(a, BUF);
+	fake_blk.hold = true;
+	assert_int_equal(call(AERO_CALL_BALLOON_DEFLATE, BUF_GPA, 1, 0x77), FAKE_WAITS);
+	assert_int_equal(balloon_size(&a->gs), 1);
+	assert_int_equal(let_in(), 1);
+	assert_int_equal(balloon_size(&a->gs), 0);
+}
+
+/* Pages that are elsewhere can be given up; those on their way cannot. */
+static void test_balloon_of_swapped(void **state)
+{
+	struct swap_stats s;
+
+	(void)state;
+	with_balloon(100);
+	fake_page_write(a, BIG, 0x1234);
+	fake_page_write(a, BIG + 1, 0x1235);
+	fake_swap_out(a, BIG);
+	fake_swap_out(a, BIG + 1);
+	assert_int_equal(fake_page_read(a, BUF), 0);
+	fake_blk.hold = true;
+	assert_int_equal(gspace_touch(&a->gs, BIG + 1, GSPACE_READ), E_AGAIN);
+	fake_page_write(a, BUF, 0);
+	batch()[0] = (u64)BIG << PAGE_SHIFT;
+	batch()[1] = (u64)(BIG + 1) << PAGE_SHIFT;
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 2, 0), 1);
+	assert_true(status(0) == AERO_BALLOON_OK && status(1) == AERO_BALLOON_BUSY);
+	fake_blk.hold = false;
+	fake_machine_settle();
+	assert_int_equal(fake_page_read(a, BIG), 0);
+	assert_int_equal(fake_page_read(a, BIG + 1), 0x1235);
+	swap_stats(&s);
+	assert_int_equal(a->gs.stats.balloon_broken, 1);
+}
+
+/* ---- no frame to be had -------------------------------------------------- */
+
+static void test_at_the_limit(void **state)
+{
+	struct hv_exit e = {.kind = HV_EXIT_NPF, .npf = {.write = true}};
+	u32 held;
+
+	(void)state;
+	hello();
+	for (u32 i = 0; i < 200; i++)
+		fake_page_write(a, BUF + 10 + i, i + 1);
+	/* No frame for it, and the disk takes none: calls that need a page wait, others do not. */
+	held = gspace_consumed(&a->gs);
+	a->gs.alloc.limit = held;
+	fake_blk.hold = true;
+	assert_int_equal(call(AERO_CALL_NOP, 0, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 10, 0), FAKE_WAITS);
+	assert_int_equal(gspace_consumed(&a->gs), held);
+	a->gs.alloc.limit = a->gs.pages;
+	assert_int_equal(let_in(), 0);
+	e.npf.gpa = GPA(BUF_GPA + PAGE_SIZE);
+	assert_true(fake_exit(a, &e));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    TEST(test_numbers),
+	    TEST(test_before_hello),
+	    TEST(test_registers_kept),
+	    TEST(test_hello),
+	    TEST(test_hello_grants_what_is_wanted),
+	    TEST(test_hello_waits),
+	    TEST(test_console_write),
+	    TEST(test_console_write_waits),
+	    TEST(test_console_read),
+	    TEST(test_console_read_waits),
+	    TEST(test_upcall),
+	    TEST(test_timer),
+	    TEST(test_balloon_arguments),
+	    TEST(test_balloon_moves),
+	    TEST(test_balloon_over_and_rate),
+	    TEST(test_balloon_waits),
+	    TEST(test_balloon_of_swapped),
+	    TEST(test_at_the_limit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
