@@ -29,6 +29,7 @@
 #define ROOM_WANTED        (2 * COMMAND_PIECE_BYTES) /* every byte may be a newline */
 #define ROOM_RETRY_NS      (5 * NSEC_PER_MSEC)
 #define VM_INPUT_RETRY_NS  (10 * NSEC_PER_MSEC)
+#define VM_INPUT_WAIT_NS   NSEC_PER_SEC /* so long a guest may leave typed bytes in a full ring */
 #define SAMPLE_NS          NSEC_PER_SEC
 #define BYTES_PER_PIECE    64U
 #define VM_BYTES_PER_PIECE 1024U
@@ -49,7 +50,8 @@ static struct {
 
 	bool attached;
 	char vm_name[COMMAND_NAME_BYTES];
-	int held; /* typed byte that the VM's ring had no room for, -1: none */
+	int held;          /* typed byte that the VM's ring had no room for, -1: none */
+	u64 full_since_ns; /* the ring has had no room since then; 0: it has */
 
 	struct work work;
 	struct timer retry, sample;
@@ -132,6 +134,7 @@ static void attach(const char *name)
 	str_copy(con.vm_name, name, sizeof(con.vm_name));
 	con.attached = true;
 	con.held = -1;
+	con.full_since_ns = 0;
 	vm->con_attached = true;
 	console_printf(&con.out, "[console of %s: Ctrl-] leaves]\n", name);
 	flush();
@@ -149,8 +152,8 @@ static void detach(struct vm *vm)
 }
 
 /*
- * The guest's text; its own line ends may be CR LF, and the UART makes those of a LF. A guest does not get at the operator's
- * terminal: escape sequences and other control characters show as dots. True if there may be more.
+ * The guest's text; its own line ends may be CR LF, and the UART makes those of a LF. A guest does not get at the
+ * operator's terminal: escape sequences and other control characters show as dots. True if there may be more.
  */
 static bool vm_output(struct vm *vm)
 {
@@ -167,12 +170,26 @@ static bool vm_output(struct vm *vm)
 	return n == sizeof(buf);
 }
 
+/* False: the ring is full, and may have room a little later. A guest that does not read loses what is typed: Ctrl-]
+ * must get through. */
+static bool give_to_vm(struct vm *vm, char byte)
+{
+	u64 now = platform_now_ns();
+
+	if (vm_console_write(vm, &byte, 1)) {
+		con.full_since_ns = 0;
+		return true;
+	}
+	if (!con.full_since_ns)
+		con.full_since_ns = now;
+	return now - con.full_since_ns >= VM_INPUT_WAIT_NS;
+}
+
 /* True if there may be more. */
 static bool vm_input(struct vm *vm)
 {
 	for (u32 i = 0; i < BYTES_PER_PIECE; i++) {
 		int c = con.held >= 0 ? con.held : uart_read_byte();
-		char byte = (char)c;
 
 		if (c < 0)
 			return false;
@@ -181,7 +198,7 @@ static bool vm_input(struct vm *vm)
 			return true;
 		}
 		con.held = -1;
-		if (vm_console_write(vm, &byte, 1) == 0) {
+		if (!give_to_vm(vm, (char)c)) {
 			con.held = c;
 			retry_later(VM_INPUT_RETRY_NS);
 			return false;
