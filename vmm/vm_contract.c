@@ -75,6 +75,8 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 	page_clear(info);
 	fill_clock(vm, info);
 	fill_balloon(vm, info);
+	if (ring_used(&vm->con_in)) /* typed before there was anybody to tell */
+		info->events = AERO_EVENT_CONSOLE;
 	lock_release(&vm->lock);
 	if (features & AERO_FEATURE_BALLOON) {
 		vm->gs.balloon_progress_ns = platform_now_ns();
