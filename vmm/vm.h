@@ -93,7 +93,7 @@ int vm_create(const struct vm_config *cfg, struct vm **out, char *why, size_t si
 int vm_start(struct vm *vm, char *why, size_t size) must_check;
 int vm_pause(struct vm *vm, char *why, size_t size) must_check;
 int vm_resume(struct vm *vm, char *why, size_t size) must_check;
-/* Orderly: asks the guest (AERO_EVENT_SHUTDOWN) and ends it after 5 s; force: at once. */
+/* Orderly: asks the guest (AERO_EVENT_SHUTDOWN) and ends it after 5 s; force: at once. Of a VM that reboots: it stays down. */
 int vm_stop(struct vm *vm, bool force, char *why, size_t size) must_check;
 int vm_destroy(struct vm *vm, char *why, size_t size) must_check;
 

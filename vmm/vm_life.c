@@ -259,6 +259,11 @@ static void end(struct vm *vm, bool crashed, const char *why)
 
 int vm_stop(struct vm *vm, bool force, char *why, size_t size)
 {
+	if (vm->state == VM_STOPPING && vm->restart) {
+		vm->restart = false;
+		str_copy(vm->why, "stopped by the operator", sizeof(vm->why));
+		return 0;
+	}
 	if (vm->state != VM_RUNNING && vm->state != VM_PAUSED && vm->state != VM_STARTING)
 		return vm_fail(why, size, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
 	if (force || vm->state != VM_RUNNING || vm->info_hfn == HFN_NONE) {
