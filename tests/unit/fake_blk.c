@@ -137,8 +137,11 @@ static void submit(struct blk_dev *d, struct blk_req *r)
 	r->driver[D_DUE_HIGH] = (u32)(due >> 32);
 	r->driver[D_EARLY] = (u32)prng_below(&rnd, 2);
 	fake_blk.write_requests += r->op == BLK_WRITE;
-	if (r->op == BLK_WRITE && r->driver[D_EARLY] && !verdict(r))
-		write_pages(r);
+	if (r->op == BLK_WRITE && r->driver[D_EARLY]) {
+		r->driver[D_EARLY] = !verdict(r);
+		if (r->driver[D_EARLY])
+			write_pages(r);
+	}
 	if (r->op == BLK_READ) {
 		r->driver[D_EARLY] = fake_blk.early_reads;
 		if (fake_blk.early_reads)

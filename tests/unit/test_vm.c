@@ -333,6 +333,16 @@ static void test_stop_answered_by_reboot(void **state)
 	(void)fake_call(a, AERO_CALL_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
 	fake_machine_settle();
 	assert_int_equal(a->state, VM_CREATED);
+	/* Nor does one who asks while it is on its way down. */
+	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
+	fake_vm_await(a, VM_RUNNING);
+	(void)fake_call(a, AERO_CALL_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
+	assert_int_equal(a->state, VM_STOPPING);
+	assert_int_equal(vm_stop(a, false, why, sizeof(why)), 0);
+	assert_int_equal(vm_stop(a, false, why, sizeof(why)), E_BUSY);
+	fake_machine_settle();
+	assert_int_equal(a->state, VM_CREATED);
+	assert_string_equal(a->why, "stopped by the operator");
 }
 
 static void test_reboot(void **state)
