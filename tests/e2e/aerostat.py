@@ -1,8 +1,9 @@
 """A machine that runs Aerostat in an emulator, driven over its serial console as an operator would.
 
-Every wait watches for the lines that no test may cause: a panic, a failed check, a verifier that saw a wrong byte. One of
-them fails the test at once with what was on the console. Time-outs are hang detectors, not targets.
+Every wait watches for the lines that no test may cause: a panic, a line of the log at level error, a verifier that saw a
+wrong byte. One of them fails the test at once with what was on the console. Time-outs are hang detectors, not targets.
 """
+import contextlib
 import os
 import re
 import subprocess
@@ -18,66 +19,91 @@ import emu  # noqa: E402
 import mkimage  # noqa: E402
 
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
+IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
+GUEST = os.path.join(BUILD, "guest.elf")
 PROMPT = r"aerostat> "
-BAD = r"PANIC|[Pp]anic:|check failed|lock order:|sum check: [^o\r\n]|: wrong byte|bad=[1-9]"
+PANIC = r"PANIC"
+# A guest cannot cause an error line: the log keeps that level for Aerostat's own and the devices' faults.
+LOG_ERROR = r"\] cpu\d+ \w+: error: "
+WRONG = r"sum check: (?!o)[^\r\n]|bad=[1-9]|BAD|, [1-9]\d* bad\b"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LOG_LINE = re.compile(r"^\[\d+\.\d{3}\] cpu\d+ .*\n?", re.M)
+PAGE = 4096
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
+DETACH = "\x1d"  # Ctrl-]
 
 
 def clean(text):
     return ANSI.sub("", text).replace("\r", "")
 
 
-def size(text):
-    """Bytes of "1.5G", "192M", "-"."""
-    match = re.fullmatch(r"([0-9.]+)([KMGT]?)", text)
-    return int(float(match.group(1)) * UNITS[match.group(2)]) if match else 0
+def value_of(text):
+    """"12" and "1.5M" as int (bytes), anything else as it is."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
+    if not match or "." in text and not match.group(2):
+        return text
+    return int(float(match.group(1)) * UNITS[match.group(2)])
 
 
 def pairs(text):
-    """All key=value words of a command's output; numbers become int, quoted values lose their quotes."""
+    """All key=value words of a command's output. Numbers and sizes become int, quoted values keep their text."""
     found = {}
-    for key, value in re.findall(r'([a-z][a-z0-9-]*)=("[^"]*"|\S*)', text):
-        value = value.strip('"')
-        found[key] = int(value) if re.fullmatch(r"-?\d+", value) else value
+    for key, value in re.findall(r'([a-z][a-z0-9-]*)=("[^"]*"|\S*)', LOG_LINE.sub("", text)):
+        assert key not in found, f"key {key} twice in:\n{text}"
+        found[key] = value[1:-1] if value.startswith('"') else value_of(value)
     return found
 
 
+def vm_section(name, memory, cmdline, disk="64M", **keys):
+    """A [vm NAME] section."""
+    lines = [f"[vm {name}]", f"memory = {memory}M", f"cmdline = {cmdline}"]
+    if disk:
+        lines.append(f"disk = {disk}")
+    lines += [f"{key.replace('_', '-')} = {value}" for key, value in keys.items()]
+    return "\n".join(lines) + "\n\n"
+
+
+def show_figures(m, title):
+    """What an operator sees, for pytest -s."""
+    print(f"\n==== {title}\n{m.ok('mem')}\n{m.ok('vm list')}", flush=True)
+
+
 class Machine:
-    """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). parts: what is on the data disk besides nothing."""
+    """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). config: text of aerostat.ini. parts: what is on the data disk;
+    data_disk: that disk itself, a path or options of -drive. omit, replace: files of the boot volume.
+    device_errors: the log may hold lines at level error."""
 
     def __init__(self, work, emulator="qemu", config="", mem=512, parts=(("swap", 2048), ("data", 1024)), cpus=1,
-                 data_disk=None, extra=(), omit=(), replace=None, model="corei7_skylake_x"):
+                 data_disk=None, extra=(), omit=(), replace=None, device_errors=False, model="corei7_skylake_x"):
         self.work, self.emulator = str(work), emulator
         os.makedirs(self.work, exist_ok=True)
         self.mem_mib, self.cpus, self.extra, self.model = mem, cpus, list(extra), model
-        self.log_path = os.path.join(self.work, "console.txt")
+        self.bad = re.compile("|".join([PANIC, WRONG] + ([] if device_errors else [LOG_ERROR])))
         self.process = self.line = self.console = None
         self.boot_disk = os.path.join(self.work, "boot.img")
         self.data_path = os.path.join(self.work, "data.img")
         self._make_boot(config, set(omit), replace or {})
-        if parts:
+        if parts and not data_disk:
             mkimage.make(self.data_path, 0, [], [(kind, mib * MIB) for kind, mib in parts])
         self.disks = [self.boot_disk] + ([data_disk or self.data_path] if parts or data_disk else [])
 
     def _make_boot(self, config, omit, replace):
         ini = os.path.join(self.work, "aerostat.ini")
         with open(ini, "w", encoding="utf-8") as out:
-            out.write("# written by a test\n" + config)
+            out.write(config)
         files = {"EFI/BOOT/BOOTX64.EFI": os.path.join(BUILD, "BOOTX64.EFI"), "aerostat/aerostat.ini": ini,
-                 "aerostat/aerostat.elf": os.path.join(BUILD, "aerostat.elf"),
-                 "aerostat/guest.elf": os.path.join(BUILD, "guest.elf")}
+                 "aerostat/aerostat.elf": IMAGE, "aerostat/guest.elf": GUEST}
         files.update(replace)
         mkimage.make(self.boot_disk, 64 * MIB, [(src, dst) for dst, src in files.items() if dst not in omit], [])
 
     # ---- life ----
 
     def start(self):
-        log = open(self.log_path, "w", encoding="utf-8", errors="replace")
+        log = open(os.path.join(self.work, "console.txt"), "w", encoding="utf-8", errors="replace")
         if self.emulator == "qemu":
-            qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work, serial="stdio",
-                            extra=self.extra)
+            qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work,
+                            serial="chardev:console", extra=["-chardev", "stdio,id=console,signal=off"] + self.extra)
             command = qemu.command()
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
                                          echo=False)
@@ -96,10 +122,18 @@ class Machine:
     def boot(self, timeout=240):
         """To the first prompt."""
         self.start()
-        self.expect(PROMPT, timeout)
+        self.boot_text = self.expect(PROMPT, timeout)[0]
         return self
 
+    def wait_exit(self, timeout=60):
+        """The emulator ends by itself."""
+        if self.process:
+            self.process.wait(timeout)
+        else:
+            self.expect(pexpect.EOF, timeout)
+
     def close(self):
+        """Ends the emulator; its disks go, what was on the console stays."""
         if self.process:
             self.process.kill()
             self.process.wait()
@@ -107,56 +141,66 @@ class Machine:
         elif self.console:
             self.console.close(force=True)
         self.console = self.process = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        for image in (self.boot_disk, self.data_path):
+            if os.path.exists(image):
+                os.remove(image)
 
     # ---- talking ----
 
     def expect(self, pattern, timeout=60):
-        """Waits for pattern; a bad line, the end of the emulator or the time-out fails the test. Returns the match's text."""
+        """Waits for pattern; a bad line, the end of the emulator or the time-out fails the test.
+        Returns (text before, text or re.Match that matched)."""
         try:
-            index = self.console.expect([BAD, pattern], timeout=timeout)
+            index = self.console.expect([self.bad, pattern], timeout=timeout)
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
             tail = clean(self.console.before or "")[-3000:]
             raise AssertionError(f"{type(error).__name__} waiting for {pattern!r}; console:\n{tail}") from None
         if index == 0:
-            shown = clean(self.console.before)[-2000:] + self.console.after
-            self.drain(2)
-            raise AssertionError(f"bad line on the console:\n{shown}{clean(self.drained)}")
-        return clean(self.console.before), self.console.after
+            self._fail_bad()
+        return clean(self.console.before or ""), self.console.match
 
-    def drain(self, seconds=0.05):
-        """Takes what has come meanwhile, watching it for bad lines."""
-        self.drained = ""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            try:
-                self.drained += self.console.read_nonblocking(65536, timeout=0.02)
-            except pexpect.TIMEOUT:
-                break
-            except pexpect.EOF:
-                break
-        return self.drained
+    def _fail_bad(self):
+        shown = clean(self.console.before)[-2000:] + self.console.after
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            self.console.expect(r"\x00never", timeout=2)
+        raise AssertionError(f"bad line on the console:\n{shown}{clean(self.console.before or '')}")
+
+    def run_for(self, seconds):
+        """Lets the machine run, watching the console all the while. What comes stays there for the next expect()."""
+        if self.console.expect([self.bad, pexpect.TIMEOUT], timeout=seconds) == 0:
+            self._fail_bad()
 
     def send(self, text):
         self.console.send(text)
 
     def command(self, line, timeout=60):
         """Runs one console command; its output without echo and prompt."""
-        late = self.drain()
-        assert not re.search(BAD, clean(late)), clean(late)
         self.send(line + "\r")
         self.expect(re.escape(line) + r"(?:\x1b\[[0-9;]*[A-Za-z])*\r*\n", timeout)
         return self.expect(PROMPT, timeout)[0]
 
     def ok(self, line, timeout=60):
         out = self.command(line, timeout)
-        assert "error:" not in out, f"{line}: {out}"
+        assert not re.search("^error: ", out, re.M), f"{line}: {out}"
         return out
+
+    def refused(self, line):
+        """The command answers with exactly one line of error, which is returned."""
+        out = LOG_LINE.sub("", self.command(line)).strip().splitlines()
+        assert len(out) == 1 and out[0].startswith("error: "), (line, out)
+        return out[0]
+
+    @contextlib.contextmanager
+    def guest_console(self, vm):
+        """Attached to the VM's console for the time of a with block."""
+        self.send(f"vm console {vm}\r")
+        self.expect(rf"\[console of {vm}: Ctrl-\] leaves\]")
+        yield
+        self.send(DETACH)
+        self.expect(rf"\[left the console of {vm}\]")
+        self.expect(PROMPT)
+
+    # ---- looking ----
 
     def mem(self, vm):
         return pairs(self.ok(f"mem {vm}"))
@@ -171,11 +215,16 @@ class Machine:
     def show(self, vm):
         return pairs(self.ok(f"vm show {vm}"))
 
+    def state(self, vm):
+        return self.show(vm)["state"]
+
     def check(self, timeout=120):
         """The sum check proves every state of every VM."""
         assert "sum check: ok" in self.ok("mem check", timeout)
 
-    def wait_for(self, what, timeout, every=1.0):
+    # ---- waiting ----
+
+    def wait_for(self, what, timeout, every=0.5):
         """Polls what() until it is true; returns its value."""
         end = time.monotonic() + timeout
         while True:
@@ -183,35 +232,46 @@ class Machine:
             if value:
                 return value
             assert time.monotonic() < end, f"still not so after {timeout} s: {what.__doc__ or what}"
-            time.sleep(every)
+            self.run_for(every)
 
     def wait_state(self, vm, state, timeout=60):
-        last = {}
+        self.wait_for(lambda: self.state(vm) == state, timeout)
 
-        def there():
-            last.update(self.show(vm))
-            return last["state"] == state
+    def wait_checked(self, *vms, timeout=180):
+        """Each of these guests re-reads pages from now on and sees what it should; returns what they show."""
+        before = {vm: self.show(vm)["checked"] if "checked" in self.show(vm) else 0 for vm in vms}
+        seen = {}
 
-        self.wait_for(there, timeout)
-        return last
+        def moved(vm):
+            seen[vm] = self.show(vm)
+            assert seen[vm]["state"] == "running" and seen[vm].get("errors", 0) == 0, (vm, seen[vm])
+            return seen[vm].get("checked", 0) > before[vm]
 
-    def run_for(self, seconds):
-        """Lets the machine run, watching the console all the while."""
-        end = time.monotonic() + seconds
-        seen = ""
-        while time.monotonic() < end:
-            try:
-                seen += self.console.read_nonblocking(65536, timeout=min(1.0, max(0.05, end - time.monotonic())))
-            except pexpect.TIMEOUT:
-                pass
-            assert not re.search(BAD, clean(seen)), clean(seen)[-3000:]
-        return clean(seen)
+        for vm in vms:
+            self.wait_for(lambda: moved(vm), timeout)  # pylint: disable=cell-var-from-loop
+        return seen
 
+    def full_check(self, *vms, timeout=300):
+        """Asks guests to verify every page they own, all at the same time; pages verified per VM, none of them wrong."""
+        pages = {}
+        for vm in vms:
+            self.send(f"vm console {vm}\r")
+            self.expect(rf"\[console of {vm}: Ctrl-\] leaves\]")
+            self.send("check\r")
+            self.expect(r"kernel tables: good", 120)
+            self.send(DETACH)
+            # What a small guest has finished already is not shown again.
+            self._note_check(pages, vm, self.expect(rf"\[left the console of {vm}\]")[0])
+            self.expect(PROMPT)
+        for vm in vms:
+            if vm not in pages:
+                with self.guest_console(vm):
+                    self._note_check(pages, vm, self.expect(r"check: \d+ pages, \d+ bad", timeout)[1].group(0))
+        return pages
 
-def vm_section(name, memory, cmdline, disk="64M", **keys):
-    """A [vm NAME] section."""
-    lines = [f"[vm {name}]", f"memory = {memory}M", f"cmdline = {cmdline}"]
-    if disk:
-        lines.append(f"disk = {disk}")
-    lines += [f"{key.replace('_', '-')} = {value}" for key, value in keys.items()]
-    return "\n".join(lines) + "\n\n"
+    @staticmethod
+    def _note_check(pages, vm, text):
+        match = re.search(r"check: (\d+) pages, (\d+) bad", text)
+        if match:
+            pages[vm] = int(match.group(1))
+            assert pages[vm] > 0 and match.group(2) == "0", (vm, match.group(0))

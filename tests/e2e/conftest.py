@@ -1,4 +1,5 @@
-"""Fixtures: a machine per test, closed whatever happens; its console text stays in the test's folder."""
+"""Fixtures: machines that are closed whatever happens; their console text stays in the test's folder. Long tests go
+first, so that two workers end together."""
 import os
 import sys
 
@@ -21,3 +22,11 @@ def machine(tmp_path):
     yield make
     for one in made:
         one.close()
+
+
+def pytest_collection_modifyitems(items):
+    def seconds(item):
+        mark = item.get_closest_marker("takes")
+        return mark.args[0] if mark else 10
+
+    items.sort(key=seconds, reverse=True)
