@@ -65,7 +65,7 @@ UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram gu
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := elf acpi line config command gpt
+FUZZERS := elf acpi line config command gpt hypercall
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare
@@ -246,6 +246,12 @@ $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAK
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
+$(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -Wl,--wrap=frame_alloc
+$(VM_TESTS:%=$(B)/fuzz/fuzz_%): $(VM_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_hv.o
+# No parsers: following each comparison would only take half the time.
+$(addprefix $(B)/fuzzobj/,$(VM_C:%=vmm/%.o) $(MM_C:%=mm/%.o) $(addprefix lib/,hash.o lock.o log.o prng.o timer.o work.o) \
+	tests/unit/fake_blk.o tests/unit/fake_format.o tests/unit/fake_hv.o tests/unit/fake_mm.o tests/unit/fake_platform.o): \
+	FUZZ_CFLAGS += -fno-sanitize-coverage=trace-cmp
 
 fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
