@@ -1,10 +1,10 @@
 /*
  * Two hostile guests on one machine, as programs in the input: hypercalls with any registers, other exits, memory
- * touched and written between the hypervisor's looks at it, rings and batches that are nearly right; and around them time,
- * a disk that is slow, late, failing or gone, memory that runs out, an operator who starts and stops.
+ * touched and written between the hypervisor's looks at it, rings and batches that are nearly right; and around them
+ * time, a disk that is slow, late, failing or gone, memory that runs out, an operator who starts and stops.
  *
- * Held at all times: counts and page states agree (gspace_verify_all), nobody sees a word that another VM, an earlier run
- * of its own, or an earlier user of its disk left. In the end: guests that wait come to go on, and with the last VM
+ * Held at all times: counts and page states agree (gspace_verify_all), nobody sees a word that another VM, an earlier
+ * run of its own, or an earlier user of its disk left. In the end: guests that wait come to go on, and with the last VM
  * everything is given back.
  *
  * Short inputs are continued by a generator that the input seeds, so that a run of some seconds is worth something.
@@ -30,31 +30,32 @@
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-#define VMS	   2U
-#define PAGES	   (VM_MEMORY_MIN >> PAGE_SHIFT)
-#define INFO	   0x20U /* frames with a part to play, if the guest so wishes */
-#define RING	   0x21U
-#define BATCH	   0x22U
+#define VMS        2U
+#define PAGES      (VM_MEMORY_MIN >> PAGE_SHIFT)
+#define INFO       0x20U /* frames with a part to play, if the guest so wishes */
+#define RING       0x21U
+#define BATCH      0x22U
 #define DISK_PAGES 24U /* at most: two fill the partition */
 #define DATA_PAGES (2 * DISK_PAGES)
-#define OPS_MIN	   48U
-#define OPS_MAX	   256U
+#define OPS_MIN    48U
+#define OPS_MAX    256U
 #define OP_PASSES  6U
 
 /* Words that tell whose they are. Nothing else that comes into a guest's memory has such a top half. */
 #define MARK_TOP   0xa1a1a1a1UL
 #define SECRET_TOP 0x5ec7e75eUL
 
-static const struct fake_machine machine = {.frames = 800, .swap_pages = 2 * PAGES, .data_pages = DATA_PAGES, .min_free = 320};
+static const struct fake_machine machine = {
+    .frames = 800, .swap_pages = 2 * PAGES, .data_pages = DATA_PAGES, .min_free = 320};
 
 struct guest {
 	struct vm *vm;
 	u32 generation; /* of the run: marks of earlier ones must be gone */
-	bool planned;	/* `exit` is to be executed */
+	bool planned;   /* `exit` is to be executed */
 	bool is_call;
 	struct hv_exit exit;
 	struct hv_regs regs;
-	gfn_t run_at;	/* touches this page and the next, to run_end */
+	gfn_t run_at; /* touches this page and the next, to run_end */
 	gfn_t run_end;
 };
 
@@ -272,8 +273,8 @@ static void check_answer(const struct guest *g)
 	u64 bytes = batch ? r->rsi * 8 : r->rsi;
 
 	if (n < 0) {
-		CHECK(n == AERO_E_PERM || n == AERO_E_NOENT || n == AERO_E_IO || n == AERO_E_2BIG || n == AERO_E_FAULT ||
-		      n == AERO_E_BUSY || n == AERO_E_INVAL || n == AERO_E_NOSYS);
+		CHECK(n == AERO_E_PERM || n == AERO_E_NOENT || n == AERO_E_IO || n == AERO_E_2BIG ||
+		      n == AERO_E_FAULT || n == AERO_E_BUSY || n == AERO_E_INVAL || n == AERO_E_NOSYS);
 		return;
 	}
 	CHECK(r->rax < AERO_CALLS);
@@ -331,7 +332,8 @@ static void op_good_call(struct guest *g)
 		act_call(g, AERO_CALL_TIMER, get16() * NSEC_PER_MSEC, 0, 0);
 		break;
 	default:
-		act_call(g, AERO_CALL_CONSOLE_WRITE, (u64)get_gfn() << PAGE_SHIFT | get16() % PAGE_SIZE, get16() % 1030, 0);
+		act_call(g, AERO_CALL_CONSOLE_WRITE, (u64)get_gfn() << PAGE_SHIFT | get16() % PAGE_SIZE, get16() % 1030,
+			 0);
 	}
 }
 
@@ -386,7 +388,9 @@ static void op_request(struct guest *g)
 	ring->request[ring->posted++ % AERO_DISK_REQUESTS] =
 	    (struct aero_disk_request){.page = where & 0x40 ? where % 8 : where % DISK_PAGES,
 				       .gpa = gpa,
-				       .op = what % 8 < 4 ? AERO_DISK_READ : what % 8 < 7 ? AERO_DISK_WRITE : AERO_DISK_FLUSH,
+				       .op = what % 8 < 4   ? AERO_DISK_READ
+					     : what % 8 < 7 ? AERO_DISK_WRITE
+							    : AERO_DISK_FLUSH,
 				       .count = what % 8 == 7 ? 0 : 1 + what / 8 % 17,
 				       .status = AERO_DISK_PENDING};
 	if (where & 0x80)

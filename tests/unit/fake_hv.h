@@ -20,11 +20,11 @@ struct hv_vcpu {
 	struct hv_start start; /* of the last reset */
 	hfn_t root;
 	struct vcpu *owner;
-	bool irqs_on;	 /* RFLAGS.IF */
+	bool irqs_on;     /* RFLAGS.IF */
 	bool irq_refused; /* the guest cannot take an interrupt just now */
-	bool repeat;	 /* `last` is not done yet */
+	bool repeat;      /* `last` is not done yet */
 	struct hv_exit last;
-	u8 irq;	  /* to be delivered at the next entry, 0: none */
+	u8 irq;   /* to be delivered at the next entry, 0: none */
 	u64 irqs; /* delivered */
 	u64 entries, resets, dumps, skips, exceptions;
 	u8 skipped_len;
@@ -41,7 +41,7 @@ void fake_guest_spins(struct vcpu *v, struct hv_exit *e);
 struct fake_machine {
 	u32 frames;
 	u32 swap_pages, data_pages; /* 0: no such partition */
-	u32 min_free;		    /* frames; 0: the sliding scale */
+	u32 min_free;               /* frames; 0: the sliding scale */
 };
 /* Memory, disk, mm and the scheduler as after boot, and an image guest.elf; no VM. */
 void fake_machine_start(const struct fake_machine *m);
@@ -61,8 +61,8 @@ extern struct blk_part fake_data_part;
 void fake_cpu_run(u32 passes);
 void fake_cpu_stop(void);
 extern void (*fake_cpu_window)(void); /* called at the start of each pass, or NULL */
-extern u64 fake_cpu_idle_ns;	      /* an idle CPU moves the clock so far, or to the timer */
-extern u64 fake_cpu_armed_ns;	      /* the timer, TIMER_NEVER: off */
+extern u64 fake_cpu_idle_ns;          /* an idle CPU moves the clock so far, or to the timer */
+extern u64 fake_cpu_armed_ns;         /* the timer, TIMER_NEVER: off */
 extern u64 fake_cpu_passes, fake_cpu_idles;
 
 /* Calls of frame_alloc() so far. The one that brings them to fake_alloc_fail_at fails; 0: none. */

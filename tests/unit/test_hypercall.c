@@ -1,9 +1,9 @@
 /* Every hypercall: good, bad in each way, and with its page out of memory when it is made. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <string.h>
@@ -19,11 +19,11 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define INFO	0x20000UL
-#define RING	0x21000UL
-#define BUF	0x300U
+#define INFO    0x20000UL
+#define RING    0x21000UL
+#define BUF     0x300U
 #define BUF_GPA ((u64)BUF << PAGE_SHIFT)
-#define BIG	1024U /* first page of a 2 MiB unit */
+#define BIG     1024U /* first page of a 2 MiB unit */
 
 static const struct fake_machine machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 300, .min_free = 400};
 static struct vm *a;
@@ -102,9 +102,9 @@ static void test_numbers(void **state)
 
 static void test_before_hello(void **state)
 {
-	static const u64 refused[] = {AERO_CALL_CONSOLE_READ,	 AERO_CALL_UPCALL,	    AERO_CALL_TIMER,
+	static const u64 refused[] = {AERO_CALL_CONSOLE_READ,    AERO_CALL_UPCALL,          AERO_CALL_TIMER,
 				      AERO_CALL_BALLOON_INFLATE, AERO_CALL_BALLOON_DEFLATE, AERO_CALL_DISK_SETUP,
-				      AERO_CALL_DISK_KICK,	 AERO_CALL_BALLOON_POLL};
+				      AERO_CALL_DISK_KICK,       AERO_CALL_BALLOON_POLL};
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(refused); i++)
@@ -117,8 +117,8 @@ static void test_before_hello(void **state)
 
 static void test_registers_kept(void **state)
 {
-	static const u64 result_in_rdx = BIT(AERO_CALL_BALLOON_INFLATE) | BIT(AERO_CALL_BALLOON_DEFLATE) |
-					 BIT(AERO_CALL_BALLOON_POLL);
+	static const u64 result_in_rdx =
+	    BIT(AERO_CALL_BALLOON_INFLATE) | BIT(AERO_CALL_BALLOON_DEFLATE) | BIT(AERO_CALL_BALLOON_POLL);
 
 	(void)state;
 	hello();
@@ -141,7 +141,8 @@ static void test_registers_kept(void **state)
 
 static void test_hello(void **state)
 {
-	static const u64 bad[] = {INFO + 1, INFO + 8, VM_MEMORY_MIN, VM_MEMORY_MIN - 1, 1UL << 44, ~0UL << PAGE_SHIFT, ~0UL};
+	static const u64 bad[] = {INFO + 1,  INFO + 8,           VM_MEMORY_MIN, VM_MEMORY_MIN - 1,
+				  1UL << 44, ~0UL << PAGE_SHIFT, ~0UL};
 
 	(void)state;
 	assert_int_equal(call(AERO_CALL_HELLO, 0, ~0UL, INFO), AERO_E_NOSYS);
@@ -340,11 +341,21 @@ static void test_balloon_arguments(void **state)
 
 static void test_balloon_moves(void **state)
 {
-	u64 batch_entries[] = {0x400 << 12, 0x401 << 12, (0x402 << 12) | 0xff0, BUF_GPA, INFO, 0x400 << 12, 0x403008, 1UL << 52,
-			       VM_MEMORY_MIN, (0x600 << 12) | AERO_BALLOON_2M, (0x601 << 12) | AERO_BALLOON_2M};
-	static const u32 want[] = {AERO_BALLOON_OK,	 AERO_BALLOON_OK,      AERO_BALLOON_OK,	     AERO_BALLOON_PINNED,
-				   AERO_BALLOON_PINNED,	 AERO_BALLOON_ALREADY, AERO_BALLOON_INVALID, AERO_BALLOON_INVALID,
-				   AERO_BALLOON_INVALID, AERO_BALLOON_OK,      AERO_BALLOON_INVALID};
+	u64 batch_entries[] = {0x400 << 12,
+			       0x401 << 12,
+			       (0x402 << 12) | 0xff0,
+			       BUF_GPA,
+			       INFO,
+			       0x400 << 12,
+			       0x403008,
+			       1UL << 52,
+			       VM_MEMORY_MIN,
+			       (0x600 << 12) | AERO_BALLOON_2M,
+			       (0x601 << 12) | AERO_BALLOON_2M};
+	static const u32 want[] = {AERO_BALLOON_OK,      AERO_BALLOON_OK,      AERO_BALLOON_OK,
+				   AERO_BALLOON_PINNED,  AERO_BALLOON_PINNED,  AERO_BALLOON_ALREADY,
+				   AERO_BALLOON_INVALID, AERO_BALLOON_INVALID, AERO_BALLOON_INVALID,
+				   AERO_BALLOON_OK,      AERO_BALLOON_INVALID};
 	u32 n = ARRAY_SIZE(want);
 
 	(void)state;

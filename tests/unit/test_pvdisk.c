@@ -1,9 +1,9 @@
 /* The paravirtual disk: what a guest reads where it never wrote, hostile rings, errors, ends, slices. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <string.h>
@@ -19,12 +19,12 @@
 #include "tests/unit/fake_platform.h"
 #include "vmm/pvdisk.h"
 
-#define INFO	   0x20000UL
-#define RING	   0x21000UL
-#define BUF	   0x300U /* first of the pages used as buffers */
+#define INFO       0x20000UL
+#define RING       0x21000UL
+#define BUF        0x300U /* first of the pages used as buffers */
 #define DISK_PAGES 300U
 #define DATA_PAGES 1000U
-#define SECRET	   0x5ec7e75ec7e75ec7UL
+#define SECRET     0x5ec7e75ec7e75ec7UL
 
 static const struct fake_machine machine = {
     .frames = 2048, .swap_pages = 16384, .data_pages = DATA_PAGES, .min_free = 400};

@@ -1,9 +1,9 @@
 /* The CPU loop and what exits mean: who runs, who waits, wake-ups in every order, watchdog, CPUID. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <string.h>
@@ -22,9 +22,9 @@
 #include "vmm/cpuid.h"
 
 #define SLICE_NS (5 * NSEC_PER_MSEC)
-#define VECTOR	 0x40U
-#define INFO	 0x20000UL
-#define PAGE	 0x300U /* a page nothing else uses */
+#define VECTOR   0x40U
+#define INFO     0x20000UL
+#define PAGE     0x300U /* a page nothing else uses */
 
 static const struct fake_machine machine = {.frames = 2048, .swap_pages = 8192, .data_pages = 256, .min_free = 400};
 static struct vm *a, *b;
@@ -170,7 +170,8 @@ static void halt_with_event_before(struct vcpu *vcpu, struct hv_exit *e)
 	/* The guest looks, finds nothing, and executes HLT; before its exit has been handled the event comes. */
 	if (vcpu->hv->skips == 0)
 		vm_post_event(vcpu->vm, AERO_EVENT_CONSOLE);
-	*e = vcpu->hv->skips ? (struct hv_exit){.kind = HV_EXIT_HOST_IRQ} : (struct hv_exit){.kind = HV_EXIT_HLT, .len = 1};
+	*e = vcpu->hv->skips ? (struct hv_exit){.kind = HV_EXIT_HOST_IRQ}
+			     : (struct hv_exit){.kind = HV_EXIT_HLT, .len = 1};
 	if (vcpu->hv->skips)
 		fake_guest_spins(vcpu, e);
 }
@@ -338,7 +339,7 @@ static void use_next_page(struct vcpu *vcpu, struct hv_exit *e)
 	if (*next && gspace_state(&vcpu->vm->gs, (gfn_t)*next) == PAGE_PRIVATE)
 		*(u64 *)fake_page(vcpu->vm, (gfn_t)*next) = *next << 32 | vcpu->vm->id;
 	while (*next < vcpu->vm->gs.pages - 16) {
-		enum page_state s = gspace_state(&vcpu->vm->gs, (gfn_t)++*next);
+		enum page_state s = gspace_state(&vcpu->vm->gs, (gfn_t)++ * next);
 
 		if (s != PAGE_PRIVATE && s != PAGE_PINNED) {
 			*e = npf((gfn_t)*next, true);
@@ -355,7 +356,8 @@ static void test_memory_runs_short(void **state)
 	fake_vm_remove(a);
 	fake_machine_stop();
 	fake_machine_start(&(struct fake_machine){.frames = 1200, .swap_pages = 8192, .min_free = 320});
-	a = fake_vm_run(&(struct vm_config){.name = "a", .memory_bytes = VM_MEMORY_MIN, .vcpus = 1, .image = "guest.elf"});
+	a = fake_vm_run(
+	    &(struct vm_config){.name = "a", .memory_bytes = VM_MEMORY_MIN, .vcpus = 1, .image = "guest.elf"});
 	assert_non_null(a);
 	start_b();
 	fake_guest = use_next_page;
@@ -520,7 +522,8 @@ static bool msr(u32 index, bool write, u64 value)
 
 static void test_exit_msr(void **state)
 {
-	static const u32 refused[] = {0x1b /* APIC_BASE */, 0x3a, 0x480, 0xc0000080, 0xc0010114, 0x8b, 0x2ff, 0x4ae20001};
+	static const u32 refused[] = {0x1b /* APIC_BASE */, 0x3a, 0x480, 0xc0000080,
+				      0xc0010114,           0x8b, 0x2ff, 0x4ae20001};
 	struct hv_regs *r = &v->hv->regs;
 	u8 *page;
 	u64 tsc;
@@ -553,8 +556,14 @@ static void test_exit_msr(void **state)
 
 static void test_hypercall_page(void **state)
 {
-	static const u64 bad[] = {(u64)PAGE << PAGE_SHIFT, (u64)PAGE << PAGE_SHIFT | 3, ((u64)PAGE << PAGE_SHIFT) + 9,
-				  VM_MEMORY_MIN | 1,	   1UL << 44 | 1,		1UL << 63 | 1, 0, ~0UL};
+	static const u64 bad[] = {(u64)PAGE << PAGE_SHIFT,
+				  (u64)PAGE << PAGE_SHIFT | 3,
+				  ((u64)PAGE << PAGE_SHIFT) + 9,
+				  VM_MEMORY_MIN | 1,
+				  1UL << 44 | 1,
+				  1UL << 63 | 1,
+				  0,
+				  ~0UL};
 	u64 exceptions = 0;
 
 	(void)state;
@@ -638,13 +647,13 @@ static void test_cpuid_masks(void **state)
 	assert_int_equal(c.edx & (BIT(2) | BIT(7) | BIT(9) | BIT(12) | BIT(14) | BIT(17) | BIT(18) | BIT(21) | BIT(22) |
 				  BIT(27) | BIT(28) | BIT(29) | BIT(31)),
 			 0);
-	assert_int_equal(c.ebx >> 24, 0);	   /* APIC id: the vCPU */
+	assert_int_equal(c.ebx >> 24, 0);        /* APIC id: the vCPU */
 	assert_int_equal(c.ebx >> 16 & 0xff, 1); /* logical processors */
 	cpuid_of(7, 0, &c);
 	assert_int_equal(c.eax | c.edx, 0);
-	assert_int_equal(c.ebx & (BIT(2) | BIT(4) | BIT(5) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(15) | BIT(16) |
-				  BIT(25)),
-			 0); /* SGX HLE AVX2 INVPCID RTM PQM MPX PQE AVX512F PT */
+	assert_int_equal(
+	    c.ebx & (BIT(2) | BIT(4) | BIT(5) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(15) | BIT(16) | BIT(25)),
+	    0); /* SGX HLE AVX2 INVPCID RTM PQM MPX PQE AVX512F PT */
 	assert_int_equal(c.ecx & ~BIT(2), 0);
 	cpuid_of(0x80000001, 0, &c);
 	assert_int_equal(c.ecx & ~(BIT(0) | BIT(5) | BIT(8)), 0); /* SVM is bit 2 */
@@ -654,8 +663,8 @@ static void test_cpuid_masks(void **state)
 
 static void test_cpuid_allow_list(void **state)
 {
-	static const u32 known[] = {0, 1, 7, 0x40000000, 0x40000001, 0x40000002, 0x80000000, 0x80000001,
-				    0x80000002, 0x80000003, 0x80000004, 0x80000007, 0x80000008};
+	static const u32 known[] = {0,          1,          7,          0x40000000, 0x40000001, 0x40000002, 0x80000000,
+				    0x80000001, 0x80000002, 0x80000003, 0x80000004, 0x80000007, 0x80000008};
 	struct cpuid_regs c;
 
 	(void)state;
@@ -700,30 +709,14 @@ static void test_cpuid_hypervisor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_round_robin),
-	    TEST(test_slice_length),
-	    TEST(test_paused_does_not_run),
-	    TEST(test_halt_then_wake),
-	    TEST(test_wake_before_halt),
-	    TEST(test_wake_while_window_closed),
-	    TEST(test_timer_wakes),
-	    TEST(test_timer_cuts_slice),
-	    TEST(test_wait_for_page),
-	    TEST(test_wake_before_wait),
-	    TEST(test_event_while_waiting),
-	    TEST(test_memory_runs_short),
-	    TEST(test_watchdog),
-	    TEST(test_watchdog_off),
-	    TEST(test_watchdog_sleeper),
-	    TEST(test_exit_exceptions),
-	    TEST(test_exit_ends),
-	    TEST(test_exit_io),
-	    TEST(test_exit_msr),
-	    TEST(test_hypercall_page),
-	    TEST(test_exit_npf),
-	    TEST(test_exit_npf_far),
-	    TEST(test_cpuid_masks),
-	    TEST(test_cpuid_allow_list),
+	    TEST(test_round_robin),      TEST(test_slice_length),        TEST(test_paused_does_not_run),
+	    TEST(test_halt_then_wake),   TEST(test_wake_before_halt),    TEST(test_wake_while_window_closed),
+	    TEST(test_timer_wakes),      TEST(test_timer_cuts_slice),    TEST(test_wait_for_page),
+	    TEST(test_wake_before_wait), TEST(test_event_while_waiting), TEST(test_memory_runs_short),
+	    TEST(test_watchdog),         TEST(test_watchdog_off),        TEST(test_watchdog_sleeper),
+	    TEST(test_exit_exceptions),  TEST(test_exit_ends),           TEST(test_exit_io),
+	    TEST(test_exit_msr),         TEST(test_hypercall_page),      TEST(test_exit_npf),
+	    TEST(test_exit_npf_far),     TEST(test_cpuid_masks),         TEST(test_cpuid_allow_list),
 	    TEST(test_cpuid_hypervisor),
 	};
 

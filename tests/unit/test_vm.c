@@ -1,9 +1,9 @@
 /* Virtual machines: table, life cycle in every state, admission, settings, crashes, lost pages, failing memory. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -836,7 +836,8 @@ static void test_info_page(void **state)
 	vm_post_event(a, AERO_EVENT_CONSOLE); /* nobody to tell */
 	hello();
 	assert_true(vm_read_info(a, &info));
-	assert_true(info.events == 0 && info.clock.version == 2 && info.clock.shift == 32 && info.clock.mult == 1UL << 32);
+	assert_true(info.events == 0 && info.clock.version == 2 && info.clock.shift == 32 &&
+		    info.clock.mult == 1UL << 32);
 	assert_true(info.balloon.target == 0 && info.balloon.floor == 256 && info.balloon.max == 1024);
 	assert_int_equal(info.balloon.rate, BALLOON_RATE_DEFAULT);
 	page = fake_page(a, INFO >> PAGE_SHIFT);
