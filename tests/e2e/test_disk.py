@@ -16,8 +16,8 @@ def digest(path):
 
 
 def squeezed(count=3, memory=96):
-    """Verifiers that do not fit."""
-    return "".join(vm_section(f"v{i}", memory, "app=verify mem=85%", disk="48M") for i in range(count))
+    """Verifiers that do not fit, and hardly have a balloon: swap has to take what is missing."""
+    return "".join(vm_section(f"v{i}", memory, "app=verify mem=85%", disk=None, balloon_max="1%") for i in range(count))
 
 
 SAFE = vm_section("safe", 48, "app=verify mem=70%", disk=None, reservation="48M")
@@ -50,15 +50,15 @@ def test_foreign_disks_are_never_written(machine, tmp_path, emulator):
     assert {path: digest(path) for path in m.disks} == before
 
 
-def blkdebug(tmp_path, event, first, count):
-    """A data disk whose sectors [first, first+count) of the swap partition fail."""
+def failing(tmp_path, kind, first, count):
+    """A data disk on which reads or writes (kind) of sectors [first, first+count) of the swap partition fail."""
     image = str(tmp_path / "data.img")
     mkimage.make(image, 0, [], [("swap", 512 * MIB), ("data", 256 * MIB)])
-    path = tmp_path / f"{event}.conf"
+    rules = tmp_path / "rules.conf"
     at = SWAP_AT // 512 + first
-    path.write_text("".join(f'[inject-error]\nevent = "{event}"\nerrno = "5"\nonce = "off"\nsector = "{s}"\n\n'
-                            for s in range(at, at + count, 8)))
-    return f"file=blkdebug:{path}:{image},format=raw"
+    rules.write_text("".join(f'[inject-error]\nevent = "none"\niotype = "{kind}"\nerrno = "5"\nonce = "off"\n'
+                             f'sector = "{sector}"\n\n' for sector in range(at, at + count, 8)))
+    return f"file=blkdebug:{rules}:{image},format=raw"
 
 
 def crashed(m, names=("v0", "v1", "v2")):
@@ -78,7 +78,7 @@ def others_run_on(m, lost):
 @pytest.mark.takes(40)
 def test_read_errors_end_only_who_lost_a_page(machine, tmp_path):
     # The first 128 KiB of swap: a few runs of victims, of one or two VMs.
-    m = machine(config=squeezed() + SAFE, mem=256, data_disk=blkdebug(tmp_path, "read_aio", 0, 256), device_errors=True)
+    m = machine(config=squeezed() + SAFE, mem=256, data_disk=failing(tmp_path, "read", 0, 256), device_errors=True)
     m.boot()
     lost = m.wait_for(lambda: crashed(m), 240)
     for name in lost:
@@ -99,7 +99,7 @@ def test_read_errors_end_only_who_lost_a_page(machine, tmp_path):
 
 @pytest.mark.takes(40)
 def test_write_errors_lose_nothing(machine, tmp_path):
-    m = machine(config=squeezed() + SAFE, mem=256, data_disk=blkdebug(tmp_path, "write_aio", 1024, 512), device_errors=True)
+    m = machine(config=squeezed() + SAFE, mem=256, data_disk=failing(tmp_path, "write", 1024, 512), device_errors=True)
     m.boot()
     m.wait_for(lambda: m.host()["write-errors"] > 0 and m.host()["swap-out"] > 2000, 240)
     others_run_on(m, [])
@@ -111,7 +111,7 @@ def test_write_errors_lose_nothing(machine, tmp_path):
 @pytest.mark.takes(40)
 def test_swap_that_takes_no_writes_stops_and_nothing_is_lost(machine, tmp_path):
     # From 16 MiB on every write fails: some pages are out already.
-    m = machine(config=squeezed(), mem=256, data_disk=blkdebug(tmp_path, "write_aio", 8 * 2048, 2048 * 24), device_errors=True)
+    m = machine(config=squeezed(), mem=256, data_disk=failing(tmp_path, "write", 8 * 2048, 2048 * 24), device_errors=True)
     m.boot()
     m.wait_for(lambda: m.host()["swap"] == "failed", 240)
     host = m.host()
@@ -175,7 +175,7 @@ def test_drivers_under_load(machine, emulator):
 
 
 def test_drivers_count_errors_and_go_on(machine, tmp_path):
-    m = machine(mem=192, config="[loader]\noptions = selftest=blk\n", data_disk=blkdebug(tmp_path, "read_aio", 4096, 512),
+    m = machine(mem=192, config="[loader]\noptions = selftest=blk\n", data_disk=failing(tmp_path, "read", 4096, 512),
                 device_errors=True).start()
     _, match = m.expect(r"selftest: blk: PASS: \d+ requests, \d+ pages verified, 0 bad, (\d+) failed", 300)
     assert int(match.group(1)) > 0
