@@ -58,6 +58,21 @@ static void apply_options(const char *cmdline)
 		log_warn("boot", "option panic: expected reboot or halt, got '%s'", value);
 }
 
+/* Boot option cpus=N: at most so many. */
+static u32 cpus_wanted(const char *cmdline)
+{
+	char value[16];
+	u64 n = 0;
+
+	if (!options_get(cmdline, "cpus", value, sizeof(value)))
+		return CPUS_MAX;
+	if (parse_u64(value, ~0UL, &n) || n == 0) {
+		log_warn("boot", "option cpus: expected a number from 1, got '%s'", value);
+		return CPUS_MAX;
+	}
+	return (u32)MIN(n, CPUS_MAX);
+}
+
 static void print_banner(void)
 {
 	char cpu[64];
@@ -92,7 +107,7 @@ static void start(void *arg)
 	print_banner();
 	drivers_init();
 	selftest_run(info.cmdline);
-	vmm_start(&info);
+	vmm_start(&info, cpus_wanted(info.cmdline));
 }
 
 void hv_main(struct boot_info *handoff)

@@ -24,6 +24,7 @@
 #include "mm/blk.h"
 #include "vmm/command.h"
 #include "vmm/line.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define ROOM_WANTED        (2 * COMMAND_PIECE_BYTES) /* every byte may be a newline */
@@ -233,6 +234,7 @@ static _Noreturn void end_machine(bool reboot)
 {
 	flush();
 	log_info("console", "%s by the operator", reboot ? "restart" : "power-off");
+	sched_freeze(); /* no guest runs on */
 	blk_shutdown_all();
 	uart_flush(FLUSH_MS);
 	if (reboot)

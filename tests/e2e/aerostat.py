@@ -18,6 +18,7 @@ import emu  # noqa: E402
 import mkimage  # noqa: E402
 
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
+BOCHS_SMP = os.environ.get("AEROSTAT_BOCHS", "bochs31")  # Bochs 3.1, for more than one processor
 PROMPT = r"aerostat> "
 BAD = r"PANIC|[Pp]anic:|check failed|lock order:|sum check: [^o\r\n]|: wrong byte|bad=[1-9]"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -82,7 +83,8 @@ class Machine:
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
                                          echo=False)
         else:
-            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model)
+            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model, cpus=self.cpus,
+                              binary=BOCHS_SMP if self.cpus > 1 else "bochs")
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
             self.line = emu.connect(bochs.port, self.process)

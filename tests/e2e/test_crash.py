@@ -27,7 +27,7 @@ def crash_and_look(m, how, reason):
 
 def run_all(m, cases):
     m.boot()
-    m.wait_for(lambda: m.show("good")["checked"] > 0, 120)
+    m.wait_for(lambda: m.show("good").get("checked", 0) > 0, 120)
     for how, reason in cases:
         before = m.show("good")["checked"]
         crash_and_look(m, how, reason)
@@ -48,7 +48,7 @@ def test_every_way_on_vmx(machine):
 
 def test_spinning_guest_is_preempted_and_ended_by_the_watchdog(machine):
     m = machine(config=bystander(), mem=256).boot()
-    m.wait_for(lambda: m.show("good")["checked"] > 0, 120)
+    m.wait_for(lambda: m.show("good").get("checked", 0) > 0, 120)
     m.ok("vm create bad memory=32M watchdog=5 cmdline='app=crash how=spin after=1'")
     m.ok("vm start bad")
     before = m.show("good")["checked"]

@@ -20,6 +20,7 @@ struct hv_vcpu {
 	struct hv_start start; /* of the last reset */
 	hfn_t root;
 	struct vcpu *owner;
+	struct cpu *on;	 /* whose registers hold it */
 	bool irqs_on;	 /* RFLAGS.IF */
 	bool irq_refused; /* the guest cannot take an interrupt just now */
 	bool repeat;	 /* `last` is not done yet */
@@ -84,6 +85,7 @@ void fake_vm_await(struct vm *vm, enum vm_state s);
  */
 #define FAKE_WAITS ((s64)1 << 62)
 extern u64 fake_rdx;
+extern u64 fake_dumps; /* of all vCPUs */
 s64 fake_call(struct vm *vm, u64 nr, u64 rdi, u64 rsi, u64 rdx);
 s64 fake_call_again(struct vm *vm);
 /* One exit of the guest, the same way. False if it is not done: the guest waits. */
