@@ -38,9 +38,9 @@ MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy po
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power time traps
 ARCH_ASM := entry hv_selftest_guest traps
-VMX_C := caps ept exit run vmcs
+VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
-SVM_C := caps exit npt run vmcb
+SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci selftest
 OPERATOR_C := cmd_host cmd_mem cmd_vm command config line pairs settings
@@ -50,10 +50,10 @@ BOOT_C := main memmap memory options selftest
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
 	boot/memmap boot/options lib/cstring lib/elf lib/format lib/string
 # The guest: what knows the processor, and what is also built for the host.
-GUEST_C := kernel/cpu kernel/machine kernel/misbehave
+GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
 GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events kernel pager ptab ram) \
-	$(addprefix apps/,abi apps content crash db idle region verify)
+	$(addprefix apps/,abi apps bench content crash db idle region verify)
 GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
@@ -97,7 +97,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test run run-bochs debug
+.PHONY: all help clean unit fuzz test run run-bochs debug bench
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -126,15 +126,26 @@ $(B)/hv/ksyms1.c: $(B)/hv/pass1.elf tools/ksyms.py
 $(B)/hv/ksyms%.o: $(B)/hv/ksyms%.c
 	$(call say,CC)
 	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
-$(B)/hv/pass1.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms0.o
+# Without debug checks the C parts are compiled as one, so that small functions of one part are inlined in another.
+$(B)/hv/whole.o: $(HV_C:%=$(B)/hv/%.o)
+	$(call say,LTO)
+	$(Q)$(CC) $(HV_CFLAGS) -nostdlib -r -flinker-output=nolto-rel $^ -o $@
+ifeq ($(DEBUG),1)
+HV_LINKED := $(HV_OBJ)
+else
+HV_CFLAGS += -flto -fno-fat-lto-objects
+HV_LINKED := $(B)/hv/whole.o $(HV_ASM:%=$(B)/hv/%.asm.o)
+endif
+$(B)/hv/ksyms0.o $(B)/hv/ksyms1.o: HV_CFLAGS += -fno-lto
+$(B)/hv/pass1.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms0.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
-$(B)/aerostat.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms1.o
+$(B)/aerostat.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms1.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
 
 # ---- guest ---------------------------------------------------------------
-GUEST_CFLAGS := $(filter-out -mcmodel=kernel,$(HV_CFLAGS))
+GUEST_CFLAGS := $(filter-out -mcmodel=kernel -flto -fno-fat-lto-objects,$(HV_CFLAGS))
 GUEST_SRC := $(addprefix guest/,$(GUEST_C) $(GUEST_PORTABLE_C)) $(addprefix lib/,cstring $(GUEST_LIB_C))
 GUEST_OBJ := $(GUEST_SRC:%=$(B)/guestobj/%.o) $(GUEST_ASM:%=$(B)/guestobj/guest/%.asm.o)
 
@@ -222,7 +233,7 @@ $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/hos
 # The VMM's: virtual machines, with a fake processor to run them.
 VM_TESTS := hypercall pvdisk vm sched
 VM_C := cpuid exit hypercall memory modules pvdisk sched settings vcpu vm vm_contract vm_life
-$(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -Wl,--wrap=frame_alloc
+$(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
@@ -246,7 +257,7 @@ $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAK
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
-$(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -Wl,--wrap=frame_alloc
+$(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest
 $(VM_TESTS:%=$(B)/fuzz/fuzz_%): $(VM_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_hv.o
 # No parsers: following each comparison would only take half the time.
 $(addprefix $(B)/fuzzobj/,$(VM_C:%=vmm/%.o) $(MM_C:%=mm/%.o) $(addprefix lib/,hash.o lock.o log.o prng.o timer.o work.o) \
@@ -259,6 +270,14 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 
 test: all $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
+
+# Measured is the hypervisor that is used: without debug checks, in a build of its own. BENCH: which parts.
+COMPARE ?=
+BENCH ?= qemu,memory,bochs
+bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
+	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
+	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench/paths.json --where $(BENCH) \
+	  $(if $(COMPARE),--compare $(COMPARE))
 
 clean: ## removes build/
 	rm -rf $(B)

@@ -84,14 +84,13 @@ const char *page_state_name(enum page_state s)
 	return s < PAGE_STATES ? state_name[s] : "?";
 }
 
-static u64 page_encode(const struct pt_format *f, enum page_state s, u32 payload)
+static u64 page_encode(const struct gspace *gs, enum page_state s, u32 payload)
 {
-	u32 prot = PT_R | PT_X | PT_USER | (state_writable(s) ? PT_W : 0);
-
 	if (s == PAGE_ABSENT)
 		return 0;
 	if (state_present(s))
-		return pt_make_leaf(f, hfn_to_hpa(payload), prot, 1, state_tag[s]);
+		return pt_leaf(gs->pt.fmt, hfn_to_hpa(payload), state_writable(s) ? gs->leaf_write : gs->leaf_read,
+			       state_tag[s]);
 	return pt_token(state_token[s], payload);
 }
 
@@ -119,7 +118,7 @@ void page_look(struct gspace *gs, gfn_t gfn, struct page *p)
 	u64 *entry;
 
 	lock_assert_held(&gs->lock);
-	entry = pt_find(&gs->pt, gfn_to_gpa(gfn).v, &level);
+	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
 	page_decode(gs->pt.fmt, entry, level, p);
 }
 
@@ -196,7 +195,8 @@ static void page_enter(struct gspace *gs, gfn_t gfn, enum page_state to, u32 pay
 		return;
 	f = frame_get(payload);
 	if (to != PAGE_SHARED) {
-		frame_set_state(payload, FRAME_GUEST);
+		if (f->state != FRAME_GUEST)
+			frame_set_state(payload, FRAME_GUEST);
 		f->owner = gs->id;
 		f->gfn = gfn;
 		f->pins = to == PAGE_PINNED;
@@ -216,27 +216,36 @@ void gspace_count(struct gspace *gs, enum page_state s, s32 n)
 	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
 }
 
+/* was: what *entry says. Inlined where that is known, so that nothing is left but what the change needs. */
+static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 *entry, gfn_t gfn,
+							 const struct page *was, enum page_state to, u32 payload)
+{
+	bool kept, same, narrower;
+
+	if (!(legal[was->state] & BIT(to)))
+		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was->state), page_state_name(to));
+
+	pt_exchange(entry, page_encode(gs, to, payload));
+	same = was->payload == payload && state_present(to);
+	narrower = state_writable(was->state) && !state_writable(to);
+	if (state_present(was->state) && (!same || narrower))
+		gspace_mark_stale(gs);
+
+	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
+	if (was->state != PAGE_ABSENT)
+		page_leave(gs, gfn, was, to, kept);
+	page_enter(gs, gfn, to, payload);
+	gspace_count(gs, was->state, -1);
+	gspace_count(gs, to, 1);
+}
+
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload)
 {
 	struct page was;
-	bool kept, same, narrower;
 
 	lock_assert_held(&gs->lock);
 	page_decode(gs->pt.fmt, entry, 1, &was);
-	if (!(legal[was.state] & BIT(to)))
-		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was.state), page_state_name(to));
-
-	pt_exchange(entry, page_encode(gs->pt.fmt, to, payload));
-	same = was.payload == payload && state_present(to);
-	narrower = state_writable(was.state) && !state_writable(to);
-	if (state_present(was.state) && (!same || narrower))
-		gspace_mark_stale(gs);
-
-	kept = state_has_frame(was.state) && state_has_frame(to) && was.payload == payload;
-	page_leave(gs, gfn, &was, to, kept);
-	page_enter(gs, gfn, to, payload);
-	gspace_count(gs, was.state, -1);
-	gspace_count(gs, to, 1);
+	change(gs, entry, gfn, &was, to, payload);
 }
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
@@ -308,8 +317,10 @@ void gspace_flush(struct gspace *gs)
 	hfn_t hfn;
 	bool shared;
 
-	if (!READ_ONCE(gs->tlb_stale) && READ_ONCE(gs->limbo) == HFN_NONE)
+	if (READ_ONCE(gs->limbo) == HFN_NONE) {
+		flush_tlb(gs);
 		return;
+	}
 	lock_acquire(&gs->lock);
 	hfn = gs->limbo;
 	shared = gs->limbo_shared;
@@ -338,11 +349,24 @@ struct touch {
 	struct page p;
 };
 
-static hfn_t touch_frame(const struct touch *t, bool clear)
+static hfn_t touch_frame(const struct touch *t, enum frame_state state, bool clear)
 {
 	if (!t->may_alloc)
 		return HFN_NONE;
-	return frame_alloc(0, FRAME_FOR_GUEST, FRAME_HV, clear);
+	return frame_alloc(0, FRAME_FOR_GUEST, state, clear);
+}
+
+/* The commonest fault, by a short way: the first write to a page whose table is there. */
+static int touch_first_write(struct gspace *gs, u64 *entry, gfn_t gfn)
+{
+	static const struct page absent = {.state = PAGE_ABSENT};
+	hfn_t hfn = frame_alloc_guest();
+
+	if (unlikely(hfn == HFN_NONE))
+		return E_AGAIN;
+	change(gs, entry, gfn, &absent, PAGE_PRIVATE, hfn);
+	gs->stats.zero_fills++;
+	return 0;
 }
 
 static int touch_absent(struct touch *t)
@@ -351,10 +375,10 @@ static int touch_absent(struct touch *t)
 	hfn_t hfn = frame_zero();
 
 	/* Tables first: they may stay behind, a frame would have to be freed. */
-	if (pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
+	if (t->p.level > 1 && pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
 		return E_AGAIN;
 	if (t->write)
-		hfn = touch_frame(t, true);
+		hfn = touch_frame(t, FRAME_GUEST, true);
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
 	gspace_change(t->gs, t->p.entry, t->gfn, t->write ? PAGE_PRIVATE : PAGE_ZERO, hfn);
@@ -365,7 +389,7 @@ static int touch_absent(struct touch *t)
 
 static int touch_write_zero(struct touch *t)
 {
-	hfn_t hfn = touch_frame(t, true);
+	hfn_t hfn = touch_frame(t, FRAME_GUEST, true);
 
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
@@ -376,7 +400,8 @@ static int touch_write_zero(struct touch *t)
 
 bool gspace_shared_is_sole(hfn_t hfn)
 {
-	if (rmap_refs(hfn) != 1)
+	/* Read without a lock: who has just become the only one copies for nothing, once. */
+	if (READ_ONCE(frame_get(hfn)->refs) != 1)
 		return false;
 	share_forget_shared(hfn);
 	return rmap_refs(hfn) == 1 && !gspace_stale_count();
@@ -387,7 +412,7 @@ static int touch_write_shared(struct touch *t)
 	hfn_t hfn = t->p.payload;
 
 	if (!gspace_shared_is_sole(hfn)) {
-		hfn = touch_frame(t, false);
+		hfn = touch_frame(t, FRAME_GUEST, false);
 		if (hfn == HFN_NONE)
 			return E_AGAIN;
 		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(t->p.payload));
@@ -407,7 +432,7 @@ static int touch_swapping_out(struct touch *t)
 
 static int touch_swapped(struct touch *t)
 {
-	hfn_t hfn = touch_frame(t, false);
+	hfn_t hfn = touch_frame(t, FRAME_HV, false);
 	int err;
 
 	if (hfn == HFN_NONE)
@@ -445,8 +470,8 @@ static int touch_by_state(struct touch *t)
 	}
 }
 
-/* gs->lock held. On success t->p is the page as it is now: mapped, and writable if that was asked for. */
-static int touch_locked(struct touch *t)
+/* gs->lock held. On success the page is mapped, and writable if that was asked for; t->p is what it was before. */
+static int touch_page(struct touch *t)
 {
 	int err;
 
@@ -456,6 +481,14 @@ static int touch_locked(struct touch *t)
 	err = touch_by_state(t);
 	if (err == E_AGAIN)
 		t->gs->stats.waits++;
+	return err;
+}
+
+/* As touch_page, and t->p is the page as it is now. */
+static int touch_locked(struct touch *t)
+{
+	int err = touch_page(t);
+
 	if (!err)
 		page_look(t->gs, t->gfn, &t->p);
 	return err;
@@ -464,22 +497,39 @@ static int touch_locked(struct touch *t)
 /* After the lock is released: what a touch may have left to do. */
 static void touch_finish(const struct touch *t, int err)
 {
-	gspace_flush(t->gs);
+	if (READ_ONCE(t->gs->tlb_stale) || READ_ONCE(t->gs->limbo) != HFN_NONE)
+		gspace_flush(t->gs);
 	if (err == E_IO)
 		mm_gspace_poisoned(t->gs, t->gfn, "its swapped copy cannot be read");
 }
 
-int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
+static __attribute__((noinline)) int touch_other(struct gspace *gs, gfn_t gfn, bool write, bool may_alloc)
 {
-	struct touch t = {.gs = gs, .gfn = gfn, .write = access & GSPACE_WRITE};
-	int err;
+	struct touch t = {.gs = gs, .gfn = gfn, .write = write, .may_alloc = may_alloc};
+	int err = touch_page(&t);
 
-	t.may_alloc = reclaim_may_alloc(gs);
-	lock_acquire(&gs->lock);
-	gs->stats.faults++;
-	err = touch_locked(&t);
 	lock_release(&gs->lock);
 	touch_finish(&t, err);
+	return err;
+}
+
+int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
+{
+	bool may_alloc = reclaim_may_alloc(gs);
+	u32 level;
+	u64 *entry;
+	int err;
+
+	lock_acquire(&gs->lock);
+	gs->stats.faults++;
+	if (unlikely(!may_alloc || !(access & GSPACE_WRITE) || gs->dying || gfn >= gs->pages))
+		return touch_other(gs, gfn, access & GSPACE_WRITE, may_alloc);
+	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
+	if (level > 1 || READ_ONCE(*entry))
+		return touch_other(gs, gfn, true, true);
+	err = touch_first_write(gs, entry, gfn);
+	gs->stats.waits += err != 0;
+	lock_release(&gs->lock);
 	return err;
 }
 

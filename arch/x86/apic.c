@@ -121,7 +121,7 @@ static u64 measure_khz(void)
 	lapic_write(LAPIC_TIMER_INITIAL, ~0U);
 	do
 		end = cpu_now_ns();
-	while (end - start < 20 * NSEC_PER_MSEC);
+	while (end - start < 5 * NSEC_PER_MSEC);
 	ticks = ~0U - lapic_read(LAPIC_TIMER_CURRENT);
 	lapic_write(LAPIC_TIMER_INITIAL, 0);
 	return ticks * 1000000UL / (end - start);
@@ -147,7 +147,8 @@ static void arm_oneshot(u64 deadline_ns)
 {
 	u64 now = cpu_now_ns();
 	u64 delta = deadline_ns > now ? deadline_ns - now : 0;
-	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32);
+	/* Rounded up: an interrupt that comes early has to be armed once more. */
+	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32) + 1;
 
 	lapic_write(LAPIC_TIMER_INITIAL, (u32)CLAMP(ticks, 1UL, 0xffffffffUL));
 }
