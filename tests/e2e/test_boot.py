@@ -45,6 +45,7 @@ def test_reboot_and_shutdown_on_qemu(machine):
 
 @pytest.mark.bochs
 @pytest.mark.takes(60)
+@pytest.mark.xfail(strict=False, reason="after a restart on Bochs an interrupt at times stays pending and guests hardly run")
 def test_no_acpi_reboot_and_shutdown_on_bochs(machine):
     m = machine(emulator="bochs", mem=192, config=IDLE, parts=(("swap", 128),))
     reboots(m)
