@@ -77,7 +77,7 @@ def test_three_guests_on_vmx(machine):
     names = {"v1": "app=verify mem=90% zero=10% same=20%", "v2": "app=verify mem=90% zero=0% same=0%",
              "d1": "app=desktop mem=85%"}
     config = "".join(vm_section(n, 96, c) for n, c in names.items())
-    m = machine(emulator="bochs", config=config, mem=192, parts=(("swap", 320), ("data", 256))).boot()
+    m = machine(emulator="bochs", config=config, mem=144, parts=(("swap", 320), ("data", 256))).boot()
     run_squeezed(m, list(names), min(SECONDS // 2, 60))
 
 
