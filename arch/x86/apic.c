@@ -15,6 +15,7 @@
 #define LAPIC_TPR                0x80
 #define LAPIC_EOI                0xb0
 #define LAPIC_SVR                0xf0
+#define LAPIC_IRR                0x200 /* eight of 32 vectors */
 #define LAPIC_ESR                0x280
 #define LAPIC_LVT_TIMER          0x320
 #define LAPIC_LVT_THERMAL        0x330
@@ -32,6 +33,8 @@
 #define LVT_EXTINT               0x700U
 #define LVT_TSC_DEADLINE         (2U << 17)
 #define TIMER_DIVIDE_1           0xbU
+#define PROBE_DEADLINE_NS        (10 * NSEC_PER_MSEC)
+#define PROBE_WAIT_US            100
 
 #define CPUID_1_EDX_APIC         BIT(9)
 #define CPUID_1_ECX_X2APIC       BIT(21)
@@ -127,12 +130,35 @@ static u64 measure_khz(void)
 	return ticks * 1000000UL / (end - start);
 }
 
+static bool timer_is_pending(void)
+{
+	return lapic_read(LAPIC_IRR + VECTOR_TIMER / 32 * 0x10) & BIT(VECTOR_TIMER % 32);
+}
+
+/*
+ * Does a deadline wait? Bochs compares it with the time since its start instead of the TSC, which a restart of the
+ * machine sets to 0: every deadline is past then, and no guest would get to its first instruction.
+ */
+static bool deadline_works(void)
+{
+	bool early;
+
+	lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
+	/* The deadline MSR is not ordered after the window's write (SDM, "TSC-Deadline Mode"). */
+	__asm__ volatile("mfence" : : : "memory");
+	wrmsr(MSR_IA32_TSC_DEADLINE, time_ns_to_tsc(cpu_now_ns() + PROBE_DEADLINE_NS));
+	cpu_delay_us(PROBE_WAIT_US);
+	early = timer_is_pending();
+	wrmsr(MSR_IA32_TSC_DEADLINE, 0);
+	if (early)
+		lapic_write(LAPIC_LVT_TIMER, LVT_MASKED); /* back in one-shot mode, so that it can be measured */
+	return !early;
+}
+
 void timer_hw_init(void)
 {
+	tsc_deadline = tsc_deadline && deadline_works();
 	if (tsc_deadline) {
-		lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
-		/* The deadline MSR is not ordered after the window's write (SDM, "TSC-Deadline Mode"). */
-		__asm__ volatile("mfence" : : : "memory");
 		log_info("timer", "local APIC, TSC deadline%s", x2apic ? ", x2APIC" : "");
 	} else {
 		u64 khz = measure_khz();

@@ -212,6 +212,18 @@ class Machine:
         """Free frames of the host, exactly."""
         return pairs(self.ok("host"))["frames-free"]
 
+    def settled_frames(self):
+        """Free frames of the host once guests have touched what they touch."""
+        seen = []
+
+        def settled():
+            """two looks at the free frames find the same"""
+            seen.append(self.frames())
+            return len(seen) > 1 and seen[-1] == seen[-2]
+
+        self.wait_for(settled, 60, every=1)
+        return seen[-1]
+
     def show(self, vm):
         return pairs(self.ok(f"vm show {vm}"))
 

@@ -25,7 +25,7 @@ def console(machine):
 
 
 def test_mistakes_get_one_clear_line(console):
-    before = console.frames()
+    before = console.settled_frames()
     for line in MISTAKES:
         console.refused(line)
     assert len(console.ok("vm list").strip().splitlines()) == 2, "a mistake made a VM"
