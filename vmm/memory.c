@@ -15,16 +15,23 @@
 #include "vmm/modules.h"
 #include "vmm/settings.h"
 
-#define PERIOD_MS 250
-#define PRESSURE_GAP_NS (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
+#define PERIOD_MS        250
+#define PRESSURE_GAP_NS  (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
+#define SCAN_CPU_PERCENT 20 /* most of one CPU's time that the share scan takes: guests come first on a slow machine   \
+			     */
+#define SCAN_PAUSE (100 / SCAN_CPU_PERCENT - 1) /* of a piece of the scan's own length */
 
 static struct work step_work, scan_work;
 static struct timer period, soon, scan;
+static u64 step_took_ns;
 
 static void step(struct work *w)
 {
+	u64 start = platform_now_ns();
+
 	(void)w;
-	reclaim_step(platform_now_ns());
+	reclaim_step(start);
+	step_took_ns = platform_now_ns() - start;
 }
 
 static void period_fired(struct timer *t)
@@ -41,20 +48,25 @@ static void soon_fired(struct timer *t)
 
 static void scan_some(struct work *w)
 {
+	u64 start = platform_now_ns(), now;
+
 	(void)w;
 	reclaim_scan();
+	now = platform_now_ns();
+	timer_arm(&scan, MAX(start + NSEC_PER_SEC / RECLAIM_SCANS_PER_SEC, now + (now - start) * SCAN_PAUSE));
 }
 
 static void scan_fired(struct timer *t)
 {
-	timer_arm(t, platform_now_ns() + NSEC_PER_SEC / RECLAIM_SCANS_PER_SEC);
+	(void)t;
 	work_queue(&scan_work);
 }
 
+/* The pause before a step is no shorter than the last one took, or guests would not get to run at all. */
 void memory_check_pressure(void)
 {
 	if (!soon.armed && reclaim_pressure())
-		timer_arm(&soon, platform_now_ns() + PRESSURE_GAP_NS);
+		timer_arm(&soon, platform_now_ns() + MAX(PRESSURE_GAP_NS, step_took_ns));
 }
 
 static u64 random_word(void)
@@ -80,8 +92,8 @@ static void start_swap(void)
 
 void memory_start(const struct config *c)
 {
-	struct reclaim_config cfg = { .soft_pct = 64, .hard_pct = 32, .low_pct = 16, .hysteresis_pct = 8,
-				      .period_ms = PERIOD_MS };
+	struct reclaim_config cfg = {
+	    .soft_pct = 64, .hard_pct = 32, .low_pct = 16, .hysteresis_pct = 8, .period_ms = PERIOD_MS};
 
 	rmap_init();
 	CHECK(share_init(random_word(), random_word()) == 0);
