@@ -159,6 +159,7 @@ def test_paused_guest_is_squeezed_and_comes_back(machine):
 def test_reservation_is_kept_from_the_moment_it_is_set(machine):
     """A squeezed guest whose reservation is raised gets its pages back while the neighbours give."""
     m = machine(config=neighbours(3, 128), mem=256).boot()
+    m.wait_checked("v0", "v1", "v2")  # each has made all its pages
     m.wait_for(lambda: min(m.mem(f"v{i}")["ballooned"] for i in range(3)) > 4000, 180)
     m.ok("vm set v0 reservation 96M")
     m.ok("vm set v1 reservation 50%")
