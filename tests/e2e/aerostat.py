@@ -249,6 +249,10 @@ class Machine:
     def wait_state(self, vm, state, timeout=60):
         self.wait_for(lambda: self.state(vm) == state, timeout)
 
+    def wait_up(self, vm):
+        """Its kernel answers: from now on it can be asked to shut down."""
+        self.wait_for(lambda: self.show(vm).get("guest") != "silent", 60)
+
     def wait_checked(self, *vms, timeout=180):
         """Each of these guests re-reads pages from now on and sees what it should; returns what they show."""
         before = {vm: self.show(vm)["checked"] if "checked" in self.show(vm) else 0 for vm in vms}

@@ -28,7 +28,7 @@ def reboots(m):
     m.expect(r"restart by the operator", 60)
     m.expect(r"Aerostat loader", 120)
     m.expect(PROMPT, 240)
-    m.wait_for(lambda: m.show("idle").get("guest") != "silent", 60)  # one that cannot answer yet would just be ended
+    m.wait_up("idle")
     m.send("shutdown\r")
     m.expect(r"stopping 1 VMs", 30)
     m.expect(r"idle: created \(shut down by the guest\)", 60)

@@ -20,7 +20,7 @@ MISTAKES = [
 @pytest.fixture
 def console(machine):
     m = machine(config=CONFIG, mem=256).boot()
-    m.wait_state("idle", "running")
+    m.wait_up("idle")
     return m
 
 
