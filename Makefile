@@ -43,7 +43,7 @@ VMX_ASM := enter
 SVM_C := caps exit npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci selftest
-OPERATOR_C := cmd_host cmd_mem cmd_vm command config line pairs settings
+OPERATOR_C := alerts cmd_events cmd_host cmd_mem cmd_vm command config events figures line monitor numbers pairs settings
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
@@ -61,7 +61,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options \
 	$(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -216,12 +216,12 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
 # The console's: its commands, over VMs without processors.
-OPERATOR_TESTS := line config command
+OPERATOR_TESTS := line config command monitor
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
 # The VMM's: virtual machines, with a fake processor to run them.
 VM_TESTS := hypercall pvdisk vm sched
-VM_C := cpuid exit hypercall memory modules pvdisk sched settings vcpu vm vm_contract vm_life
+VM_C := cpuid exit hypercall memory modules numbers pvdisk sched settings vcpu vm vm_contract vm_life
 $(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -Wl,--wrap=frame_alloc
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.

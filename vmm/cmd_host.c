@@ -14,6 +14,7 @@
 #include "mm/frame.h"
 #include "mm/reclaim.h"
 #include "vmm/command.h"
+#include "vmm/events.h"
 #include "vmm/pairs.h"
 #include "vmm/settings.h"
 #include "vmm/vm.h"
@@ -32,17 +33,48 @@ static u64 to_bytes(u64 pages)
 
 /* ---- set ---- */
 
-static void print_settings(struct console_out *o)
+/* The line of key, or all. False: no such key. */
+static bool print_settings(struct console_out *o, const char *key)
 {
 	const struct host_config *s = settings_get();
 	u32 share = s->share_rate == CONFIG_RATE_OFF ? 0 : s->share_rate;
 	struct reclaim_stats r;
+	char line[80];
+	bool any = false;
 
 	reclaim_stats(&r);
-	console_printf(o, "log-level=%s\n", config_level_name(s->log_level - 1));
-	console_printf(o, "min-free=%luM%s\n", to_bytes(r.min_free) / MIB, s->min_free_mib ? "" : " (sliding scale)");
-	console_printf(o, "share-rate=%u pages a second\n", share);
-	console_printf(o, "balloon-rate=%u pages a second and VM\n", s->balloon_rate);
+	for (u32 i = 0; config_host_key(i); i++) {
+		const char *name = config_host_key(i);
+		enum number n = number_find(name);
+
+		if (key && !str_eq(key, name))
+			continue;
+		any = true;
+		if (n < NUMBERS)
+			format_buf(line, sizeof(line), "%u %s", settings_number(n), number_key[n].unit);
+		else if (str_eq(name, "log-level"))
+			format_buf(line, sizeof(line), "%s", config_level_name(s->log_level - 1));
+		else if (str_eq(name, "min-free"))
+			format_buf(line, sizeof(line), "%luM%s", to_bytes(r.min_free) / MIB,
+				   s->min_free_mib ? "" : " (sliding scale)");
+		else if (str_eq(name, "share-rate"))
+			format_buf(line, sizeof(line), "%u pages a second", share);
+		else
+			format_buf(line, sizeof(line), "%u pages a second and VM", s->balloon_rate);
+		console_printf(o, "%s=%s\n", name, line);
+	}
+	return any;
+}
+
+int cmd_get(struct command_run *r)
+{
+	const char *key = r->argc > 1 ? command_arg(r, 0) : NULL;
+	char word[40];
+
+	if (print_settings(r->out, key))
+		return 0;
+	return command_fail(r, E_NOENT, "'%s': expected a key of the host; `get` lists them",
+			    command_word(word, sizeof(word), key, sizeof(word)));
 }
 
 int cmd_set(struct command_run *r)
@@ -51,7 +83,7 @@ int cmd_set(struct command_run *r)
 	int err;
 
 	if (r->argc == 1) {
-		print_settings(r->out);
+		print_settings(r->out, NULL);
 		return 0;
 	}
 	if (r->argc == 2)
@@ -60,6 +92,7 @@ int cmd_set(struct command_run *r)
 	if (err)
 		return err;
 	settings_apply(&h);
+	events_add(EVENT_INFO, "host", "set %s %s", command_arg(r, 0), command_arg(r, 1));
 	console_printf(r->out, "%s=%s\n", command_arg(r, 0), command_arg(r, 1));
 	return 0;
 }

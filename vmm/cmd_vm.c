@@ -12,6 +12,7 @@
 #include "mm/reclaim.h"
 #include "vmm/command.h"
 #include "vmm/config.h"
+#include "vmm/monitor.h"
 #include "vmm/pairs.h"
 #include "vmm/pvdisk.h"
 #include "vmm/vcpu.h"
@@ -262,6 +263,7 @@ int cmd_vm_create(struct command_run *r)
 		err = vm_create(&cfg, &vm, r->why, sizeof(r->why));
 	if (err)
 		return err;
+	monitor_sync();
 	console_printf(r->out, "%s: created\n", cfg.name);
 	if (!cfg.autostart)
 		return 0;
@@ -302,7 +304,10 @@ int cmd_vm_resume(struct command_run *r)
 
 int cmd_vm_destroy(struct command_run *r)
 {
-	return act(r, vm_destroy, "destroyed");
+	int err = act(r, vm_destroy, "destroyed");
+
+	monitor_sync();
+	return err;
 }
 
 int cmd_vm_stop(struct command_run *r)

@@ -85,11 +85,16 @@ int cmd_balloon(struct command_run *r);
 int cmd_mem(struct command_run *r);
 int cmd_mem_check(struct command_run *r);
 int cmd_set(struct command_run *r);
+int cmd_get(struct command_run *r);
 int cmd_log(struct command_run *r);
 int cmd_host(struct command_run *r);
 int cmd_disk(struct command_run *r);
 int cmd_shutdown(struct command_run *r);
 int cmd_reboot(struct command_run *r);
+
+/* cmd_events.c */
+int cmd_events(struct command_run *r);
+int cmd_alerts(struct command_run *r);
 
 /* Called once a second: swap rates of the last second for `mem`. */
 void cmd_mem_sample(u64 now_ns);

@@ -340,24 +340,62 @@ static int set_host_value(struct host_config *c, enum host_key key, const char *
 	}
 }
 
+const char *config_host_key(u32 i)
+{
+	return i < HOST_KEYS ? host_key[i].name : i < HOST_KEYS + NUMBERS ? number_key[i - HOST_KEYS].name : NULL;
+}
+
+_Static_assert((u32)HOST_KEYS + (u32)NUMBERS <= 32, "bits of seen");
+
+/* E_EXIST: given before. */
+static int check_seen(u32 *seen, u32 bit, const char *key, char *why, size_t size)
+{
+	if (!seen || !(*seen & BIT(bit)))
+		return 0;
+	format_buf(why, size, "%s: given twice, the first value stays", key);
+	return E_EXIST;
+}
+
+static int set_host_number(struct host_config *h, u32 *seen, enum number n, const char *value, char *why, size_t size)
+{
+	const struct number_key *k = &number_key[n];
+	char expected[64];
+	u32 number = 0;
+	int err = check_seen(seen, HOST_KEYS + n, k->name, why, size);
+
+	if (err)
+		return err;
+	err = parse_number(value, k->min, k->max, &number);
+	format_buf(expected, sizeof(expected), "%u to %u %s", k->min, k->max, k->unit);
+	if (err)
+		return fail_value(why, size, err, k->name, expected, value);
+	h->number[n] = number + 1;
+	if (seen)
+		*seen |= (u32)BIT(HOST_KEYS + n);
+	return 0;
+}
+
 int config_set_host(struct host_config *h, u32 *seen, const char *key, const char *value, char *why, size_t size)
 {
 	char word[VALUE_SHOWN + 1];
 	int err;
 
+	if (number_find(key) < NUMBERS)
+		return set_host_number(h, seen, number_find(key), value, why, size);
+
 	for (u32 i = 0; i < HOST_KEYS; i++) {
 		if (!str_eq(key, host_key[i].name))
 			continue;
-		if (seen && *seen & BIT(i)) {
-			format_buf(why, size, "%s: given twice, the first value stays", key);
-			return E_EXIST;
-		}
+		err = check_seen(seen, i, key, why, size);
+		if (err)
+			return err;
 		err = set_host_value(h, i, value);
 		if (seen && !err)
 			*seen |= (u32)BIT(i);
 		return err ? fail_value(why, size, err, key, host_key[i].expected, value) : 0;
 	}
-	format_buf(why, size, "'%s': expected a key of the host: min-free, share-rate, balloon-rate or log-level",
+	format_buf(why, size,
+		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level or one of alert-...",
 		   shown(word, key));
 	return E_NOENT;
 }

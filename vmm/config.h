@@ -5,6 +5,7 @@
 #ifndef VMM_CONFIG_H
 #define VMM_CONFIG_H
 
+#include "vmm/numbers.h"
 #include "vmm/vm.h"
 
 #define CONFIG_NAME        "aerostat.ini"
@@ -19,6 +20,7 @@ struct host_config { /* 0: not given */
 	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
 	u32 balloon_rate; /* pages a second and VM */
 	u32 log_level;    /* enum log_level + 1 */
+	u32 number[NUMBERS]; /* value + 1 */
 };
 
 struct config {
@@ -41,6 +43,7 @@ void config_vm_defaults(struct vm_config *vm);
 /* As config_set_vm, for [host] and the console's `set`. */
 int config_set_host(struct host_config *h, u32 *seen, const char *key, const char *value, char *why,
 		    size_t size) must_check;
+const char *config_host_key(u32 i); /* for completion; NULL past the last */
 bool config_name_ok(const char *name); /* of a VM: 1..VM_NAME_MAX of A-Z a-z 0-9 _ - */
 
 /* Values that console commands share with the file. Percentages and words are of `memory` bytes; E_AGAIN if it is

@@ -24,6 +24,7 @@
 #include "mm/blk.h"
 #include "vmm/command.h"
 #include "vmm/line.h"
+#include "vmm/monitor.h"
 #include "vmm/vm.h"
 
 #define ROOM_WANTED        (2 * COMMAND_PIECE_BYTES) /* every byte may be a newline */
@@ -372,6 +373,7 @@ void console_init(void)
 	console_printf(&con.out, "Aerostat console. `help` lists the commands.\n");
 	prompt();
 	on_sample(&con.sample);
+	monitor_init();
 	uart_set_rx_notify(on_input);
 	work_queue(&con.work);
 }

@@ -14,6 +14,11 @@ const struct host_config *settings_get(void)
 	return &current;
 }
 
+u32 settings_number(enum number n)
+{
+	return current.number[n] ? current.number[n] - 1 : number_key[n].standard;
+}
+
 static void apply_balloon_rate(u32 rate)
 {
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
@@ -42,4 +47,7 @@ void settings_apply(const struct host_config *h)
 		current.min_free_mib = h->min_free_mib;
 		reclaim_set_min_free((u32)(h->min_free_mib * (MIB / PAGE_SIZE)));
 	}
+	for (u32 i = 0; i < NUMBERS; i++)
+		if (h->number[i])
+			current.number[i] = h->number[i];
 }

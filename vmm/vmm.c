@@ -8,6 +8,7 @@
 #include "vmm/console.h"
 #include "vmm/memory.h"
 #include "vmm/modules.h"
+#include "vmm/monitor.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -37,5 +38,6 @@ _Noreturn void vmm_start(const struct boot_info *bi)
 	sched_init_cpu();
 	console_init();
 	config_start_vms(c);
+	monitor_sync();
 	sched_loop();
 }

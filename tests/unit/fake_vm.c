@@ -19,6 +19,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "vmm/monitor.h"
 #include "vmm/pvdisk.h"
 #include "vmm/settings.h"
 #include "vmm/vcpu.h"
@@ -255,6 +256,7 @@ void fake_vm_end(void)
 			end(vm);
 		CHECK(vm_destroy(vm, why, sizeof(why)) == 0);
 	}
+	monitor_sync();
 }
 
 void fake_vm_reset(void)

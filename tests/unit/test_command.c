@@ -353,6 +353,14 @@ static void test_set(void **state)
 	has(ok("set"), "share-rate=0 pages a second\n");
 	ok("set min-free 2M");
 	has(ok("set"), "min-free=2M\n");
+	assert_string_equal(ok("get min-free"), "min-free=2M\n");
+	assert_string_equal(ok("get"), ok("set"));
+	has(ok("get"), "\nalert-swap-full=80 percent\n");
+	assert_string_equal(ok("set alert-swap-full 90"), "alert-swap-full=90\n");
+	assert_string_equal(ok("get alert-swap-full"), "alert-swap-full=90 percent\n");
+	ok("set alert-swap-full 80");
+	bad("set alert-swap-full 0", "alert-swap-full: expected 1 to 100 percent, got '0'\n");
+	bad("get colour", "'colour': expected a key of the host; `get` lists them\n");
 	bad("set share-rate fast", "share-rate: expected 0 (off) to 1000000 pages a second, got 'fast'\n");
 	bad("set colour red", "'colour': expected a key of the host: ");
 	bad("set log-level", "expected: set KEY VALUE\n");

@@ -1,0 +1,322 @@
+/* The monitor over real address spaces: rates, alerts raised and cleared, events, and what they cost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/string.h"
+#include "mm/blk.h"
+#include "mm/frame.h"
+#include "tests/unit/fake_platform.h"
+#include "tests/unit/fake_vm.h"
+#include "vmm/command.h"
+#include "vmm/monitor.h"
+
+static struct fake_out out;
+static struct vm *a;
+
+static int fresh(void **state)
+{
+	(void)state;
+	fake_vm_reset();
+	return 0;
+}
+
+static int over(void **state)
+{
+	(void)state;
+	fake_vm_end();
+	return 0;
+}
+
+static const char *ok(const char *line)
+{
+	fake_out_init(&out);
+	if (console_execute(&out.out, line))
+		fail_msg("'%s': %s", line, out.text);
+	return out.text;
+}
+
+static void bad(const char *line, const char *start)
+{
+	fake_out_init(&out);
+	assert_int_not_equal(console_execute(&out.out, line), 0);
+	if (!strstr(out.text, start))
+		fail_msg("'%s': expected '%s', got '%s'", line, start, out.text);
+}
+
+static void has(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("expected '%s' in '%s'", part, text);
+}
+
+static void make_a(void)
+{
+	ok("vm create a memory=8M autostart=yes");
+	a = vm_find("a");
+}
+
+/* One second passes. */
+static void tick(void)
+{
+	fake_now_ns += NSEC_PER_SEC;
+	monitor_sample_begin();
+	while (monitor_sample_piece())
+		;
+}
+
+static void ticks(u32 n)
+{
+	while (n--)
+		tick();
+}
+
+static void test_rates(void **state)
+{
+	const struct monitor_vm *m;
+
+	(void)state;
+	make_a();
+	ticks(2);
+	a->gs.stats.swap_in += 300;
+	a->gs.stats.swap_out += 500;
+	fake_vm_info.app.operations += 42;
+	fake_vm_info.balloon_report.refaults += 11;
+	a->exits[HV_EXIT_NPF] += 77;
+	fake_now_ns += NSEC_PER_SEC;
+	tick();
+	m = monitor_find("a");
+	assert_non_null(m);
+	assert_int_equal(m->rate.swap_in, 150);
+	assert_int_equal(m->rate.swap_out, 250);
+	assert_int_equal(m->rate.operations, 21);
+	assert_int_equal(m->rate.refaults, 155);
+	assert_int_equal(m->rate.exits, 38);
+	assert_int_equal(m->rate.exits_of[HV_EXIT_NPF], 38);
+	/* Started anew, counters count from 0. */
+	a->gs.stats.swap_in = 7;
+	tick();
+	assert_int_equal(m->rate.swap_in, 7);
+	assert_int_equal(m->now.pages, 2048);
+	tick();
+	assert_int_equal(m->rate.swap_in, 0);
+}
+
+static void test_blocks_come_and_go(void **state)
+{
+	u32 before;
+	char line[64];
+
+	(void)state;
+	tick();
+	before = frame_free_count();
+	assert_int_equal(monitor_bytes(), 0);
+	for (u32 i = 0; i < 40; i++) {
+		snprintf(line, sizeof(line), "vm create v%u memory=8M", i);
+		ok(line);
+	}
+	tick();
+	assert_non_null(monitor_find("v0"));
+	assert_non_null(monitor_find("v39"));
+	assert_true(monitor_bytes() <= 40 * 16 * KIB);
+	for (u32 i = 0; i < 40; i += 2) {
+		snprintf(line, sizeof(line), "vm destroy v%u", i);
+		ok(line);
+	}
+	assert_null(monitor_find("v0"));
+	assert_non_null(monitor_find("v1"));
+	tick();
+	fake_vm_end();
+	tick();
+	assert_int_equal(monitor_bytes(), 0);
+	assert_int_equal(frame_free_count(), before);
+}
+
+/* Raised after its time, not before; cleared `alert-clear` seconds after its cause ended. */
+static void expect_alert(const char *name, const char *object)
+{
+	char raised[80], cleared[80];
+
+	snprintf(raised, sizeof(raised), " %-9s %s raised: ", object, name);
+	snprintf(cleared, sizeof(cleared), " %-9s %s cleared: after ", object, name);
+	has(ok("alerts"), name);
+	has(ok("alerts"), object);
+	has(ok("events 1"), raised);
+	ticks(3);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	has(ok("events"), cleared);
+}
+
+static void test_balloon_alert(void **state)
+{
+	u64 seq = events_last();
+
+	(void)state;
+	ok("set alert-clear 2");
+	ok("set alert-balloon-time 5");
+	make_a();
+	tick();
+	fake_vm_touch(a, 300);
+	a->gs.balloon_target = 205;
+	for (u32 i = 0; i < 205; i++)
+		assert_int_equal(gspace_balloon_take(&a->gs, i), 0);
+	ticks(5);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	tick();
+	has(ok("alerts"), "warning  balloon         a   ");
+	has(ok("alerts"), "  820K of 8M\n");
+	a->gs.balloon_target = 0;
+	for (u32 i = 0; i < 205; i++)
+		assert_int_equal(gspace_balloon_give(&a->gs, i), 0);
+	expect_alert("balloon", "a");
+	has(ok("alerts all"), "warning  balloon         a               no ");
+	/* One that the operator has fixed is none. */
+	ok("balloon a 2M");
+	for (u32 i = 0; i < 250; i++)
+		assert_int_equal(gspace_balloon_take(&a->gs, i), 0);
+	ticks(9);
+	assert_null(strstr(ok("alerts"), " balloon "));
+	assert_true(events_last() > seq);
+}
+
+static void test_vm_alerts(void **state)
+{
+	(void)state;
+	ok("set alert-clear 2");
+	make_a();
+	ticks(2);
+	a->gs.balloon_present = true;
+	a->gs.balloon_target = 100;
+	a->gs.balloon_progress_ns = fake_now_ns;
+	ticks(4);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	tick();
+	has(ok("alerts"), "warning  balloon-stalled a   ");
+	a->gs.balloon_target = 0;
+	expect_alert("balloon-stalled", "a");
+
+	for (u32 i = 0; i < 4; i++) {
+		a->gs.stats.swap_in += 200;
+		assert_null(strstr(ok("alerts"), "refault"));
+		tick();
+	}
+	has(ok("alerts"), "refault         a   ");
+	has(ok("alerts"), "200 pages a second\n");
+	expect_alert("refault", "a");
+	/* A VM that goes takes its alerts with it. */
+	for (u32 i = 0; i < 4; i++) {
+		a->gs.stats.swap_in += 200;
+		tick();
+	}
+	has(ok("alerts"), "refault");
+	ok("vm stop a force");
+	ok("vm destroy a");
+	assert_string_equal(ok("alerts"), "no alerts\n");
+}
+
+static struct blk_dev *device(void)
+{
+	static const struct blk_ops ops;
+	static struct blk_dev dev = {.name = "nvme0n1", .sectors = 2048, .sector_bytes = 512, .queue_depth = 8, .ops = &ops};
+
+	if (!blk_next(NULL))
+		blk_register(&dev);
+	return blk_next(NULL);
+}
+
+static void test_host_alerts(void **state)
+{
+	struct blk_dev *d = device();
+
+	(void)state;
+	ok("set alert-clear 2");
+	ok("vm create b memory=8M autostart=yes");
+	make_a();
+	ticks(2);
+	d->stats.errors += 3;
+	tick();
+	has(ok("alerts"), "critical device          host  ");
+	has(ok("alerts"), "3 new errors, 0 devices gone\n");
+	expect_alert("device", "host");
+
+	/* The cascade: a slow disk, and as many VMs that page. */
+	d->stats.reads += 10;
+	d->stats.read_ns += 10 * 60 * NSEC_PER_MSEC;
+	a->gs.stats.swap_in += 5;
+	tick();
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	d->stats.reads += 10;
+	d->stats.read_ns += 10 * 60 * NSEC_PER_MSEC;
+	a->gs.stats.swap_in += 5;
+	vm_find("b")->gs.stats.swap_out += 5;
+	tick();
+	has(ok("alerts"), "critical disk-cascade    host  ");
+	has(ok("alerts"), "60.0ms, 2 VMs page\n");
+	expect_alert("disk-cascade", "host");
+}
+
+static void test_events(void **state)
+{
+	char line[64];
+	u64 seq;
+
+	(void)state;
+	make_a();
+	ticks(2);
+	seq = events_last();
+	ok("vm pause a");
+	tick();
+	snprintf(line, sizeof(line), "events since %lu", seq);
+	has(ok(line), " info     a         running -> paused\n");
+	assert_int_equal(events_last(), seq + 1);
+	for (u32 i = 0; i < 2 * EVENTS_KEPT; i++)
+		events_add(EVENT_WARNING, "a-name-of-15-ch", "number %u %s", i, "and a text that is much too long for a row");
+	for (const char *c = ok("events 256"), *end; *c; c = end + 1) {
+		end = strchr(c, '\n');
+		assert_true(end - c <= 80);
+	}
+	has(out.text, "number 511 ");
+	assert_null(strstr(out.text, "number 255 "));
+	has(out.text, "number 256 ");
+	snprintf(line, sizeof(line), "events since %lu", events_last());
+	assert_null(strstr(ok(line), "number"));
+	bad("events 0", "error: '0': expected a count of 1 to 256, or since NUMBER\n");
+	bad("events till 3", "error: 'till': expected a count");
+	bad("events since x", "error: 'x': expected a count");
+	bad("alerts none", "error: 'none': expected nothing or all\n");
+}
+
+static void test_forty_vms_in_pieces(void **state)
+{
+	char line[64];
+	u32 pieces = 1;
+
+	(void)state;
+	for (u32 i = 0; i < 40; i++) {
+		snprintf(line, sizeof(line), "vm create v%u memory=8M", i);
+		ok(line);
+	}
+	fake_now_ns += NSEC_PER_SEC;
+	monitor_sample_begin();
+	while (monitor_sample_piece())
+		pieces++;
+	assert_int_equal(pieces, 3);
+	has(ok("alerts all"), "refault         v39 ");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+	const struct CMUnitTest tests[] = {
+	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts),
+	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,187 @@
+/* The rules of alerts, and raising and clearing. See alerts.h. */
+#include "vmm/alerts.h"
+
+#include "lib/format.h"
+#include "lib/log.h"
+#include "lib/platform.h"
+#include "lib/string.h"
+#include "vmm/monitor.h"
+#include "vmm/settings.h"
+
+#define REFAULT_HOLD_SEC 3U
+
+const struct alert_rule_info alert_rule[ALERT_RULES] = {
+    [ALERT_BALLOON] = {"balloon", "memory is short: its balloon stays inflated", EVENT_WARNING},
+    [ALERT_STALLED] = {"balloon-stalled", "its balloon driver does not answer", EVENT_WARNING},
+    [ALERT_REFAULT] = {"refault", "it needs again what was taken from it", EVENT_WARNING},
+    [ALERT_SWAPPING] = {"swapping", "guests wait for the swap disk", EVENT_CRITICAL},
+    [ALERT_SWAP_FULL] = {"swap-full", "swap is nearly full", EVENT_CRITICAL},
+    [ALERT_CASCADE] = {"disk-cascade", "guests page at once and make the disk slow", EVENT_CRITICAL},
+    [ALERT_DEVICE] = {"device", "errors of disks or of swap", EVENT_CRITICAL},
+};
+
+static struct alert_state host_state[ALERT_RULES];
+static u32 raised;
+static struct log_limit limit;
+
+static u64 to_bytes(u64 pages)
+{
+	return pages << PAGE_SHIFT;
+}
+
+/* ---- causes: true if it is one now, with the figures in text ---- */
+
+/* A balloon that the operator has fixed says nothing about memory. */
+static bool balloon_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	const struct vm_figures *f = &m->now;
+	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
+
+	format_buf(text, size, "%s of %s", format_size(is, to_bytes(f->count[PAGE_BALLOONED])),
+		   format_size(of, to_bytes(f->pages)));
+	return f->live && !f->balloon_manual &&
+	       (u64)f->count[PAGE_BALLOONED] * 100 >= (u64)f->pages * settings_number(NUMBER_ALERT_BALLOON);
+}
+
+static bool stalled_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
+
+	format_buf(text, size, "%s, target %s", format_size(is, to_bytes(m->now.count[PAGE_BALLOONED])),
+		   format_size(of, to_bytes(m->now.balloon_target)));
+	return m->now.live && m->now.balloon_stalled;
+}
+
+static bool refault_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	format_buf(text, size, "%u pages a second", m->rate.refaults);
+	return m->now.live && m->rate.refaults >= settings_number(NUMBER_ALERT_REFAULT);
+}
+
+static bool swapping_cause(char *text, size_t size)
+{
+	const struct host_rates *r = &monitor_host()->rate;
+
+	format_buf(text, size, "out %u/s, in %u/s", r->swap_out, r->swap_in);
+	return r->swap_out + r->swap_in > settings_number(NUMBER_ALERT_SWAP);
+}
+
+static bool swap_full_cause(char *text, size_t size)
+{
+	const struct swap_stats *s = &monitor_host()->now.swap;
+	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
+
+	format_buf(text, size, "%s of %s", format_size(is, to_bytes(s->used)), format_size(of, to_bytes(s->slots)));
+	return s->slots && s->used * 100 >= s->slots * settings_number(NUMBER_ALERT_SWAP_FULL);
+}
+
+static bool cascade_cause(char *text, size_t size)
+{
+	const struct host_rates *r = &monitor_host()->rate;
+
+	format_buf(text, size, "%u.%ums, %u VMs page", r->disk_us / 1000, r->disk_us / 100 % 10, r->paging_vms);
+	return r->disk_us > settings_number(NUMBER_ALERT_DISK_LATENCY) * 1000U &&
+	       r->paging_vms >= settings_number(NUMBER_ALERT_CASCADE_VMS);
+}
+
+static bool device_cause(char *text, size_t size)
+{
+	const struct monitor_host *h = monitor_host();
+
+	format_buf(text, size, "%u new errors, %u devices gone", h->rate.errors, h->now.disk.gone);
+	return h->rate.errors || h->now.disk.gone || h->now.swap.state == SWAP_FAILED;
+}
+
+/* ---- raising and clearing ---- */
+
+static void tell(const struct alert_rule_info *i, const char *object, const char *what, const char *text)
+{
+	events_add(i->level, object, "%s %s: %s", i->name, what, text);
+	log_guest(&limit, "alert", "%s: %s: %s %s: %s", event_level_name(i->level), object, i->name, what, text);
+}
+
+static void raise_alert(struct alert_state *a, const struct alert_rule_info *i, const char *object, const char *text)
+{
+	a->raised_ns = platform_now_ns();
+	a->times++;
+	raised++;
+	str_copy(a->text, text, sizeof(a->text));
+	tell(i, object, "raised", text);
+}
+
+static void clear_alert(struct alert_state *a, const struct alert_rule_info *i, const char *object)
+{
+	char text[EVENT_TEXT];
+
+	a->cleared_ns = platform_now_ns();
+	format_buf(text, sizeof(text), "after %lus", (a->cleared_ns - a->raised_ns) / NSEC_PER_SEC);
+	a->raised_ns = 0;
+	raised--;
+	tell(i, object, "cleared", text);
+}
+
+static void look(struct alert_state *a, enum alert_rule rule, const char *object, bool cause, u32 hold_sec,
+		 const char *text)
+{
+	const struct alert_rule_info *i = &alert_rule[rule];
+	u64 now = platform_now_ns();
+
+	if (!cause) {
+		a->since_ns = 0;
+		if (a->raised_ns && now - a->last_ns >= settings_number(NUMBER_ALERT_CLEAR) * NSEC_PER_SEC)
+			clear_alert(a, i, object);
+		return;
+	}
+	a->last_ns = now;
+	if (!a->since_ns)
+		a->since_ns = now;
+	if (!a->raised_ns && now - a->since_ns >= hold_sec * NSEC_PER_SEC)
+		raise_alert(a, i, object, text);
+}
+
+void alerts_look_vm(struct monitor_vm *m)
+{
+	static bool (*const cause[ALERT_VM_RULES])(const struct monitor_vm *m, char *text, size_t size) = {
+	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause};
+	const u32 hold[ALERT_VM_RULES] = {[ALERT_BALLOON] = settings_number(NUMBER_ALERT_BALLOON_TIME),
+					  [ALERT_REFAULT] = REFAULT_HOLD_SEC};
+	char text[EVENT_TEXT];
+
+	for (u32 i = 0; i < ALERT_VM_RULES; i++) {
+		bool is = cause[i](m, text, sizeof(text));
+
+		look(&m->alert[i], i, m->name, is, hold[i], text);
+	}
+}
+
+void alerts_forget_vm(struct monitor_vm *m)
+{
+	for (u32 i = 0; i < ALERT_VM_RULES; i++)
+		if (m->alert[i].raised_ns)
+			clear_alert(&m->alert[i], &alert_rule[i], m->name);
+}
+
+void alerts_look_host(void)
+{
+	static bool (*const cause[ALERT_RULES])(char *text, size_t size) = {[ALERT_SWAPPING] = swapping_cause,
+									    [ALERT_SWAP_FULL] = swap_full_cause,
+									    [ALERT_CASCADE] = cascade_cause,
+									    [ALERT_DEVICE] = device_cause};
+	char text[EVENT_TEXT];
+
+	for (u32 i = ALERT_VM_RULES; i < ALERT_RULES; i++) {
+		bool is = cause[i](text, sizeof(text));
+
+		look(&host_state[i], i, "host", is, 0, text);
+	}
+}
+
+const struct alert_state *alerts_host(enum alert_rule rule)
+{
+	return &host_state[rule];
+}
+
+u32 alerts_raised(void)
+{
+	return raised;
+}
