@@ -33,6 +33,8 @@ static const struct command table[] = {
     {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", 0, 1, cmd_mem},
     {"alerts", NULL, "[all]", "what needs attention now; all: every rule", 0, 1, cmd_alerts},
     {"events", NULL, "[COUNT|since SEQ]", "what happened, the last 20", 0, 2, cmd_events},
+    {"history", NULL, "NAME|host FIELD|csv|json [seconds|minutes|hours]", "a chart, or all fields", 2, 3,
+     cmd_history},
     {"get", NULL, "[KEY]", "settings of the host, or one", 0, 1, cmd_get},
     {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", 0, 2, cmd_set},
     {"log", NULL, "[LINES]", "the last lines of the log (20)", 0, 1, cmd_log},

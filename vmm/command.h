@@ -95,6 +95,8 @@ int cmd_reboot(struct command_run *r);
 /* cmd_events.c */
 int cmd_events(struct command_run *r);
 int cmd_alerts(struct command_run *r);
+/* cmd_history.c */
+int cmd_history(struct command_run *r);
 
 /* Called once a second: swap rates of the last second for `mem`. */
 void cmd_mem_sample(u64 now_ns);

@@ -17,7 +17,7 @@
 
 #define VMS_PER_PIECE 16U
 #define SAMPLE_NS     NSEC_PER_SEC
-#define BLOCK_ORDER   1
+#define BLOCK_ORDER   2
 _Static_assert(sizeof(struct monitor_vm) <= PAGE_SIZE << BLOCK_ORDER, "a VM's block");
 
 static struct monitor_vm *slot[VM_MAX];
@@ -237,6 +237,7 @@ static void note_reclaim(void)
 static void sample_vm(struct vm *vm)
 {
 	struct monitor_vm *m = block_of(vm, at);
+	struct history_sample s;
 
 	if (!m)
 		return;
@@ -245,6 +246,8 @@ static void sample_vm(struct vm *vm)
 	figures_vm(vm, &m->now);
 	set_vm_rates(m);
 	note_state(m);
+	history_of_vm(m, &s);
+	history_push(&m->history, &s);
 	paging_vms += m->rate.refaults + m->rate.swap_out + m->rate.paged_in + m->rate.paged_out > 0;
 	alerts_look_vm(m);
 }
@@ -264,6 +267,7 @@ void monitor_sample_begin(void)
 bool monitor_sample_piece(void)
 {
 	struct vm *vm = command_vm_at(at);
+	struct history_sample s;
 
 	for (u32 i = 0; vm && i < VMS_PER_PIECE; i++, vm = vm_next(vm)) {
 		sample_vm(vm);
@@ -274,6 +278,8 @@ bool monitor_sample_piece(void)
 	drop_unseen();
 	host.rate.paging_vms = paging_vms;
 	alerts_look_host();
+	history_of_host(&host, &s);
+	history_push(&host.history, &s);
 	return false;
 }
 

@@ -11,6 +11,7 @@
 #include "lib/types.h"
 #include "vmm/alerts.h"
 #include "vmm/figures.h"
+#include "vmm/history.h"
 
 /* A second, over the last sample's interval. */
 struct vm_rates {
@@ -39,6 +40,7 @@ struct monitor_vm {
 	struct vm_figures now, before;
 	struct vm_rates rate;
 	struct alert_state alert[ALERT_VM_RULES];
+	struct history history;
 };
 
 #define MONITOR_LOADS 3U /* 1, 5, 15 minutes */
@@ -47,6 +49,7 @@ struct monitor_host {
 	struct host_figures now, before;
 	struct host_rates rate;
 	u64 overcommit[MONITOR_LOADS]; /* means, in 1/100000 */
+	struct history history;
 };
 
 void monitor_init(void);

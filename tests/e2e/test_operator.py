@@ -1,4 +1,5 @@
 """What an operator is told: alerts and events, raised and cleared by a machine that really runs short."""
+import json
 import re
 
 import pytest
@@ -71,3 +72,25 @@ def test_settings_and_mistakes(machine):
     m.ok("vm pause a")
     m.wait_for(lambda: "running -> paused" in m.ok("events"), 10)
     assert "set alert-balloon 20" in m.ok("events")
+
+
+def test_history(machine):
+    """What is exported agrees with what the commands show of a guest at rest."""
+    m = machine(config=vm_section("a", 32, "app=idle mem=20%", disk=None), mem=256).boot()
+    m.ok("balloon a 4M")
+    m.wait_for(lambda: m.mem("a")["ballooned"] == 1024, 60)
+    m.ok("set share-rate 0")  # nothing moves from now on
+    m.ok("vm pause a")
+    m.run_for(3)
+    told = json.loads(LOG_LINE.sub("", m.ok("history a json")))
+    assert told["object"] == "a" and told["seconds"] == 1 and len(told["rows"]) >= 3
+    last, shown = dict(zip(told["fields"], told["rows"][-1])), m.mem("a")
+    for field, key in (("consumed", "consumed"), ("balloon", "ballooned"), ("target", "target")):
+        assert last[field] == shown[key], (field, last, shown)
+    rows = LOG_LINE.sub("", m.ok("history host csv")).split()
+    assert rows[0].startswith("second,free,") and len(rows) > 3
+    assert len({len(row.split(",")) for row in rows}) == 1
+    chart = m.ok("history a balloon")
+    assert "balloon of a: now 4M" in chart and "#|" not in chart and chart.count("|") == 10
+    m.refused("history a nothing")
+    m.refused("history nobody balloon")

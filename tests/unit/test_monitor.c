@@ -292,6 +292,63 @@ static void test_events(void **state)
 	bad("alerts none", "error: 'none': expected nothing or all\n");
 }
 
+static void test_history(void **state)
+{
+	const struct monitor_vm *m;
+	u32 lines = 0;
+
+	(void)state;
+	make_a();
+	has(ok("history a balloon"), "balloon of a: no seconds yet\n");
+	ticks(30);
+	fake_vm_touch(a, 256);
+	ticks(30);
+	m = monitor_find("a");
+	assert_int_equal(m->history.count[HISTORY_SECONDS], 60);
+	assert_int_equal(m->history.count[HISTORY_MINUTES], 1);
+	assert_int_equal(history_get(&m->history, HISTORY_MINUTES, 0)->value[0], 128);
+	assert_string_equal(history_vm_field[0].name, "consumed");
+	has(ok("history a consumed"), "consumed of a: now 1M, lowest 0, highest 1M; 1s a column\n       1M |      ");
+	has(out.text, "     512K |                              ##############################\n");
+	has(out.text, "        0 +------");
+	has(ok("history a consumed minutes"), "now 512K, lowest 512K, highest 512K; 1m a column\n     512K |#\n");
+	for (const char *c = ok("history a csv"); *c; c++)
+		lines += *c == '\n';
+	assert_int_equal(lines, 61);
+	has(out.text, "second,consumed,target,balloon,balloon-target,");
+	has(out.text, ",256,2048,0,0,0,0,0,0,0,0,");
+	has(ok("history host json minutes"), "\"rows\":[\n[");
+	has(ok("history host free"), "free of host: now 1");
+	has(ok("history host state hours"), "state of host: no hours yet\n");
+	bad("history a colour", "error: 'colour': expected csv, json or: consumed target ");
+	bad("history b consumed", "error: 'b': expected the name of a VM");
+	bad("history a consumed weeks", "error: 'weeks': expected seconds, minutes or hours\n");
+	/* Rings go round; hours are means of minutes. */
+	ticks(3600);
+	assert_int_equal(m->history.count[HISTORY_HOURS], 1);
+	assert_int_equal(m->history.count[HISTORY_MINUTES], 61);
+	assert_int_equal(history_first(&m->history, HISTORY_SECONDS), 3540);
+	assert_int_equal(history_get(&m->history, HISTORY_HOURS, 0)->value[0], (128 + 59 * 256 + 30) / 60);
+	has(ok("history a cpu"), "2s a column\n");
+}
+
+/* The VM goes away while it is printed. */
+static void test_history_ends_with_its_vm(void **state)
+{
+	struct command_run r;
+
+	(void)state;
+	make_a();
+	ticks(60);
+	fake_out_init(&out);
+	command_begin(&r, &out.out, "history a csv");
+	assert_true(command_step(&r));
+	assert_true(out.len <= COMMAND_PIECE_BYTES);
+	fake_vm_end();
+	assert_false(command_step(&r));
+	has(out.text, "\nerror: 'a': expected the name of a VM");
+}
+
 static void test_forty_vms_in_pieces(void **state)
 {
 	char line[64];
@@ -316,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
+	    T(test_history), T(test_history_ends_with_its_vm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
