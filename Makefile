@@ -50,10 +50,10 @@ BOOT_C := main memmap memory options selftest
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
 	boot/memmap boot/options lib/cstring lib/elf lib/format lib/string
 # The guest: what knows the processor, and what is also built for the host.
-GUEST_C := kernel/cpu kernel/machine kernel/misbehave
+GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
 GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events kernel pager ptab ram) \
-	$(addprefix apps/,abi apps content crash db idle region verify)
+	$(addprefix apps/,abi apps bench content crash db idle region verify)
 GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
@@ -97,7 +97,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test run run-bochs debug
+.PHONY: all help clean unit fuzz test run run-bochs debug bench
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -259,6 +259,14 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 
 test: all $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
+
+# Measured is the hypervisor that is used: without debug checks, in a build of its own. BENCH: which parts.
+COMPARE ?=
+BENCH ?= qemu,memory,bochs
+bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
+	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
+	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench/paths.json --where $(BENCH) \
+	  $(if $(COMPARE),--compare $(COMPARE))
 
 clean: ## removes build/
 	rm -rf $(B)

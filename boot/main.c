@@ -97,6 +97,7 @@ static void start(void *arg)
 
 void hv_main(struct boot_info *handoff)
 {
+	time_mark_entry();
 	cpu_init_boot();
 	uart_init();
 	platform_set_console(&uart_console);

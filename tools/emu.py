@@ -42,13 +42,15 @@ def pick_accel():
 class Qemu:
     """QEMU with OVMF, NVMe disks. disks: paths, or strings of -drive options containing a comma ("file=x.img,format=raw,...")."""
 
-    def __init__(self, disks, mem=512, cpus=1, accel="auto", work=".", gdb=False, serial="mon:stdio", extra=()):
+    def __init__(self, disks, mem=512, cpus=1, accel="auto", work=".", gdb=False, serial="mon:stdio", extra=(),
+                 cpu="max", icount=False):
         self.why = "asked for"
         if accel == "auto":
             accel, self.why = pick_accel()
         self.accel = accel
         self.disks, self.mem, self.cpus = disks, mem, cpus
         self.work, self.gdb, self.serial, self.extra = work, gdb, serial, list(extra)
+        self.cpu, self.icount = cpu, icount  # icount: time is instructions executed, one a nanosecond; TCG, one CPU
 
     def command(self):
         os.makedirs(self.work, exist_ok=True)
@@ -58,7 +60,9 @@ class Qemu:
         if self.accel == "kvm":
             cmd += ["-accel", "kvm", "-cpu", "host"]
         else:
-            cmd += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+            cmd += ["-accel", "tcg,thread=single" if self.icount else "tcg,thread=multi", "-cpu", self.cpu]
+        if self.icount:
+            cmd += ["-icount", "shift=0,sleep=off"]
         cmd += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}",
                 "-drive", f"if=pflash,format=raw,file={variables}"]
         for number, disk in enumerate(self.disks):

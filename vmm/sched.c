@@ -163,7 +163,8 @@ static struct vcpu *pick(struct sched_cpu *s)
 		if (v) {
 			list_del(&v->link);
 			set_state(v, VCPU_RUNNING);
-			v->slices++;
+			if (v->slices++ == 0)
+				vcpu_note_first_run(v);
 			s->current = v;
 			s->slice_end_ns = v->since_ns + SLICE_NS;
 		}

@@ -1,5 +1,7 @@
 /* Creation of vCPUs and their guest timer. */
+#include "arch/x86/cpu.h"
 #include "lib/err.h"
+#include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/platform.h"
 #include "lib/string.h"
@@ -68,6 +70,16 @@ void vcpu_destroy(struct vcpu *v)
 	timer_cancel(&v->timer);
 	hv->vcpu_destroy(v->hv);
 	frame_free(mm_va_to_hfn(v), VCPU_ORDER);
+}
+
+void vcpu_note_first_run(const struct vcpu *v)
+{
+	static bool noted;
+	u64 ticks = cpu_ticks_since_entry();
+
+	if (__atomic_exchange_n(&noted, true, __ATOMIC_RELAXED))
+		return;
+	log_info("boot", "first guest, %s, runs %lu TSC ticks after entry", v->vm->config.name, ticks);
 }
 
 void vcpu_set_timer(struct vcpu *v, u64 vm_ns)

@@ -49,6 +49,7 @@ void vcpu_init(void);
 /* E_NOMEM. The vCPU is OFF. */
 int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out) must_check;
 void vcpu_destroy(struct vcpu *v);
+void vcpu_note_first_run(const struct vcpu *v); /* it is about to: how long the machine took to get there */
 
 void sched_init_cpu(void); /* on each CPU, before its loop */
 _Noreturn void sched_loop(void);

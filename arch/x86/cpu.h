@@ -73,6 +73,8 @@ void irq_msi(int vector, u64 *addr, u32 *data);
 /* Routes a legacy ISA interrupt line (IOAPIC where there is one, 8259 otherwise) to a vector and unmasks it. E_NODEV. */
 int irq_route_isa(u8 line, int vector) must_check;
 
+void time_mark_entry(void); /* first thing of all */
+u64 cpu_ticks_since_entry(void); /* TSC ticks since then */
 void time_init(void); /* measures the TSC (PM timer of `machine`, else PIT) and starts the clock */
 void timer_hw_init(void); /* after irq_init(): the local APIC timer */
 /* One-shot timer interrupt at an absolute time (platform_now_ns scale); TIMER_NEVER disarms. Early is allowed, late is not. */

@@ -23,7 +23,7 @@
 #define SPINS_MAX      20000000UL /* a dead timer ends the wait */
 #define TSC_KHZ_MIN    1000UL
 
-static u64 tsc_base, tsc_khz;
+static u64 tsc_base, tsc_khz, tsc_entry;
 static u64 ns_mult;  /* nanoseconds a tick, 32.32 fixed point */
 static u64 tsc_mult; /* ticks a nanosecond, 32.32 */
 
@@ -81,6 +81,16 @@ static u64 median(u64 (*measure)(void))
 	for (u32 i = 0; i < ROUNDS; i++)
 		v[i] = measure();
 	return MAX(MIN(v[0], v[1]), MIN(MAX(v[0], v[1]), v[2]));
+}
+
+void time_mark_entry(void)
+{
+	tsc_entry = rdtsc();
+}
+
+u64 cpu_ticks_since_entry(void)
+{
+	return rdtsc() - tsc_entry;
 }
 
 void time_init(void)

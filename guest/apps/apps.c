@@ -2,7 +2,8 @@
 #include "guest/apps/apps.h"
 #include "lib/string.h"
 
-static const struct app *const apps[] = {&app_verify, &app_idle, &app_desktop, &app_db, &app_crash, &app_abi};
+static const struct app *const apps[] = {&app_verify, &app_idle, &app_desktop, &app_db, &app_crash, &app_abi,
+					 &app_bench};
 
 const struct app *app_find(const char *name)
 {
@@ -15,5 +16,5 @@ const struct app *app_find(const char *name)
 
 const char *app_names(void)
 {
-	return "verify idle desktop db crash abi";
+	return "verify idle desktop db crash abi bench";
 }

@@ -38,4 +38,21 @@ void *arch_app_page(struct pager *p, u32 vpn, bool write);
 bool arch_misbehave(const char *how);
 const char *arch_misbehaviours(void);
 
+/*
+ * Ticks of the TSC that one trip along a path takes, the measuring itself (ARCH_PATH_NONE) included. READ and WRITE
+ * touch the word at va; TRAP is this kernel's own interrupt entry and return.
+ */
+enum arch_path {
+	ARCH_PATH_NONE,
+	ARCH_PATH_HYPERCALL,
+	ARCH_PATH_CPUID,
+	ARCH_PATH_MSR_READ,
+	ARCH_PATH_MSR_WRITE,
+	ARCH_PATH_PIO_WRITE,
+	ARCH_PATH_TRAP,
+	ARCH_PATH_READ,
+	ARCH_PATH_WRITE
+};
+u64 arch_measure(enum arch_path path, u64 va);
+
 #endif

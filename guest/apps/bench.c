@@ -1,0 +1,286 @@
+/*
+ * bench: what the paths into the hypervisor and back cost, in ticks of the TSC. An emulator that counts instructions
+ * makes them instructions; docs/BENCHMARKS.md explains the figures.
+ *
+ * Each path is taken many times and timed one by one; what the measuring itself takes (the median of an empty path) is
+ * subtracted. A stage works to its end within one step: nothing else of this kernel runs between two samples. Between
+ * stages the machine is left idle, so that the host can do what it does in its idle time.
+ *
+ * Memory is taken from whole free groups of 2 MiB. A group whose first page has been read is served in 4 KiB pages from
+ * then on; one that nobody has touched may be served whole.
+ */
+#include "guest/apps/apps.h"
+#include "guest/kernel/arch.h"
+#include "guest/kernel/console.h"
+#include "lib/err.h"
+#include "lib/string.h"
+
+#define SAMPLES	      1024u
+#define EXIT_SAMPLES  512u
+#define TIMER_SAMPLES 200u
+#define TIMER_NS      (100 * NSEC_PER_USEC) /* ahead of now */
+#define STOCK_ROUNDS  32u
+#define STOCK_BATCH   16u   /* pages touched after each rest: fewer than any stock */
+#define CLEAR_SKIP    2047u /* pages that exhaust the stock first */
+#define LARGE_SAMPLES 16u
+#define LARGE_SEEN    100u /* a second page that costs less came with the first */
+#define COW_COPIES    8u   /* pages of one content */
+#define COW_SAMPLES   256u
+#define COW_SEEN      200u /* a write that costs less broke nothing */
+#define COW_ROUNDS    60u
+#define REST_NS	      (20 * NSEC_PER_MSEC)
+#define COW_REST_NS   (2 * NSEC_PER_SEC)
+
+struct bench {
+	u32 stage, round;
+	u32 count, own; /* samples; ticks of the measuring itself */
+	u32 group;	/* first pfn of the present group */
+	u32 sample[SAMPLES];
+};
+
+/* ---- samples ---- */
+
+static void add(struct bench *b, u64 ticks, u32 own)
+{
+	if (b->count < SAMPLES)
+		b->sample[b->count++] = (u32)(ticks > own ? ticks - own : 0);
+}
+
+static void sort(u32 *v, u32 n)
+{
+	for (u32 gap = n / 2; gap; gap /= 2) {
+		for (u32 i = gap; i < n; i++) {
+			u32 x = v[i], at = i;
+
+			for (; at >= gap && v[at - gap] > x; at -= gap)
+				v[at] = v[at - gap];
+			v[at] = x;
+		}
+	}
+}
+
+static u32 median(struct bench *b)
+{
+	sort(b->sample, b->count);
+	return b->count ? b->sample[b->count / 2] : 0;
+}
+
+static void report(struct bench *b, const char *name)
+{
+	u32 middle = median(b);
+	u64 sum = 0;
+
+	for (u32 i = 0; i < b->count; i++)
+		sum += b->sample[i];
+	if (b->count)
+		print("bench: %s median=%u mean=%lu p99=%u n=%u\n", name, middle, sum / b->count,
+		      b->sample[b->count * 99 / 100], b->count);
+	else
+		print("bench: %s none\n", name);
+	b->count = 0;
+}
+
+/* ---- exits ---- */
+
+static u32 own_cost(struct bench *b, enum arch_path empty)
+{
+	u32 own;
+
+	for (u32 i = 0; i < EXIT_SAMPLES; i++)
+		add(b, arch_measure(empty, 0), 0);
+	own = median(b);
+	b->count = 0;
+	return own;
+}
+
+static void stage_exits(struct kernel *k, struct bench *b)
+{
+	static const struct {
+		enum arch_path path;
+		const char *name;
+	} exits[] = {
+	    {ARCH_PATH_HYPERCALL, "null_hypercall"}, {ARCH_PATH_CPUID, "cpuid"},	 {ARCH_PATH_MSR_READ, "msr_read"},
+	    {ARCH_PATH_MSR_WRITE, "msr_write"},	     {ARCH_PATH_PIO_WRITE, "pio_write"},
+	};
+
+	(void)k;
+	b->own = own_cost(b, ARCH_PATH_NONE);
+	for (u32 e = 0; e < ARRAY_SIZE(exits); e++) {
+		for (u32 i = 0; i < EXIT_SAMPLES; i++)
+			add(b, arch_measure(exits[e].path, 0), b->own);
+		report(b, exits[e].name);
+	}
+	b->stage++;
+}
+
+/* ---- timer ---- */
+
+/*
+ * The host's part of one timer: the call that arms it and, later, the longest hole in a loop that does nothing but read
+ * the TSC until the event is there. The hole has this kernel's own interrupt entry and return in it: `trap`.
+ */
+static u64 one_timer(struct kernel *k, u32 own, u32 trap)
+{
+	u64 t0, arm, last, hole = 0;
+
+	t0 = arch_tsc();
+	arch_hypercall(AERO_CALL_TIMER, clock_ns(&k->clock) + TIMER_NS, 0, 0, NULL);
+	arm = arch_tsc() - t0;
+	last = arch_tsc();
+	while (!(READ_ONCE(*k->events.shared) & AERO_EVENT_TIMER)) {
+		u64 now = arch_tsc();
+
+		hole = MAX(hole, now - last);
+		last = now;
+	}
+	hole = MAX(hole, arch_tsc() - last);
+	events_take(&k->events, AERO_EVENT_TIMER);
+	return arm - MIN(arm, own) + hole - MIN(hole, trap);
+}
+
+static void stage_timer(struct kernel *k, struct bench *b)
+{
+	u32 trap = own_cost(b, ARCH_PATH_TRAP);
+
+	k->timer_ns = 0;
+	for (u32 i = 0; i < TIMER_SAMPLES; i++)
+		add(b, one_timer(k, b->own, trap), 0);
+	report(b, "timer_upcall");
+	b->stage++;
+}
+
+/* ---- faults ---- */
+
+static u64 touch(u32 pfn, enum arch_path how)
+{
+	return arch_measure(how, (u64)arch_phys((u64)pfn << PAGE_SHIFT));
+}
+
+/* Takes a free group for good. False: none left. */
+static bool next_group(struct kernel *k, struct bench *b)
+{
+	b->group = ram_find_group(&k->ram, RAM_FREE);
+	if (b->group == RAM_NONE)
+		return false;
+	for (u32 i = 0; i < RAM_GROUP; i++)
+		ram_set(&k->ram, b->group + i, RAM_KERNEL);
+	return true;
+}
+
+static bool next_small_group(struct kernel *k, struct bench *b)
+{
+	if (!next_group(k, b))
+		return false;
+	touch(b->group, ARCH_PATH_READ);
+	return true;
+}
+
+static void stage_stock(struct kernel *k, struct bench *b)
+{
+	u32 at = b->round % (RAM_GROUP / STOCK_BATCH) * STOCK_BATCH;
+
+	if (b->round < STOCK_ROUNDS && (at || next_small_group(k, b))) {
+		for (u32 i = at ? 0 : 1; i < STOCK_BATCH; i++)
+			add(b, touch(b->group + at + i, ARCH_PATH_WRITE), b->own);
+		b->round++;
+		return;
+	}
+	report(b, "fault_4k_stock");
+	b->round = 0;
+	b->stage++;
+}
+
+static void stage_clear(struct kernel *k, struct bench *b)
+{
+	u32 at = 0;
+
+	for (u32 i = 0; i < CLEAR_SKIP + SAMPLES; i++, at = (at + 1) % RAM_GROUP) {
+		u64 ticks;
+
+		if (at == 0) {
+			if (!next_small_group(k, b))
+				break;
+			at = 1;
+		}
+		ticks = touch(b->group + at, ARCH_PATH_WRITE);
+		if (i >= CLEAR_SKIP)
+			add(b, ticks, b->own);
+	}
+	report(b, "fault_4k_clear");
+	b->stage++;
+}
+
+static void stage_large(struct kernel *k, struct bench *b)
+{
+	for (u32 i = 0; i < LARGE_SAMPLES && next_group(k, b); i++) {
+		u64 ticks = touch(b->group, ARCH_PATH_WRITE);
+
+		if (touch(b->group + RAM_GROUP - 1, ARCH_PATH_READ) < b->own + LARGE_SEEN)
+			add(b, ticks, b->own);
+	}
+	report(b, "fault_2m_clear");
+	b->stage++;
+}
+
+/* ---- copy-on-write ---- */
+
+static void fill(struct bench *b, struct kernel *k)
+{
+	for (u32 i = 1; i < RAM_GROUP; i++) {
+		u64 *page = arch_phys((u64)(b->group + i) << PAGE_SHIFT);
+		u64 content = k->seed + i / COW_COPIES + 1;
+
+		for (u32 w = 0; w < PAGE_SIZE / sizeof(*page); w++)
+			page[w] = content * (w + 1);
+	}
+}
+
+/* Writes to pages that the host has had time to share, until enough of them were. */
+static void stage_cow(struct kernel *k, struct bench *b)
+{
+	if (b->round == 0) {
+		if (next_small_group(k, b))
+			fill(b, k);
+	} else if (b->group != RAM_NONE) {
+		for (u32 i = 1; i < RAM_GROUP; i++) {
+			u64 ticks = touch(b->group + i, ARCH_PATH_WRITE);
+
+			if (ticks > b->own + COW_SEEN)
+				add(b, ticks, b->own);
+		}
+	}
+	if (++b->round <= COW_ROUNDS && b->count < COW_SAMPLES)
+		return;
+	report(b, "cow_break");
+	b->stage++;
+}
+
+static void stage_end(struct kernel *k, struct bench *b)
+{
+	(void)k;
+	print("bench: end\n");
+	b->stage++;
+}
+
+static void (*const stages[])(struct kernel *k, struct bench *b) = {
+    stage_exits, stage_timer, stage_stock, stage_clear, stage_large, stage_cow, stage_end,
+};
+
+static int bench_start(struct kernel *k)
+{
+	k->app_state = ram_array(&k->ram, sizeof(struct bench));
+	return k->app_state ? 0 : E_NOMEM;
+}
+
+static u64 bench_step(struct kernel *k, u64 until_ns)
+{
+	struct bench *b = k->app_state;
+
+	(void)until_ns;
+	if (b->stage == ARRAY_SIZE(stages))
+		return KERNEL_NEVER;
+	stages[b->stage](k, b);
+	return clock_ns(&k->clock) + (stages[MIN(b->stage, ARRAY_SIZE(stages) - 1)] == stage_cow ? COW_REST_NS : REST_NS);
+}
+
+const struct app app_bench = {.name = "bench", .start = bench_start, .step = bench_step};
