@@ -38,9 +38,9 @@ MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy po
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power time traps
 ARCH_ASM := entry hv_selftest_guest traps
-VMX_C := caps ept exit run vmcs
+VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
-SVM_C := caps exit npt run vmcb
+SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci selftest
 OPERATOR_C := alerts cmd_events cmd_history cmd_host cmd_mem cmd_vm command config events figures history line monitor numbers pairs settings

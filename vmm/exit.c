@@ -66,7 +66,12 @@ static void exit_cpuid(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 {
 	struct cpuid_regs c;
 
+	struct hv_fast_cpuid *known = &hv_fast(v->hv)->cpuid[hv_fast_slot((u32)r->rax)];
+	u64 key = r->rax << 32 | (u32)r->rcx;
+
 	cpuid_guest(v, (u32)r->rax, (u32)r->rcx, &c);
+	/* What a leaf says does not change while the VM runs. */
+	*known = (struct hv_fast_cpuid){ .key = key, .eax = c.eax, .ebx = c.ebx, .ecx = c.ecx, .edx = c.edx };
 	r->rax = c.eax;
 	r->rbx = c.ebx;
 	r->rcx = c.ecx;

@@ -118,6 +118,7 @@ static void enter_running(struct vm *vm)
 	struct hv_start s = { .rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA };
 
 	hv->vcpu_reset(vm->vcpu[0]->hv, &s);
+	hv_fast(vm->vcpu[0]->hv)->nop = AERO_CALL_NOP == 0;
 	vm->started_ns = vm->clock_base_ns = platform_now_ns();
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);
@@ -128,8 +129,20 @@ static void enter_running(struct vm *vm)
 
 /* ---- start ---- */
 
+u64 vm_exit_count(const struct vm *vm, u32 kind)
+{
+	u64 n = vm->exits[kind];
+
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i])
+			n += hv_fast(vm->vcpu[i]->hv)->count[kind];
+	return n;
+}
+
 static void release_parts(struct vm *vm)
 {
+	for (u32 kind = 0; kind < HV_EXIT_KINDS; kind++)
+		vm->exits[kind] = vm_exit_count(vm, kind);
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++) {
 		if (vm->vcpu[i])
 			vcpu_destroy(vm->vcpu[i]);
@@ -201,7 +214,7 @@ static void forget_last_run(struct vm *vm)
 	vm->poisoned = 0;
 	vm->upcall_vector = 0;
 	vm->features = 0;
-	vm->hypercalls = vm->hypercall_errors = 0;
+	vm->hypercall_errors = 0;
 	memset(vm->exits, 0, sizeof(vm->exits));
 }
 

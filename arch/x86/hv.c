@@ -47,6 +47,11 @@ void hv_set_owner(struct hv_vcpu *v, void *owner)
 	v->owner = owner;
 }
 
+struct hv_fast *hv_fast(struct hv_vcpu *v)
+{
+	return &v->fast;
+}
+
 void hv_tlb_stats(struct hv_tlb_stats *out)
 {
 	struct hv_cpu *c = this_cpu()->hv;
@@ -134,6 +139,9 @@ void hv_vcpu_init(struct hv_vcpu *v, const struct hv_start *s)
 	v->exception.valid = v->irq.valid = false;
 	v->regs = (struct hv_regs){.rip = s->rip, .rsp = s->rsp, .rdi = s->rdi, .rsi = s->rsi};
 	v->asid.flush = true;
+	memset(&v->fast, 0, sizeof(v->fast));
+	for (u32 i = 0; i < HV_FAST_CPUIDS; i++)
+		v->fast.cpuid[i].key = HV_FAST_NO_KEY;
 }
 
 /* ---- events ---- */

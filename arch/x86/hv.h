@@ -108,6 +108,23 @@ struct hv_caps {
 	u8 hypercall_insn[3];
 };
 
+/*
+ * Answers that the back end gives without leaving its loop. The owner of the vCPU fills it in, at any time the vCPU is not
+ * running; what is not found here exits as ever. count[]: exits answered so, by kind.
+ */
+#define HV_FAST_CPUIDS 16U
+struct hv_fast_cpuid {
+	u64 key; /* leaf << 32 | subleaf as asked; HV_FAST_NO_KEY: empty */
+	u32 eax, ebx, ecx, edx;
+};
+#define HV_FAST_NO_KEY (~0UL)
+struct hv_fast {
+	struct hv_fast_cpuid cpuid[HV_FAST_CPUIDS];
+	bool nop; /* a hypercall from CPL 0 with RAX = 0 is answered with 0 */
+	u64 count[HV_EXIT_KINDS];
+};
+static inline u32 hv_fast_slot(u32 leaf) { return (leaf + (leaf >> 30) * 5) % HV_FAST_CPUIDS; }
+
 struct hv_ops {
 	const char *name;
 	/* Can this machine run guests? E_NOSYS with the missing capability's manual name in why. Fills caps. */
@@ -183,6 +200,7 @@ int hv_guest_translate(const struct hv_sys *s, gva_t gva, hv_phys_read_fn read, 
  */
 void hv_set_phys_reader(hv_phys_read_fn fn);
 void hv_set_owner(struct hv_vcpu *v, void *owner);
+struct hv_fast *hv_fast(struct hv_vcpu *v);
 
 /* The guest's FPU and SSE registers may stay live in this CPU while the hypervisor runs: call this before using XMM. */
 void hv_fpu_save_guest(void);

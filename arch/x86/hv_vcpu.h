@@ -31,6 +31,7 @@ struct hv_vcpu {
 	struct hv_event exception; /* for the next entry */
 	struct hv_event irq;       /* accepted; delivered when the guest can take it */
 	struct asid_slot asid;
+	struct hv_fast fast;
 	u8 fxsave[FXSAVE_BYTES] aligned(16);
 };
 
@@ -67,6 +68,25 @@ bool hv_efer_write(u64 cr0, u64 old, u64 value, u64 *efer);
 int hv_fetch(struct hv_vcpu *v, const struct hv_sys *s, enum insn_id want, struct insn *out,
 	     struct hv_exit *exit) must_check;
 u64 *hv_gpr(struct hv_regs *r, u8 number); /* encoding order */
+
+/*
+ * The answer to CPUID of this leaf, RAX into *rax, if it is known; counted. Here and in what else runs between two entries: no CHECK, no lock,
+ * nothing of this CPU's per-CPU data (SVM: GS is the guest's).
+ */
+static inline bool hv_fast_cpuid(struct hv_vcpu *v, u64 leaf, u64 *rax)
+{
+	struct hv_regs *r = &v->regs;
+	const struct hv_fast_cpuid *c = &v->fast.cpuid[hv_fast_slot((u32)leaf)];
+
+	if (c->key != (leaf << 32 | (u32)r->rcx))
+		return false;
+	*rax = c->eax;
+	r->rbx = c->ebx;
+	r->rcx = c->ecx;
+	r->rdx = c->edx;
+	v->fast.count[HV_EXIT_CPUID]++;
+	return true;
+}
 
 /* Common lines of dump(). */
 void hv_dump_common(struct hv_vcpu *v, const struct hv_sys *s, const char *who);

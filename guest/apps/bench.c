@@ -279,6 +279,8 @@ static u64 bench_step(struct kernel *k, u64 until_ns)
 	(void)until_ns;
 	if (b->stage == ARRAY_SIZE(stages))
 		return KERNEL_NEVER;
+	k->info->app.operations++;
+	k->info->app.state = b->stage + 1 == ARRAY_SIZE(stages) ? 2 : 1;
 	stages[b->stage](k, b);
 	return clock_ns(&k->clock) + (stages[MIN(b->stage, ARRAY_SIZE(stages) - 1)] == stage_cow ? COW_REST_NS : REST_NS);
 }

@@ -54,6 +54,11 @@ const char *exit_kind_name(enum hv_exit_kind k)
 	return k == HV_EXIT_NPF ? "npf" : "other";
 }
 
+u64 vm_exit_count(const struct vm *vm, u32 kind)
+{
+	return vm->exits[kind];
+}
+
 void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out)
 {
 	(void)d;

@@ -1,11 +1,13 @@
 ; The SVM world switch. Offsets are those of struct hv_regs (arch/x86/hv.h).
 ;
-; void svm_enter(struct hv_regs *regs, u64 vmcb_pa, u64 host_pa)
+; void svm_begin(u64 vmcb_pa)				the guest's FS, GS, TR, LDTR and SYSCALL registers in
+; void svm_enter(struct hv_regs *regs, u64 vmcb_pa)	into the guest and back; any number of times
+; void svm_end(u64 vmcb_pa, u64 host_pa)		the host's in again
 ;
-; Called with interrupts off. From CLGI to STGI nothing interrupts the host, so that FS, GS, TR and
-; the SYSCALL registers may hold guest values. IF=1 at VMRUN makes host interrupts end the guest's turn (AMD APM
-; "Interrupt Masking in EFLAGS.IF": with V_INTR_MASKING the host's IF decides); they stay pending.
-; RAX, RSP, RIP, RFLAGS, CR2 and DR6/7 are in the VMCB.
+; Called with interrupts off. Between svm_begin and svm_end GIF is clear: nothing interrupts the host, so that FS, GS and TR
+; may be the guest's; code there must not use this CPU's data (it is found through GS). IF=1 at VMRUN makes host interrupts
+; end the guest's turn (AMD APM "Interrupt Masking in EFLAGS.IF": with V_INTR_MASKING the host's IF decides); they stay
+; pending. RAX, RSP, RIP, RFLAGS, CR2 and DR6/7 are in the VMCB.
 bits 64
 default rel
 
@@ -25,7 +27,27 @@ default rel
 %define R_R15 120
 
 section .text
+global svm_begin:function
 global svm_enter:function
+global svm_end:function
+
+svm_begin:
+	clgi
+	sti
+	mov	rax, rdi
+	vmload
+	ret
+
+svm_end:
+	mov	rax, rdi
+	vmsave
+	cli
+	mov	rax, rsi
+	vmload
+	stgi
+	ret
+
+	align	16
 svm_enter:
 	push	rbx
 	push	rbp
@@ -33,8 +55,7 @@ svm_enter:
 	push	r13
 	push	r14
 	push	r15
-	push	rdi			; [rsp+8] regs
-	push	rdx			; [rsp] host_pa
+	push	rdi			; [rsp] regs
 	mov	rax, rsi
 	mov	rcx, [rdi + R_RCX]
 	mov	rdx, [rdi + R_RDX]
@@ -50,15 +71,8 @@ svm_enter:
 	mov	r14, [rdi + R_R14]
 	mov	r15, [rdi + R_R15]
 	mov	rdi, [rdi + R_RDI]
-	clgi
-	sti
-	vmload
 	vmrun
-	vmsave				; RAX is the host's again: the VMCB
-	cli
-	mov	rax, [rsp]
-	vmload
-	mov	rax, [rsp + 8]
+	pop	rax			; RAX and RSP are the host's again
 	mov	[rax + R_RCX], rcx
 	mov	[rax + R_RDX], rdx
 	mov	[rax + R_RBX], rbx
@@ -73,8 +87,6 @@ svm_enter:
 	mov	[rax + R_R13], r13
 	mov	[rax + R_R14], r14
 	mov	[rax + R_R15], r15
-	stgi
-	add	rsp, 16
 	pop	r15
 	pop	r14
 	pop	r13

@@ -25,6 +25,17 @@ static bool fetch(struct svm_vcpu *v, enum insn_id id, struct insn *insn, struct
 	return false;
 }
 
+void svm_remember_length(struct svm_vcpu *v, u8 len)
+{
+	const struct vmcb *c = v->vmcb;
+	u64 tag;
+
+	if (!(c->efer & EFER_LMA && c->cs.attr & SVM_ATTR_L))
+		return;
+	tag = svm_length_tag(v->common.regs.rip, c->exit_code);
+	v->length[svm_length_slot(tag)] = (struct svm_length){.tag = tag, .cr3 = c->cr3, .len = len};
+}
+
 /* Instruction length into e->len; false as fetch(). */
 static bool exit_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
 {
@@ -37,6 +48,7 @@ static bool exit_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
 	if (!fetch(v, id, &insn, e))
 		return false;
 	e->len = insn.len;
+	svm_remember_length(v, insn.len);
 	return true;
 }
 

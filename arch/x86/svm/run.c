@@ -113,7 +113,11 @@ void svm_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 		v->vmcb->rsp = h->regs.rsp;
 		v->vmcb->rip = h->regs.rip;
 		v->vmcb->clean = 0;
-		svm_enter(&h->regs, v->vmcb_pa, c->host_pa);
+		svm_begin(v->vmcb_pa);
+		do
+			svm_enter(&h->regs, v->vmcb_pa);
+		while (svm_fast_exit(v));
+		svm_end(v->vmcb_pa, c->host_pa);
 		h->regs.rax = v->vmcb->rax;
 		h->regs.rsp = v->vmcb->rsp;
 		h->regs.rip = v->vmcb->rip;

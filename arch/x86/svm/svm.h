@@ -168,11 +168,24 @@ _Static_assert(offsetof(struct vmcb, event_inj) == 0xa8 && offsetof(struct vmcb,
 _Static_assert(offsetof(struct vmcb, efer) == 0x4d0 && offsetof(struct vmcb, rax) == 0x5f8, "save area");
 _Static_assert(offsetof(struct vmcb, cr2) == 0x640 && offsetof(struct vmcb, g_pat) == 0x668, "save area");
 
+/*
+ * Lengths of instructions that exited before, for processors that do not save the next RIP: an instruction is known by where it is
+ * (RIP, CR3, 64-bit code only) and by what it does (the exit code). A guest that puts the same instruction with other
+ * prefixes in the place of one that has exited from there gets its own RIP wrong, and nobody else's.
+ */
+#define SVM_LENGTHS 64U
+struct svm_length {
+	u64 tag, cr3;
+	u8 len; /* 0: empty */
+};
+static inline u64 svm_length_tag(u64 rip, u64 code) { return rip ^ code << 48; }
+static inline u32 svm_length_slot(u64 tag) { return (tag ^ tag >> 6 ^ tag >> 48) % SVM_LENGTHS; }
+
 struct svm_vcpu {
 	struct hv_vcpu common;
 	struct vmcb *vmcb;
 	u64 vmcb_pa;
-
+	struct svm_length length[SVM_LENGTHS];
 };
 
 struct svm_cpu {
@@ -205,6 +218,9 @@ void svm_get_sys(struct hv_vcpu *v, struct hv_sys *s);
 void svm_dump(struct hv_vcpu *v, const char *who);
 /* exit.c: true: the exit goes to the caller of run(); false: enter again */
 bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e);
+void svm_remember_length(struct svm_vcpu *v, u8 len);
+/* fast.c: true: the exit is answered, RIP, RSP and RAX in the VMCB are those to go on with */
+bool svm_fast_exit(struct svm_vcpu *v);
 /* run.c */
 void svm_run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e);
 void svm_release(struct hv_vcpu *v);
@@ -212,6 +228,8 @@ void svm_skip(struct hv_vcpu *v, u8 len);
 bool svm_can_take_irq(const struct svm_vcpu *v);
 void svm_window(struct svm_vcpu *v, bool on);
 /* enter.asm */
-void svm_enter(struct hv_regs *regs, u64 vmcb_pa, u64 host_pa);
+void svm_begin(u64 vmcb_pa);
+void svm_enter(struct hv_regs *regs, u64 vmcb_pa);
+void svm_end(u64 vmcb_pa, u64 host_pa);
 
 #endif

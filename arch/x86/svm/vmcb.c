@@ -75,6 +75,7 @@ void svm_vcpu_reset(struct hv_vcpu *hv_vcpu, const struct hv_start *s)
 	u64 tsc_offset = c->tsc_offset;
 
 	svm_release(hv_vcpu);
+	memset(v->length, 0, sizeof(v->length));
 	memset(c, 0, sizeof(*c));
 	reset_controls(c, v->common.root);
 	c->tsc_offset = tsc_offset;

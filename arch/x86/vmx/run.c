@@ -128,13 +128,15 @@ static bool enter(struct vmx_vcpu *v, struct hv_exit *e)
 	vmwrite(VMCS_GUEST_RSP, r->rsp);
 	if (read_cr2() != v->cr2)
 		write_cr2(v->cr2);
-	failed = vmx_enter(r, v->launched);
+	do {
+		failed = vmx_enter(r, v->launched);
+		v->launched |= !failed;
+	} while (!failed && vmx_fast_exit(v));
 	if (failed) {
 		vmx_entry_failed(v, failed, e);
 		return false;
 	}
 	v->cr2 = read_cr2();
-	v->launched = true;
 	r->rip = vmread(VMCS_GUEST_RIP);
 	r->rsp = vmread(VMCS_GUEST_RSP);
 	follow_long_mode(v);

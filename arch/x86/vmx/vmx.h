@@ -301,6 +301,8 @@ void vmx_dump(struct hv_vcpu *v, const char *who);
 /* exit.c: true: the exit goes to the caller of run(); false: enter again */
 bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e);
 void vmx_entry_failed(struct vmx_vcpu *v, int code, struct hv_exit *e);
+/* fast.c: true: the exit is answered, VMCS and registers are those to go on with */
+bool vmx_fast_exit(struct vmx_vcpu *v);
 /* run.c */
 void vmx_run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e);
 void vmx_skip(struct hv_vcpu *v, u8 len);
