@@ -126,15 +126,26 @@ $(B)/hv/ksyms1.c: $(B)/hv/pass1.elf tools/ksyms.py
 $(B)/hv/ksyms%.o: $(B)/hv/ksyms%.c
 	$(call say,CC)
 	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
-$(B)/hv/pass1.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms0.o
+# Without debug checks the C parts are compiled as one, so that small functions of one part are inlined in another.
+$(B)/hv/whole.o: $(HV_C:%=$(B)/hv/%.o)
+	$(call say,LTO)
+	$(Q)$(CC) $(HV_CFLAGS) -nostdlib -r -flinker-output=nolto-rel $^ -o $@
+ifeq ($(DEBUG),1)
+HV_LINKED := $(HV_OBJ)
+else
+HV_CFLAGS += -flto -fno-fat-lto-objects
+HV_LINKED := $(B)/hv/whole.o $(HV_ASM:%=$(B)/hv/%.asm.o)
+endif
+$(B)/hv/ksyms0.o $(B)/hv/ksyms1.o: HV_CFLAGS += -fno-lto
+$(B)/hv/pass1.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms0.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
-$(B)/aerostat.elf: linker.ld $(HV_OBJ) $(HV_LIBS) $(B)/hv/ksyms1.o
+$(B)/aerostat.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms1.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
 
 # ---- guest ---------------------------------------------------------------
-GUEST_CFLAGS := $(filter-out -mcmodel=kernel,$(HV_CFLAGS))
+GUEST_CFLAGS := $(filter-out -mcmodel=kernel -flto -fno-fat-lto-objects,$(HV_CFLAGS))
 GUEST_SRC := $(addprefix guest/,$(GUEST_C) $(GUEST_PORTABLE_C)) $(addprefix lib/,cstring $(GUEST_LIB_C))
 GUEST_OBJ := $(GUEST_SRC:%=$(B)/guestobj/%.o) $(GUEST_ASM:%=$(B)/guestobj/guest/%.asm.o)
 

@@ -16,7 +16,7 @@ def main():
         if len(parts) != 3 or parts[1] not in "tTwW":
             continue
         addr, name = int(parts[0], 16), parts[2]
-        if addr == last or "." == name[0] or name.startswith("image_"):
+        if addr < base or addr == last or "." == name[0] or name.startswith("image_"):
             continue
         last = addr
         entries.append((addr - base, size))
