@@ -29,9 +29,9 @@ static const struct platform_console uart_console = {uart_write, uart_write_sync
 static void print_memory_state(void)
 {
 	static const char *const names[FRAME_STATES] = {
-	    [FRAME_NONE] = "none",     [FRAME_FREE] = "free",   [FRAME_FREE_TAIL] = "free-tail",
-	    [FRAME_HV] = "hypervisor", [FRAME_TABLE] = "table", [FRAME_GUEST] = "guest",
-	    [FRAME_SHARED] = "shared", [FRAME_ZERO] = "zero",
+	    [FRAME_NONE] = "none",           [FRAME_FREE] = "free",     [FRAME_STOCK] = "stock",
+	    [FRAME_FREE_TAIL] = "free-tail", [FRAME_HV] = "hypervisor", [FRAME_TABLE] = "table",
+	    [FRAME_GUEST] = "guest",         [FRAME_SHARED] = "shared", [FRAME_ZERO] = "zero",
 	};
 
 	panic_print("  frames: free %u", frame_free_count());

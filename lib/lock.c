@@ -60,9 +60,9 @@ void lock_release(struct lock *l)
 	while (i > 0 && cpu->held[i - 1] != l)
 		i--;
 	CHECK(i > 0); /* released by a CPU that does not hold it */
-	for (; i < cpu->locks_held; i++)
+	for (; unlikely(i < cpu->locks_held); i++)
 		cpu->held[i - 1] = cpu->held[i];
-	cpu->held[--cpu->locks_held] = NULL;
+	cpu->locks_held--;
 	__atomic_store_n(&l->owner_ticket, l->owner_ticket + 1, __ATOMIC_RELEASE);
 }
 

@@ -7,16 +7,20 @@
  * are one block of the next order. The head of an allocated block keeps its order, so that
  * a free with another order is caught.
  *
- * block_take() and block_give() are all that touches the lists, one block a call: a cache in front of
- * them needs to know nothing else.
+ * block_take() and block_give() are all that touches the lists, one block a call.
  *
- * Locking: frames.lock guards lists and the entries of free frames. by_state is
- * changed by atomic additions, because owners change states of their frames without it.
+ * Stocks. Each CPU keeps up to STOCK_FRAMES single frames ready and as many cleared; it fetches and returns them in
+ * batches. What is in another CPU's stock cannot be had: at most 2 * STOCK_FRAMES a CPU. A larger block that is not there
+ * is looked for once more after this CPU's stock has gone back.
+ *
+ * Locking: frames.lock guards lists and the entries of free frames. A stock is its CPU's own, with interrupts off. by_state
+ * is changed by atomic additions, because owners change states of their frames without it.
  */
 #include "mm/frame.h"
 
 #include "lib/lock.h"
 #include "lib/panic.h"
+#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/platform.h"
 
@@ -27,6 +31,15 @@
 #endif
 #define POISON_WORD   0xfeedfacedeadf4eeUL
 #define POISON_STRIDE 64 /* words between those checked on allocation */
+#define STOCK_CPUS    256
+#define STOCK_FRAMES  64
+#define STOCK_BATCH   32
+
+struct stock {
+	u32 plain_count, clean_count;
+	u64 allocs, frees;
+	hfn_t plain[STOCK_FRAMES], clean[STOCK_FRAMES];
+} aligned(64);
 
 static struct {
 	struct lock lock;
@@ -37,6 +50,7 @@ static struct {
 	u32 free, reserve;
 	u64 total, allocs, frees, failures;
 	u64 by_state[FRAME_STATES];
+	struct stock stock[STOCK_CPUS];
 } frames;
 
 size_t frame_table_bytes(hfn_t span)
@@ -176,6 +190,8 @@ static void poison_fill(hfn_t hfn, u32 order)
 /* Has anybody written to the block while it was free? */
 static void poison_check(hfn_t hfn, u32 order)
 {
+	if (!POISON_ON_FREE)
+		return;
 	for (u32 i = 0; i < 1U << order; i++) {
 		struct frame *f = frame_get(hfn + i);
 		const u64 *word = mm_hfn_to_va(hfn + i);
@@ -253,31 +269,146 @@ static u32 floor_of(enum frame_use use)
 	}
 }
 
+/* ---- stocks: this CPU's ---- */
+
+static struct stock *my_stock(void)
+{
+	return &frames.stock[platform_this_cpu()->id % STOCK_CPUS];
+}
+
+static void entry_reset(struct frame *f)
+{
+	f->order = 0;
+	f->zero = 0;
+	f->gfn = 0;
+	f->share = 0;
+	f->rmap = 0;
+}
+
+static bool stock_refill(struct stock *s)
+{
+	lock_acquire(&frames.lock);
+	while (s->plain_count < STOCK_BATCH) {
+		hfn_t hfn = block_take(0);
+
+		if (hfn == HFN_NONE)
+			break;
+		entry_reset(frame_get(hfn));
+		frame_set_state(hfn, FRAME_STOCK);
+		s->plain[s->plain_count++] = hfn;
+	}
+	lock_release(&frames.lock);
+	return s->plain_count;
+}
+
+/* frames.lock held. The oldest go first: the latest are still in the processor's caches. */
+static void stock_return(hfn_t *list, u32 *count, u32 n)
+{
+	for (u32 i = 0; i < n; i++) {
+		frame_set_state(list[i], FRAME_FREE_TAIL);
+		block_give(list[i], 0);
+	}
+	*count -= n;
+	memmove(list, list + n, *count * sizeof(*list));
+}
+
+static hfn_t stock_alloc(enum frame_state state, bool clear)
+{
+	struct stock *s = my_stock();
+	bool clean = clear && s->clean_count;
+	hfn_t hfn;
+
+	if (!clean && !s->plain_count && !stock_refill(s)) {
+		if (!s->clean_count)
+			return HFN_NONE;
+		clean = true;
+	}
+	hfn = clean ? s->clean[--s->clean_count] : s->plain[--s->plain_count];
+	s->allocs++;
+	frame_set_state(hfn, state);
+	if (!clean) {
+		poison_check(hfn, 0);
+		if (clear)
+			page_clear(mm_hfn_to_va(hfn));
+	}
+	return hfn;
+}
+
+static void stock_free(hfn_t hfn)
+{
+	struct stock *s = my_stock();
+
+	entry_reset(frame_get(hfn));
+	frame_set_state(hfn, FRAME_STOCK);
+	s->frees++;
+	if (s->plain_count == STOCK_FRAMES) {
+		lock_acquire(&frames.lock);
+		stock_return(s->plain, &s->plain_count, STOCK_BATCH);
+		lock_release(&frames.lock);
+	}
+	s->plain[s->plain_count++] = hfn;
+}
+
+bool frame_stock_fill(void)
+{
+	struct stock *s = my_stock();
+	hfn_t hfn;
+
+	if (s->clean_count == STOCK_FRAMES || READ_ONCE(frames.free) <= frames.reserve + STOCK_FRAMES)
+		return false;
+	if (!s->plain_count && !stock_refill(s))
+		return false;
+	hfn = s->plain[--s->plain_count];
+	poison_check(hfn, 0);
+	page_clear(mm_hfn_to_va(hfn));
+	s->clean[s->clean_count++] = hfn;
+	return true;
+}
+
+/* A block of more than one frame; what this CPU has in stock may be what it lacks. */
+static hfn_t block_alloc(u32 order, enum frame_state state)
+{
+	struct stock *s = my_stock();
+	hfn_t hfn;
+
+	lock_acquire(&frames.lock);
+	hfn = block_take(order);
+	if (hfn == HFN_NONE) {
+		stock_return(s->plain, &s->plain_count, s->plain_count);
+		stock_return(s->clean, &s->clean_count, s->clean_count);
+		hfn = block_take(order);
+	}
+	if (hfn != HFN_NONE) {
+		frames.allocs++;
+		set_states(hfn, 1U << order, state);
+	}
+	lock_release(&frames.lock);
+	return hfn;
+}
+
+static hfn_t alloc_failed(void)
+{
+	__atomic_fetch_add(&frames.failures, 1, __ATOMIC_RELAXED);
+	return HFN_NONE;
+}
+
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
 {
-	hfn_t hfn = HFN_NONE;
+	hfn_t hfn;
 
 	CHECK(order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
-	lock_acquire(&frames.lock);
-	if (frames.free >= (u64)floor_of(use) + (1U << order))
-		hfn = block_take(order);
-	if (hfn == HFN_NONE) {
-		frames.failures++;
-		lock_release(&frames.lock);
-		return HFN_NONE;
+	if (frame_free_count() < (u64)floor_of(use) + (1U << order))
+		return alloc_failed();
+	if (order == 0) {
+		hfn = stock_alloc(state, clear);
+		return hfn == HFN_NONE ? alloc_failed() : hfn;
 	}
-	frames.allocs++;
-	set_states(hfn, 1U << order, state);
-	lock_release(&frames.lock);
-
+	hfn = block_alloc(order, state);
+	if (hfn == HFN_NONE)
+		return alloc_failed();
 	poison_check(hfn, order);
 	for (u32 i = 0; i < 1U << order; i++) {
-		struct frame *f = frame_get(hfn + i);
-
-		f->order = 0;
-		f->gfn = 0;
-		f->share = 0;
-		f->rmap = 0;
+		entry_reset(frame_get(hfn + i));
 		if (clear)
 			page_clear(mm_hfn_to_va(hfn + i));
 	}
@@ -304,6 +435,10 @@ void frame_free(hfn_t hfn, u32 order)
 {
 	check_freeable(hfn, order);
 	poison_fill(hfn, order);
+	if (order == 0) {
+		stock_free(hfn);
+		return;
+	}
 	lock_acquire(&frames.lock);
 	frames.frees++;
 	set_states(hfn, 1U << order, FRAME_FREE_TAIL);
@@ -313,7 +448,7 @@ void frame_free(hfn_t hfn, u32 order)
 
 u32 frame_free_count(void)
 {
-	return READ_ONCE(frames.free);
+	return READ_ONCE(frames.free) + (u32)READ_ONCE(frames.by_state[FRAME_STOCK]);
 }
 
 u32 frame_state_count(enum frame_state state)
@@ -335,9 +470,13 @@ void frame_stats(struct frame_stats *out)
 {
 	lock_acquire(&frames.lock);
 	out->total = frames.total;
-	out->free = frames.free;
+	out->free = frame_free_count();
 	out->allocs = frames.allocs;
 	out->frees = frames.frees;
+	for (u32 i = 0; i < STOCK_CPUS; i++) {
+		out->allocs += READ_ONCE(frames.stock[i].allocs);
+		out->frees += READ_ONCE(frames.stock[i].frees);
+	}
 	out->failures = frames.failures;
 	for (u32 s = 0; s < FRAME_STATES; s++)
 		out->by_state[s] = READ_ONCE(frames.by_state[s]);
@@ -373,6 +512,24 @@ static u64 verify_lists(void)
 	return blocks;
 }
 
+/* Every frame in stock stands in one, once. */
+static u64 verify_stocks(void)
+{
+	u64 n = 0;
+
+	for (u32 i = 0; i < STOCK_CPUS; i++) {
+		const struct stock *s = &frames.stock[i];
+
+		CHECK(s->plain_count <= STOCK_FRAMES && s->clean_count <= STOCK_FRAMES);
+		for (u32 k = 0; k < s->plain_count; k++)
+			CHECK(frame_get(s->plain[k])->state == FRAME_STOCK);
+		for (u32 k = 0; k < s->clean_count; k++)
+			CHECK(frame_get(s->clean[k])->state == FRAME_STOCK);
+		n += s->plain_count + s->clean_count;
+	}
+	return n;
+}
+
 void frame_verify(void)
 {
 	u64 seen[FRAME_STATES] = {0};
@@ -395,5 +552,6 @@ void frame_verify(void)
 		CHECK(seen[s] == frames.by_state[s]);
 	CHECK(seen[FRAME_FREE] + seen[FRAME_FREE_TAIL] == frames.free);
 	CHECK(verify_lists() == seen[FRAME_FREE]);
+	CHECK(verify_stocks() == seen[FRAME_STOCK]);
 	lock_release(&frames.lock);
 }

@@ -2,6 +2,9 @@
  * Machine frames: the frame table (16 bytes a frame) and the buddy allocator
  * (4 KiB to 1 GiB, orders 0..FRAME_ORDER_MAX).
  *
+ * In front of the buddy lists each CPU has a stock of single frames, some of them cleared ahead of need: most allocations
+ * and frees of one frame take no lock. Frames in a stock count as free.
+ *
  * The table is an array indexed by frame number; holes between RAM ranges
  * have entries in state FRAME_NONE. A frame that leaves the allocator for a guest is
  * always cleared; a frame that returns is cleared before it reaches another owner.
@@ -20,6 +23,7 @@
 enum frame_state {
 	FRAME_NONE,	/* not RAM, or firmware's */
 	FRAME_FREE,	/* head of a free block; order valid */
+	FRAME_STOCK,	/* free, in a CPU's stock; all other fields are zero but for the poison flag */
 	FRAME_FREE_TAIL,/* inside a free block */
 	FRAME_HV,	/* the hypervisor's own: image, tables, pools, buffers */
 	FRAME_TABLE,	/* nested page table of gspace `owner` */
@@ -87,6 +91,9 @@ void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot lefto
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
 /* Any allocated state but ZERO; flags and pins must be zero; the block as allocated (claimed ranges: any aligned blocks). */
 void frame_free(hfn_t hfn, u32 order);
+
+/* Clears one frame of this CPU's stock ahead of need: for idle time. False: the stock is full, or memory is short. */
+bool frame_stock_fill(void);
 
 hfn_t frame_span(void);
 struct frame *frame_get(hfn_t hfn); /* CHECKs the range */

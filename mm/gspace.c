@@ -84,14 +84,13 @@ const char *page_state_name(enum page_state s)
 	return s < PAGE_STATES ? state_name[s] : "?";
 }
 
-static u64 page_encode(const struct pt_format *f, enum page_state s, u32 payload)
+static u64 page_encode(const struct gspace *gs, enum page_state s, u32 payload)
 {
-	u32 prot = PT_R | PT_X | PT_USER | (state_writable(s) ? PT_W : 0);
-
 	if (s == PAGE_ABSENT)
 		return 0;
 	if (state_present(s))
-		return pt_make_leaf(f, hfn_to_hpa(payload), prot, 1, state_tag[s]);
+		return pt_leaf(gs->pt.fmt, hfn_to_hpa(payload), state_writable(s) ? gs->leaf_write : gs->leaf_read,
+			       state_tag[s]);
 	return pt_token(state_token[s], payload);
 }
 
@@ -196,7 +195,8 @@ static void page_enter(struct gspace *gs, gfn_t gfn, enum page_state to, u32 pay
 		return;
 	f = frame_get(payload);
 	if (to != PAGE_SHARED) {
-		frame_set_state(payload, FRAME_GUEST);
+		if (f->state != FRAME_GUEST)
+			frame_set_state(payload, FRAME_GUEST);
 		f->owner = gs->id;
 		f->gfn = gfn;
 		f->pins = to == PAGE_PINNED;
@@ -216,27 +216,35 @@ void gspace_count(struct gspace *gs, enum page_state s, s32 n)
 	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
 }
 
+/* was: what *entry says. Inlined where that is known, so that nothing is left but what the change needs. */
+static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 *entry, gfn_t gfn,
+							 const struct page *was, enum page_state to, u32 payload)
+{
+	bool kept, same, narrower;
+
+	if (!(legal[was->state] & BIT(to)))
+		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was->state), page_state_name(to));
+
+	pt_exchange(entry, page_encode(gs, to, payload));
+	same = was->payload == payload && state_present(to);
+	narrower = state_writable(was->state) && !state_writable(to);
+	if (state_present(was->state) && (!same || narrower))
+		gspace_mark_stale(gs);
+
+	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
+	page_leave(gs, gfn, was, to, kept);
+	page_enter(gs, gfn, to, payload);
+	gspace_count(gs, was->state, -1);
+	gspace_count(gs, to, 1);
+}
+
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload)
 {
 	struct page was;
-	bool kept, same, narrower;
 
 	lock_assert_held(&gs->lock);
 	page_decode(gs->pt.fmt, entry, 1, &was);
-	if (!(legal[was.state] & BIT(to)))
-		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was.state), page_state_name(to));
-
-	pt_exchange(entry, page_encode(gs->pt.fmt, to, payload));
-	same = was.payload == payload && state_present(to);
-	narrower = state_writable(was.state) && !state_writable(to);
-	if (state_present(was.state) && (!same || narrower))
-		gspace_mark_stale(gs);
-
-	kept = state_has_frame(was.state) && state_has_frame(to) && was.payload == payload;
-	page_leave(gs, gfn, &was, to, kept);
-	page_enter(gs, gfn, to, payload);
-	gspace_count(gs, was.state, -1);
-	gspace_count(gs, to, 1);
+	change(gs, entry, gfn, &was, to, payload);
 }
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
@@ -338,11 +346,24 @@ struct touch {
 	struct page p;
 };
 
-static hfn_t touch_frame(const struct touch *t, bool clear)
+static hfn_t touch_frame(const struct touch *t, enum frame_state state, bool clear)
 {
 	if (!t->may_alloc)
 		return HFN_NONE;
-	return frame_alloc(0, FRAME_FOR_GUEST, FRAME_HV, clear);
+	return frame_alloc(0, FRAME_FOR_GUEST, state, clear);
+}
+
+/* The commonest fault: the first write to a page whose table is there. */
+static int touch_first_write(struct touch *t)
+{
+	static const struct page absent = {.state = PAGE_ABSENT};
+	hfn_t hfn = touch_frame(t, FRAME_GUEST, true);
+
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	change(t->gs, t->p.entry, t->gfn, &absent, PAGE_PRIVATE, hfn);
+	t->gs->stats.zero_fills++;
+	return 0;
 }
 
 static int touch_absent(struct touch *t)
@@ -351,10 +372,12 @@ static int touch_absent(struct touch *t)
 	hfn_t hfn = frame_zero();
 
 	/* Tables first: they may stay behind, a frame would have to be freed. */
-	if (pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
+	if (t->p.level > 1 && pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
 		return E_AGAIN;
+	if (t->write && !broken)
+		return touch_first_write(t);
 	if (t->write)
-		hfn = touch_frame(t, true);
+		hfn = touch_frame(t, FRAME_GUEST, true);
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
 	gspace_change(t->gs, t->p.entry, t->gfn, t->write ? PAGE_PRIVATE : PAGE_ZERO, hfn);
@@ -365,7 +388,7 @@ static int touch_absent(struct touch *t)
 
 static int touch_write_zero(struct touch *t)
 {
-	hfn_t hfn = touch_frame(t, true);
+	hfn_t hfn = touch_frame(t, FRAME_GUEST, true);
 
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
@@ -387,7 +410,7 @@ static int touch_write_shared(struct touch *t)
 	hfn_t hfn = t->p.payload;
 
 	if (!gspace_shared_is_sole(hfn)) {
-		hfn = touch_frame(t, false);
+		hfn = touch_frame(t, FRAME_GUEST, false);
 		if (hfn == HFN_NONE)
 			return E_AGAIN;
 		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(t->p.payload));
@@ -407,7 +430,7 @@ static int touch_swapping_out(struct touch *t)
 
 static int touch_swapped(struct touch *t)
 {
-	hfn_t hfn = touch_frame(t, false);
+	hfn_t hfn = touch_frame(t, FRAME_HV, false);
 	int err;
 
 	if (hfn == HFN_NONE)
@@ -445,8 +468,8 @@ static int touch_by_state(struct touch *t)
 	}
 }
 
-/* gs->lock held. On success t->p is the page as it is now: mapped, and writable if that was asked for. */
-static int touch_locked(struct touch *t)
+/* gs->lock held. On success the page is mapped, and writable if that was asked for; t->p is what it was before. */
+static int touch_page(struct touch *t)
 {
 	int err;
 
@@ -456,6 +479,14 @@ static int touch_locked(struct touch *t)
 	err = touch_by_state(t);
 	if (err == E_AGAIN)
 		t->gs->stats.waits++;
+	return err;
+}
+
+/* As touch_page, and t->p is the page as it is now. */
+static int touch_locked(struct touch *t)
+{
+	int err = touch_page(t);
+
 	if (!err)
 		page_look(t->gs, t->gfn, &t->p);
 	return err;
@@ -464,7 +495,8 @@ static int touch_locked(struct touch *t)
 /* After the lock is released: what a touch may have left to do. */
 static void touch_finish(const struct touch *t, int err)
 {
-	gspace_flush(t->gs);
+	if (READ_ONCE(t->gs->tlb_stale) || READ_ONCE(t->gs->limbo) != HFN_NONE)
+		gspace_flush(t->gs);
 	if (err == E_IO)
 		mm_gspace_poisoned(t->gs, t->gfn, "its swapped copy cannot be read");
 }
@@ -477,7 +509,7 @@ int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 	t.may_alloc = reclaim_may_alloc(gs);
 	lock_acquire(&gs->lock);
 	gs->stats.faults++;
-	err = touch_locked(&t);
+	err = touch_page(&t);
 	lock_release(&gs->lock);
 	touch_finish(&t, err);
 	return err;

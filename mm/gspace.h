@@ -70,6 +70,7 @@ struct gspace {
 	struct pt pt;
 	struct pt_alloc pt_alloc;
 	gfn_t pages;	 /* size */
+	u64 leaf_read, leaf_write; /* flags of a 4 KiB leaf of this format, read-only and writable */
 	u32 count[PAGE_STATES];
 	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
 	bool tlb_dirty;	 /* changes since tlb_gen was advanced */

@@ -92,6 +92,8 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->target = MIN(alloc->limit, pages);
 	gs->balloon_max = (u64)pages * BALLOON_MAX_PERCENT / 100;
 	gs->balloon_manual = GFN_NONE;
+	gs->leaf_read = fmt->leaf_flags(PT_R | PT_X | PT_USER, 1);
+	gs->leaf_write = fmt->leaf_flags(PT_R | PT_W | PT_X | PT_USER, 1);
 	gs->pt_alloc = (struct pt_alloc){.alloc = table_alloc, .free = table_free};
 	err = space_register(gs);
 	if (err)

@@ -76,6 +76,11 @@ int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry) must_check;
 /* Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D. 0 if there is no such leaf. */
 int pt_split(struct pt *pt, u64 addr, u32 level) must_check;
 
+/* A level-1 leaf from flags that leaf_flags() gave. */
+static inline u64 pt_leaf(const struct pt_format *f, hpa_t hpa, u64 flags, u32 tag)
+{
+	return ((hpa.v ^ f->addr_xor) & f->addr_mask) | flags | ((u64)tag << f->tag_shift & f->tag_mask);
+}
 u64 pt_make_leaf(const struct pt_format *f, hpa_t hpa, u32 prot, u32 level, u32 tag);
 hpa_t pt_entry_hpa(const struct pt_format *f, u64 e, u32 level);
 u32 pt_entry_tag(const struct pt_format *f, u64 e);

@@ -254,7 +254,7 @@ _Noreturn void sched_loop(void)
 		v = pick(s);
 		if (v) {
 			run_piece(s, v);
-		} else if (!work_pending()) {
+		} else if (!work_pending() && !frame_stock_fill()) {
 			arm_hardware_timer(s, timer_next_ns());
 			cpu_idle();
 		}
