@@ -386,7 +386,8 @@ static hfn_t block_alloc(u32 order, enum frame_state state)
 	return hfn;
 }
 
-static hfn_t alloc_failed(void)
+/* Out of line, as what follows it: the way that a fault takes is short. */
+static __attribute__((noinline)) hfn_t alloc_failed(void)
 {
 	__atomic_fetch_add(&frames.failures, 1, __ATOMIC_RELAXED);
 	return HFN_NONE;

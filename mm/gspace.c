@@ -232,7 +232,8 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 		gspace_mark_stale(gs);
 
 	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
-	page_leave(gs, gfn, was, to, kept);
+	if (was->state != PAGE_ABSENT)
+		page_leave(gs, gfn, was, to, kept);
 	page_enter(gs, gfn, to, payload);
 	gspace_count(gs, was->state, -1);
 	gspace_count(gs, to, 1);

@@ -107,17 +107,19 @@ void pt_destroy(struct pt *pt)
 
 u64 *pt_find(struct pt *pt, u64 addr, u32 *level)
 {
-	hfn_t table = pt->root;
+	const struct pt_format f = *pt->fmt; /* on every fault's path: what the loop needs is fetched once */
+	u64 *table = mm_hfn_to_va(pt->root);
+	u32 l = PT_LEVELS, shift = level_shift(PT_LEVELS);
 
-	for (u32 l = PT_LEVELS;; l--) {
-		u64 *e = slot(table, addr, l);
+	for (;; l--, shift -= 9) {
+		u64 *e = table + (addr >> shift & (PT_ENTRIES - 1));
 		u64 v = READ_ONCE(*e);
 
-		if (!is_table(pt->fmt, v, l)) {
+		if (l == 1 || !(v & f.present_mask) || v & f.large_bit) {
 			*level = l;
 			return e;
 		}
-		table = entry_table(pt->fmt, v);
+		table = mm_hfn_to_va(hpa_to_hfn(HPA((v ^ f.addr_xor) & f.addr_mask)));
 	}
 }
 

@@ -124,7 +124,7 @@ static u64 measure_khz(void)
 	lapic_write(LAPIC_TIMER_INITIAL, ~0U);
 	do
 		end = cpu_now_ns();
-	while (end - start < 20 * NSEC_PER_MSEC);
+	while (end - start < 5 * NSEC_PER_MSEC);
 	ticks = ~0U - lapic_read(LAPIC_TIMER_CURRENT);
 	lapic_write(LAPIC_TIMER_INITIAL, 0);
 	return ticks * 1000000UL / (end - start);

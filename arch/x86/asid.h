@@ -49,6 +49,11 @@ enum asid_action {
 
 /* last >= 1. */
 void asid_pool_init(struct asid_pool *pool, u32 last, bool flush_one);
+/* Nothing is due before this entry: what asid_enter() would find, for the path of every exit. */
+static inline bool asid_is_current(const struct asid_pool *pool, const struct asid_slot *slot, u64 tlb_gen)
+{
+	return slot->pool == pool && slot->generation == pool->generation && slot->tlb_gen == tlb_gen && !slot->flush;
+}
 /* Before each entry; the result is a set of enum asid_action that the caller has to carry out. */
 u32 asid_enter(struct asid_pool *pool, struct asid_slot *slot, u64 tlb_gen);
 

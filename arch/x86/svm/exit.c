@@ -168,6 +168,7 @@ static bool exit_npf(struct svm_vcpu *v, struct hv_exit *e)
 		return exit_kind(e, HV_EXIT_UNKNOWN, "reserved bit set in a nested page table");
 	e->kind = HV_EXIT_NPF;
 	e->npf.gpa = GPA(v->vmcb->exit_info2);
+	e->npf.gva_valid = false;
 	e->npf.walk = info & SVM_NPF_WALK;
 	e->npf.exec = info & SVM_NPF_FETCH;
 	/* A walk sets accessed and dirty bits in the guest's tables: where it may read it wants to write. */
@@ -243,14 +244,17 @@ bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e)
 {
 	u64 code = v->vmcb->exit_code;
 
-	*e = (struct hv_exit){ .reason = code };
+	e->reason = code;
+	e->len = e->cpl = 0;
+	e->text = NULL;
+	if (likely(code == SVM_EXIT_NPF))
+		return exit_npf(v, e);
 	if ((s32)code == SVM_EXIT_INVALID)
 		return exit_kind(e, HV_EXIT_BAD_STATE, invalid_text(v->vmcb));
 	switch (code) {
 	case SVM_EXIT_INTR:
 	case SVM_EXIT_NMI:
 	case SVM_EXIT_INIT:		  return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
-	case SVM_EXIT_NPF:		  return exit_npf(v, e);
 	case SVM_EXIT_VINTR:		  return exit_window(v, e);
 	case SVM_EXIT_CPUID:		  return exit_insn(v, e, INSN_CPUID, HV_EXIT_CPUID);
 	case SVM_EXIT_HLT:		  return exit_insn(v, e, INSN_HLT, HV_EXIT_HLT);

@@ -59,8 +59,6 @@ bool svm_fast_exit(struct svm_vcpu *v)
 	struct vmcb *c = v->vmcb;
 	u64 len;
 
-	if (c->exit_code != SVM_EXIT_VMMCALL && c->exit_code != SVM_EXIT_CPUID && c->exit_code != SVM_EXIT_MSR)
-		return false;
 	if (c->rflags & (RFLAGS_TF | RFLAGS_RF) || c->exit_int_info & SVM_EVENT_VALID)
 		return false;
 	if (!(c->cs.attr & SVM_ATTR_L) || !(c->efer & EFER_LMA))

@@ -39,7 +39,6 @@ static void prepare_event(struct svm_vcpu *v)
 {
 	struct hv_vcpu *h = &v->common;
 
-	v->vmcb->event_inj = 0;
 	if (h->exception.valid) {
 		v->vmcb->event_inj = event(&h->exception, SVM_EVENT_EXCEPTION);
 		h->exception.valid = false;
@@ -59,7 +58,6 @@ static void prepare_tlb(struct hv_cpu *c, struct svm_vcpu *v, u64 tlb_gen)
 	u32 action = asid_enter(&c->asids, &v->common.asid, tlb_gen);
 
 	v->vmcb->asid = v->common.asid.asid;
-	v->vmcb->tlb_control = SVM_TLB_KEEP;
 	if (action & ASID_NEW)
 		c->tlb.assigned++;
 	if (action & ASID_FLUSH_GUEST) {
@@ -70,7 +68,6 @@ static void prepare_tlb(struct hv_cpu *c, struct svm_vcpu *v, u64 tlb_gen)
 		v->vmcb->tlb_control = SVM_TLB_FLUSH_ALL;
 		c->tlb.flush_all++;
 	}
-	c->tlb.entries++;
 }
 
 static void make_live(struct hv_cpu *c, struct hv_vcpu *v)
@@ -92,8 +89,6 @@ static void requeue_event(struct svm_vcpu *v)
 	u64 info = v->vmcb->exit_int_info;
 	u8 vector = (u8)info;
 
-	if (!(info & SVM_EVENT_VALID))
-		return;
 	if (SVM_EVENT_TYPE(info) == SVM_EVENT_INTR)
 		hv_queue_irq(&v->common, vector);
 	else if (SVM_EVENT_TYPE(info) == SVM_EVENT_EXCEPTION && vector != 3 && vector != 4)
@@ -104,24 +99,32 @@ void svm_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 {
 	struct svm_cpu *c = this_cpu()->hv;
 	struct svm_vcpu *v = svm_of(h);
+	struct vmcb *m = v->vmcb;
 
-	make_live(&c->common, h);
+	if (unlikely(c->common.live != h || c->common.fpu != h))
+		make_live(&c->common, h);
+	m->clean = 0;
 	do {
-		prepare_event(v);
-		prepare_tlb(&c->common, v, tlb_gen);
-		v->vmcb->rax = h->regs.rax;
-		v->vmcb->rsp = h->regs.rsp;
-		v->vmcb->rip = h->regs.rip;
-		v->vmcb->clean = 0;
+		m->event_inj = 0;
+		if (unlikely(h->exception.valid || h->irq.valid))
+			prepare_event(v);
+		m->tlb_control = SVM_TLB_KEEP;
+		if (unlikely(!asid_is_current(&c->common.asids, &h->asid, tlb_gen)))
+			prepare_tlb(&c->common, v, tlb_gen);
+		c->common.tlb.entries++;
+		m->rax = h->regs.rax;
+		m->rsp = h->regs.rsp;
+		m->rip = h->regs.rip;
 		svm_begin(v->vmcb_pa);
 		do
 			svm_enter(&h->regs, v->vmcb_pa);
-		while (svm_fast_exit(v));
+		while (svm_is_fast(m->exit_code) && svm_fast_exit(v));
 		svm_end(v->vmcb_pa, c->host_pa);
-		h->regs.rax = v->vmcb->rax;
-		h->regs.rsp = v->vmcb->rsp;
-		h->regs.rip = v->vmcb->rip;
-		requeue_event(v);
+		h->regs.rax = m->rax;
+		h->regs.rsp = m->rsp;
+		h->regs.rip = m->rip;
+		if (unlikely(m->exit_int_info & SVM_EVENT_VALID))
+			requeue_event(v);
 	} while (!svm_exit_decode(v, e));
 }
 

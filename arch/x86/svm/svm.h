@@ -219,6 +219,14 @@ void svm_dump(struct hv_vcpu *v, const char *who);
 /* exit.c: true: the exit goes to the caller of run(); false: enter again */
 bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e);
 void svm_remember_length(struct svm_vcpu *v, u8 len);
+/* Exits that svm_fast_exit() may know. */
+static inline bool svm_is_fast(u64 code)
+{
+	const u64 codes = BIT(SVM_EXIT_VMMCALL - SVM_EXIT_CPUID) | BIT(SVM_EXIT_CPUID - SVM_EXIT_CPUID) |
+			  BIT(SVM_EXIT_MSR - SVM_EXIT_CPUID);
+
+	return code - SVM_EXIT_CPUID < 64 && codes >> (code - SVM_EXIT_CPUID) & 1;
+}
 /* fast.c: true: the exit is answered, RIP, RSP and RAX in the VMCB are those to go on with */
 bool svm_fast_exit(struct svm_vcpu *v);
 /* run.c */
