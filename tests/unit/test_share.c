@@ -490,8 +490,12 @@ static void guest_writes_a_like_b3(void)
 	fill(&a, 1, 33);
 	assert_true(share_offer(&a, 1));
 	/* To make it worse, its old frame has the old content again, in another page. */
-	fill(&b, 5, 6);
-	assert_int_equal(hfn_of(&b, 5), raw_hfn);
+	for (gfn_t gfn = 5; gfn < 20; gfn++) {
+		fill(&b, gfn, 6);
+		if (hfn_of(&b, gfn) == raw_hfn)
+			return;
+	}
+	fail_msg("frame %#x does not come back", raw_hfn);
 }
 
 static void candidate_is_shared_elsewhere(void **state)
