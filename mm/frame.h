@@ -89,6 +89,8 @@ void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot lefto
 /* Block of 2^order frames, state set to `state`, contents undefined (cleared if `clear`). HFN_NONE if there is none. */
 /* All fields of the entries are zero but state and, in the first, order. */
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
+/* As frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true), by a short way: for faults. */
+hfn_t frame_alloc_guest(void) must_check;
 /* Any allocated state but ZERO; flags and pins must be zero; the block as allocated (claimed ranges: any aligned blocks). */
 void frame_free(hfn_t hfn, u32 order);
 

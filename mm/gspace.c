@@ -118,7 +118,7 @@ void page_look(struct gspace *gs, gfn_t gfn, struct page *p)
 	u64 *entry;
 
 	lock_assert_held(&gs->lock);
-	entry = pt_find(&gs->pt, gfn_to_gpa(gfn).v, &level);
+	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
 	page_decode(gs->pt.fmt, entry, level, p);
 }
 
@@ -317,8 +317,10 @@ void gspace_flush(struct gspace *gs)
 	hfn_t hfn;
 	bool shared;
 
-	if (!READ_ONCE(gs->tlb_stale) && READ_ONCE(gs->limbo) == HFN_NONE)
+	if (READ_ONCE(gs->limbo) == HFN_NONE) {
+		flush_tlb(gs);
 		return;
+	}
 	lock_acquire(&gs->lock);
 	hfn = gs->limbo;
 	shared = gs->limbo_shared;
@@ -354,16 +356,16 @@ static hfn_t touch_frame(const struct touch *t, enum frame_state state, bool cle
 	return frame_alloc(0, FRAME_FOR_GUEST, state, clear);
 }
 
-/* The commonest fault: the first write to a page whose table is there. */
-static int touch_first_write(struct touch *t)
+/* The commonest fault, by a short way: the first write to a page whose table is there. */
+static int touch_first_write(struct gspace *gs, u64 *entry, gfn_t gfn)
 {
 	static const struct page absent = {.state = PAGE_ABSENT};
-	hfn_t hfn = touch_frame(t, FRAME_GUEST, true);
+	hfn_t hfn = frame_alloc_guest();
 
-	if (hfn == HFN_NONE)
+	if (unlikely(hfn == HFN_NONE))
 		return E_AGAIN;
-	change(t->gs, t->p.entry, t->gfn, &absent, PAGE_PRIVATE, hfn);
-	t->gs->stats.zero_fills++;
+	change(gs, entry, gfn, &absent, PAGE_PRIVATE, hfn);
+	gs->stats.zero_fills++;
 	return 0;
 }
 
@@ -375,8 +377,6 @@ static int touch_absent(struct touch *t)
 	/* Tables first: they may stay behind, a frame would have to be freed. */
 	if (t->p.level > 1 && pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
 		return E_AGAIN;
-	if (t->write && !broken)
-		return touch_first_write(t);
 	if (t->write)
 		hfn = touch_frame(t, FRAME_GUEST, true);
 	if (hfn == HFN_NONE)
@@ -400,7 +400,8 @@ static int touch_write_zero(struct touch *t)
 
 bool gspace_shared_is_sole(hfn_t hfn)
 {
-	if (rmap_refs(hfn) != 1)
+	/* Read without a lock: who has just become the only one copies for nothing, once. */
+	if (READ_ONCE(frame_get(hfn)->refs) != 1)
 		return false;
 	share_forget_shared(hfn);
 	return rmap_refs(hfn) == 1 && !gspace_stale_count();
@@ -502,17 +503,33 @@ static void touch_finish(const struct touch *t, int err)
 		mm_gspace_poisoned(t->gs, t->gfn, "its swapped copy cannot be read");
 }
 
-int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
+static __attribute__((noinline)) int touch_other(struct gspace *gs, gfn_t gfn, bool write, bool may_alloc)
 {
-	struct touch t = {.gs = gs, .gfn = gfn, .write = access & GSPACE_WRITE};
-	int err;
+	struct touch t = {.gs = gs, .gfn = gfn, .write = write, .may_alloc = may_alloc};
+	int err = touch_page(&t);
 
-	t.may_alloc = reclaim_may_alloc(gs);
-	lock_acquire(&gs->lock);
-	gs->stats.faults++;
-	err = touch_page(&t);
 	lock_release(&gs->lock);
 	touch_finish(&t, err);
+	return err;
+}
+
+int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
+{
+	bool may_alloc = reclaim_may_alloc(gs);
+	u32 level;
+	u64 *entry;
+	int err;
+
+	lock_acquire(&gs->lock);
+	gs->stats.faults++;
+	if (unlikely(!may_alloc || !(access & GSPACE_WRITE) || gs->dying || gfn >= gs->pages))
+		return touch_other(gs, gfn, access & GSPACE_WRITE, may_alloc);
+	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
+	if (level > 1 || READ_ONCE(*entry))
+		return touch_other(gs, gfn, true, true);
+	err = touch_first_write(gs, entry, gfn);
+	gs->stats.waits += err != 0;
+	lock_release(&gs->lock);
 	return err;
 }
 

@@ -76,12 +76,13 @@ static hfn_t table_alloc(struct pt *pt)
 static void table_free(struct pt *pt, hfn_t hfn)
 {
 	pt->tables--;
+	pt->near_range = ~0UL; /* it may be this one */
 	pt->alloc->free(pt->alloc, hfn);
 }
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc)
 {
-	*pt = (struct pt){.fmt = fmt, .alloc = alloc};
+	*pt = (struct pt){.fmt = fmt, .alloc = alloc, .near_range = ~0UL};
 	pt->root = table_alloc(pt);
 	return pt->root == HFN_NONE ? E_NOMEM : 0;
 }

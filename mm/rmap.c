@@ -64,26 +64,33 @@ void rmap_add(hfn_t hfn, u16 gspace, gfn_t gfn)
 	lock_release(&rmap.lock);
 }
 
+static bool node_at_is(const struct node *n, u16 gspace, gfn_t gfn)
+{
+	return n->gspace == gspace && n->gfn == gfn;
+}
+
 static bool node_is(u32 index, u16 gspace, gfn_t gfn)
 {
-	const struct node *n = node_at(index);
-
-	return n->gspace == gspace && n->gfn == gfn;
+	return node_at_is(node_at(index), gspace, gfn);
 }
 
 u32 rmap_remove(hfn_t hfn, u16 gspace, gfn_t gfn)
 {
 	struct frame *f = frame_get(hfn);
 	u32 *link = &f->rmap;
+	struct node *n = NULL;
 	u32 index, left;
 
 	lock_acquire(&rmap.lock);
 	CHECK(f->state == FRAME_SHARED);
-	while (*link != RMAP_NONE && !node_is(*link, gspace, gfn))
-		link = &node_at(*link)->next;
-	index = *link;
+	for (index = *link; index != RMAP_NONE; index = *link) {
+		n = node_at(index);
+		if (node_at_is(n, gspace, gfn))
+			break;
+		link = &n->next;
+	}
 	CHECK(index != RMAP_NONE && f->refs);
-	*link = node_at(index)->next;
+	*link = n->next;
 	pool_give(&rmap.pool, index);
 	left = --f->refs;
 	lock_release(&rmap.lock);

@@ -152,14 +152,14 @@ static void show_exits(struct console_out *o, struct vm *vm)
 
 	pairs_begin(&p, o);
 	for (u32 i = 0; i < MIN((u32)HV_EXIT_KINDS, (u32)ARRAY_SIZE(vm->exits)); i++) {
-		u64 n = vm_exit_count(vm, i);
+		u64 n = vm->exits[i] + vm_fast_exits(vm, i);
 
 		if (!n)
 			continue;
 		format_buf(key, sizeof(key), "exit-%s", exit_kind_name(i));
 		pairs_number(&p, key, n);
 	}
-	pairs_number(&p, "hypercalls", vm_exit_count(vm, HV_EXIT_HYPERCALL));
+	pairs_number(&p, "hypercalls", vm->hypercalls + vm_fast_exits(vm, HV_EXIT_HYPERCALL));
 	pairs_number(&p, "hypercall-errors", vm->hypercall_errors);
 	pairs_number(&p, "console-dropped", vm->con_dropped);
 	pairs_end(&p);

@@ -153,13 +153,17 @@ static void exit_hlt(struct vcpu *v, struct hv_exit *e)
 
 void exit_handle(struct vcpu *v, struct hv_exit *e)
 {
-	struct hv_regs *r = hv->regs(v->hv);
+	struct hv_regs *r;
 
 	v->vm->exits[e->kind]++;
+	if (likely(e->kind == HV_EXIT_NPF)) {
+		exit_npf(v, e);
+		return;
+	}
+	r = hv->regs(v->hv);
 	switch (e->kind) {
 	case HV_EXIT_NONE:
 	case HV_EXIT_HOST_IRQ:	   break;
-	case HV_EXIT_NPF:	   exit_npf(v, e); break;
 	case HV_EXIT_CPUID:	   exit_cpuid(v, r, e); break;
 	case HV_EXIT_MSR_READ:	   exit_msr_read(v, r, e); break;
 	case HV_EXIT_MSR_WRITE:	   exit_msr_write(v, e); break;

@@ -153,6 +153,7 @@ bool hypercall_handle(struct vcpu *v, struct hv_regs *r)
 		sched_wait_memory(v);
 		return false;
 	}
+	v->vm->hypercalls++;
 	if (n < 0)
 		v->vm->hypercall_errors++;
 	r->rax = (u64)n;

@@ -84,8 +84,8 @@ struct vm {
 	u32 poisoned;		/* atomic: a page is lost, life_work has to end the VM */
 	char poison_why[96];
 	struct log_limit log_limit;
-	u64 exits[32];		/* by enum hv_exit_kind, those answered by the back end not included: vm_exit_count() */
-	u64 hypercall_errors;
+	u64 exits[32];		/* by enum hv_exit_kind, those answered by the back end not included: vm_fast_exits() */
+	u64 hypercalls, hypercall_errors;
 };
 
 /* All take effect at once or return an error with one line for the operator in why. */
@@ -134,7 +134,7 @@ void vm_host_memory(struct vm_host_memory *out);
 /* HELLO: pins the info page and fills the contract. Features granted, or E_AGAIN, E_FAULT, E_PERM (done before). */
 s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features);
 void vm_guest_shutdown(struct vm *vm, u64 how); /* enum aero_shutdown */
-u64 vm_exit_count(const struct vm *vm, u32 kind); /* since the start; enum hv_exit_kind */
+u64 vm_fast_exits(const struct vm *vm, u32 kind); /* answered by the back end; enum hv_exit_kind */
 u32 vm_features_offered(const struct vm *vm); /* AERO_FEATURE_* */
 
 void vm_init(void);

@@ -129,9 +129,9 @@ static void enter_running(struct vm *vm)
 
 /* ---- start ---- */
 
-u64 vm_exit_count(const struct vm *vm, u32 kind)
+u64 vm_fast_exits(const struct vm *vm, u32 kind)
 {
-	u64 n = vm->exits[kind];
+	u64 n = 0;
 
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
 		if (vm->vcpu[i])
@@ -141,8 +141,9 @@ u64 vm_exit_count(const struct vm *vm, u32 kind)
 
 static void release_parts(struct vm *vm)
 {
+	vm->hypercalls += vm_fast_exits(vm, HV_EXIT_HYPERCALL);
 	for (u32 kind = 0; kind < HV_EXIT_KINDS; kind++)
-		vm->exits[kind] = vm_exit_count(vm, kind);
+		vm->exits[kind] += vm_fast_exits(vm, kind);
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++) {
 		if (vm->vcpu[i])
 			vcpu_destroy(vm->vcpu[i]);
@@ -214,7 +215,7 @@ static void forget_last_run(struct vm *vm)
 	vm->poisoned = 0;
 	vm->upcall_vector = 0;
 	vm->features = 0;
-	vm->hypercall_errors = 0;
+	vm->hypercalls = vm->hypercall_errors = 0;
 	memset(vm->exits, 0, sizeof(vm->exits));
 }
 

@@ -173,7 +173,8 @@ static void arm_oneshot(u64 deadline_ns)
 {
 	u64 now = cpu_now_ns();
 	u64 delta = deadline_ns > now ? deadline_ns - now : 0;
-	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32);
+	/* Rounded up: an interrupt that comes early has to be armed once more. */
+	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32) + 1;
 
 	lapic_write(LAPIC_TIMER_INITIAL, (u32)CLAMP(ticks, 1UL, 0xffffffffUL));
 }

@@ -201,6 +201,16 @@ static struct cpu cpu;
 static jmp_buf loop_end;
 static u32 passes_left;
 
+struct hv_fast *hv_fast(struct hv_vcpu *v)
+{
+	return &v->fast;
+}
+
+u64 cpu_ticks_since_entry(void)
+{
+	return fake_now_ns;
+}
+
 u64 cpu_tsc_khz(void)
 {
 	return 1000000;
@@ -256,6 +266,7 @@ static void set_this_cpu(void)
 
 hfn_t __real_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
+hfn_t __wrap_frame_alloc_guest(void);
 
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
 {
@@ -263,6 +274,11 @@ hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, 
 	if (++fake_allocs == fake_alloc_fail_at)
 		return __real_frame_alloc(FRAME_ORDER_MAX, FRAME_FOR_GUEST, state, false);
 	return __real_frame_alloc(order, use, state, clear);
+}
+
+hfn_t __wrap_frame_alloc_guest(void)
+{
+	return __wrap_frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
 }
 
 /* ---- the image ----------------------------------------------------------- */

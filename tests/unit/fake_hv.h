@@ -18,6 +18,7 @@
 struct hv_vcpu {
 	struct hv_regs regs;
 	struct hv_start start; /* of the last reset */
+	struct hv_fast fast;
 	hfn_t root;
 	struct vcpu *owner;
 	bool irqs_on;     /* RFLAGS.IF */

@@ -257,7 +257,11 @@ bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e)
 {
 	u64 reason = vmread(VMCS_EXIT_REASON);
 
-	*e = (struct hv_exit){ .reason = reason };
+	e->reason = reason;
+	e->len = e->cpl = 0;
+	e->text = NULL;
+	if (likely(reason == VMX_EXIT_EPT_VIOLATION))
+		return exit_ept_violation(e);
 	if (reason & VMX_EXIT_ENTRY_FAILED)
 		return exit_entry_failed(e);
 	switch ((u16)reason) {

@@ -89,7 +89,6 @@ static void prepare_tlb(struct hv_cpu *c, struct vmx_vcpu *v, u64 tlb_gen)
 		}
 		c->tlb.assigned++;
 	}
-	c->tlb.entries++;
 }
 
 /* An event whose delivery the exit cut short is delivered again; INTn, INT3, INTO and ICEBP are simply executed again.
@@ -99,7 +98,7 @@ static void requeue_event(struct hv_vcpu *h)
 	u64 info = vmread(VMCS_IDT_VECTORING);
 	bool has_error = info & VMX_EVENT_ERROR_VALID;
 
-	if (!(info & VMX_EVENT_VALID))
+	if (likely(!(info & VMX_EVENT_VALID)))
 		return;
 	if (VMX_EVENT_TYPE(info) == VMX_EVENT_INTR)
 		hv_queue_irq(h, (u8)info);
@@ -146,14 +145,18 @@ static bool enter(struct vmx_vcpu *v, struct hv_exit *e)
 
 void vmx_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 {
-	struct hv_cpu *c = this_cpu()->hv;
+	struct vmx_cpu *c = this_cpu()->hv;
 	struct vmx_vcpu *v = vmx_of(h);
 
-	vmx_make_live(v);
+	if (unlikely(c->current != v || c->common.live != h || c->common.fpu != h))
+		vmx_make_live(v);
 	do {
-		prepare_event(v);
+		if (unlikely(h->exception.valid || h->irq.valid))
+			prepare_event(v);
 		prepare_preemption(v);
-		prepare_tlb(c, v, tlb_gen);
+		if (unlikely(!asid_is_current(&c->common.asids, &h->asid, tlb_gen)))
+			prepare_tlb(&c->common, v, tlb_gen);
+		c->common.tlb.entries++;
 		if (!enter(v, e))
 			return;
 	} while (!vmx_exit_decode(v, e));
