@@ -72,22 +72,15 @@ def show_figures(m, title):
 class Machine:
     """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). config: text of aerostat.ini. parts: what is on the data disk;
     data_disk: that disk itself, a path or options of -drive. omit, replace: files of the boot volume.
-    device_errors: the log may hold lines at level error."""
+    device_errors: the log may hold lines at level error. qemu: more arguments of emu.Qemu."""
 
     def __init__(self, work, emulator="qemu", config="", mem=512, parts=(("swap", 2048), ("data", 1024)), cpus=1,
-<<<<<<< HEAD
-                 data_disk=None, extra=(), omit=(), replace=None, device_errors=False, model="corei7_skylake_x"):
-        self.work, self.emulator = str(work), emulator
-        os.makedirs(self.work, exist_ok=True)
-        self.mem_mib, self.cpus, self.extra, self.model = mem, cpus, list(extra), model
-        self.bad = re.compile("|".join([PANIC, WRONG] + ([] if device_errors else [LOG_ERROR])))
-=======
-                 data_disk=None, extra=(), omit=(), replace=None, model="corei7_skylake_x", qemu=None):
+                 data_disk=None, extra=(), omit=(), replace=None, device_errors=False, model="corei7_skylake_x",
+                 qemu=None):
         self.work, self.emulator = str(work), emulator
         os.makedirs(self.work, exist_ok=True)
         self.mem_mib, self.cpus, self.extra, self.model, self.qemu = mem, cpus, list(extra), model, qemu or {}
-        self.log_path = os.path.join(self.work, "console.txt")
->>>>>>> 0129f40 (bench: what the paths through the hypervisor cost)
+        self.bad = re.compile("|".join([PANIC, WRONG] + ([] if device_errors else [LOG_ERROR])))
         self.process = self.line = self.console = None
         self.boot_disk = os.path.join(self.work, "boot.img")
         self.data_path = os.path.join(self.work, "data.img")
@@ -110,13 +103,9 @@ class Machine:
     def start(self):
         log = open(os.path.join(self.work, "console.txt"), "w", encoding="utf-8", errors="replace")
         if self.emulator == "qemu":
-<<<<<<< HEAD
             qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work,
-                            serial="chardev:console", extra=["-chardev", "stdio,id=console,signal=off"] + self.extra)
-=======
-            qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work, serial="stdio",
-                            extra=self.extra, **self.qemu)
->>>>>>> 0129f40 (bench: what the paths through the hypervisor cost)
+                            serial="chardev:console", extra=["-chardev", "stdio,id=console,signal=off"] + self.extra,
+                            **self.qemu)
             command = qemu.command()
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
                                          echo=False)
