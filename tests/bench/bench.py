@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import closing
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests", "e2e"))
@@ -54,8 +55,8 @@ def paths(work, emulator, options):
     config = options + HOST + vm_section("bench", BENCH_VM[emulator], "app=bench", disk=None, reservation="100%")
     qemu = {"cpu": "EPYC,+svm,+npt", "icount": True}
     found = {}
-    with Machine(os.path.join(work, emulator), emulator=emulator, config=config, mem=MACHINE[emulator], parts=(),
-                 qemu=qemu) as m:
+    with closing(Machine(os.path.join(work, emulator), emulator=emulator, config=config, mem=MACHINE[emulator], parts=(),
+                         qemu=qemu)) as m:
         m.start()
         text, found_line = m.expect(r"not started|first guest, bench, runs \d+ TSC ticks after entry", 300)
         assert found_line != "not started", text
@@ -74,7 +75,7 @@ def paths(work, emulator, options):
 def memory(work):
     """1 GiB without VMs; then what 192 MiB, all touched, takes beside its own frames and page tables."""
     config = vm_section("full", 192, "app=idle mem=97%", disk=None, autostart="no", reservation="100%")
-    with Machine(os.path.join(work, "memory"), config=config, mem=1024, parts=()) as m:
+    with closing(Machine(os.path.join(work, "memory"), config=config, mem=1024, parts=())) as m:
         m.boot()
         before = pairs(m.ok("host"))["frames-hypervisor"]
         m.ok("vm start full")
