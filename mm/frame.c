@@ -9,9 +9,10 @@
  *
  * block_take() and block_give() are all that touches the lists, one block a call.
  *
- * Stocks. Each CPU keeps up to STOCK_FRAMES single frames ready and as many cleared; it fetches and returns them in
- * batches. What is in another CPU's stock cannot be had: at most 2 * STOCK_FRAMES a CPU. A larger block that is not there
- * is looked for once more after this CPU's stock has gone back.
+ * Stocks. Each CPU keeps up to `max` single frames ready and as many cleared; it fetches and returns them in batches.
+ * They count as free, but what is in another CPU's stock cannot be had: so all stocks together are at most half of the
+ * reserve (as far as STOCK_MIN allows). Guests are refused before the lists are empty, and reclaim works long before.
+ * A larger block that is not there is looked for once more after this CPU's stock has gone back.
  *
  * Locking: frames.lock guards lists and the entries of free frames. A stock is its CPU's own, with interrupts off. by_state
  * is changed by atomic additions, because owners change states of their frames without it.
@@ -33,10 +34,11 @@
 #define POISON_STRIDE 64 /* words between those checked on allocation */
 #define STOCK_CPUS    256
 #define STOCK_FRAMES  64
-#define STOCK_BATCH   32
+#define STOCK_MIN     4
 
 struct stock {
 	u32 plain_count, clean_count;
+	u32 max; /* of each; 0: this CPU has not had any yet. Written under frames.lock */
 	u64 allocs, frees;
 	hfn_t plain[STOCK_FRAMES], clean[STOCK_FRAMES];
 } aligned(64);
@@ -48,6 +50,7 @@ static struct {
 	hfn_t zero;
 	u32 head[FRAME_ORDER_MAX + 1];
 	u32 free, reserve;
+	u32 stocks; /* with max set */
 	u64 total, allocs, frees, failures;
 	u64 by_state[FRAME_STATES];
 	struct stock stock[STOCK_CPUS];
@@ -205,6 +208,16 @@ static void poison_check(hfn_t hfn, u32 order)
 	}
 }
 
+/* Has anybody written to the frame since it was cleared? */
+static void clean_check(hfn_t hfn)
+{
+	const u64 *word = mm_hfn_to_va(hfn);
+
+	for (u32 w = 0; POISON_ON_FREE && w < PAGE_SIZE / sizeof(u64); w += POISON_STRIDE)
+		if (word[w])
+			panic("frame %#x was written after it was cleared", hfn);
+}
+
 /* ---- ranges, at boot ---- */
 
 static u32 largest_order(hfn_t hfn, u32 count)
@@ -285,10 +298,31 @@ static void entry_reset(struct frame *f)
 	f->rmap = 0;
 }
 
+/* frames.lock held: the sizes of all stocks, from the reserve and how many they are. */
+static void share_stocks(void)
+{
+	u32 max = frames.reserve / (4 * MAX(frames.stocks, 1U));
+
+	for (u32 i = 0; i < STOCK_CPUS; i++)
+		if (frames.stock[i].max)
+			WRITE_ONCE(frames.stock[i].max, CLAMP(max, (u32)STOCK_MIN, (u32)STOCK_FRAMES));
+}
+
+/* frames.lock held. */
+static void stock_begin(struct stock *s)
+{
+	if (s->max)
+		return;
+	s->max = STOCK_MIN;
+	frames.stocks++;
+	share_stocks();
+}
+
 static bool stock_refill(struct stock *s)
 {
 	lock_acquire(&frames.lock);
-	while (s->plain_count < STOCK_BATCH) {
+	stock_begin(s);
+	while (s->plain_count < s->max / 2) {
 		hfn_t hfn = block_take(0);
 
 		if (hfn == HFN_NONE)
@@ -326,11 +360,13 @@ static hfn_t stock_alloc(enum frame_state state, bool clear)
 	hfn = clean ? s->clean[--s->clean_count] : s->plain[--s->plain_count];
 	s->allocs++;
 	frame_set_state(hfn, state);
-	if (!clean) {
-		poison_check(hfn, 0);
-		if (clear)
-			page_clear(mm_hfn_to_va(hfn));
+	if (clean) {
+		clean_check(hfn);
+		return hfn;
 	}
+	poison_check(hfn, 0);
+	if (clear)
+		page_clear(mm_hfn_to_va(hfn));
 	return hfn;
 }
 
@@ -341,9 +377,11 @@ static void stock_free(hfn_t hfn)
 	entry_reset(frame_get(hfn));
 	frame_set_state(hfn, FRAME_STOCK);
 	s->frees++;
-	if (s->plain_count == STOCK_FRAMES) {
+	if (s->plain_count >= READ_ONCE(s->max)) {
 		lock_acquire(&frames.lock);
-		stock_return(s->plain, &s->plain_count, STOCK_BATCH);
+		stock_begin(s);
+		if (s->plain_count >= s->max)
+			stock_return(s->plain, &s->plain_count, s->plain_count - s->max / 2);
 		lock_release(&frames.lock);
 	}
 	s->plain[s->plain_count++] = hfn;
@@ -354,7 +392,7 @@ bool frame_stock_fill(void)
 	struct stock *s = my_stock();
 	hfn_t hfn;
 
-	if (s->clean_count == STOCK_FRAMES || READ_ONCE(frames.free) <= frames.reserve + STOCK_FRAMES)
+	if ((s->max && s->clean_count >= s->max) || READ_ONCE(frames.free) <= frames.reserve + STOCK_FRAMES)
 		return false;
 	if (!s->plain_count && !stock_refill(s))
 		return false;
@@ -484,7 +522,10 @@ u32 frame_reserve(void)
 
 void frame_set_reserve(u32 count)
 {
+	lock_acquire(&frames.lock);
 	WRITE_ONCE(frames.reserve, count);
+	share_stocks();
+	lock_release(&frames.lock);
 }
 
 void frame_stats(struct frame_stats *out)

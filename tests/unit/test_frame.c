@@ -266,6 +266,89 @@ static void model(void **state)
 		must_alloc(FRAME_ORDER_LARGE);
 }
 
+/* Frees go to this CPU's stock, come back from it, and what was cleared ahead is clear whatever was in it. */
+static void cleared_ahead(void **state)
+{
+	hfn_t hfn[48];
+	u32 filled = 0;
+
+	(void)state;
+	frame_set_reserve(512);
+	for (u32 i = 0; i < ARRAY_SIZE(hfn); i++) {
+		hfn[i] = must_alloc(0);
+		memset(mm_hfn_to_va(hfn[i]), 0x77, PAGE_SIZE);
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(hfn); i++)
+		frame_free(hfn[i], 0);
+	while (frame_stock_fill())
+		filled++;
+	assert_int_equal(filled, 64);
+	assert_int_equal(frame_free_count(), FRAMES - 1);
+	frame_verify();
+	for (u32 i = 0; i < 2 * filled; i++) { /* from the stock, and beyond it */
+		hfn_t f = i % 2 ? frame_alloc_guest() : frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
+
+		assert_int_not_equal(f, HFN_NONE);
+		assert_int_equal(frame_get(f)->state, FRAME_GUEST);
+		assert_true(page_is_zero(mm_hfn_to_va(f)));
+	}
+	assert_int_equal(frame_free_count(), FRAMES - 1 - 2 * filled);
+	frame_verify();
+}
+
+static void write_after_clear(void **state)
+{
+	hfn_t hfn = must_alloc(0);
+
+	(void)state;
+	frame_free(hfn, 0);
+	assert_true(frame_stock_fill());
+	*(u64 *)mm_hfn_to_va(hfn) = 1;
+	assert_true(fake_panics((void)!frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true)));
+	assert_non_null(strstr(fake_panic_text, "after it was cleared"));
+}
+
+/* What lies in stocks cannot be had by other CPUs: it is never more than half of the reserve. */
+static void stocks_of_many_cpus(void **state)
+{
+	u32 got = 0;
+
+	(void)state;
+	frame_set_reserve(200);
+	for (fake_cpu_index = 0; fake_cpu_index < FAKE_CPUS; fake_cpu_index++)
+		frame_free(must_alloc(0), 0);
+	for (fake_cpu_index = 0; fake_cpu_index < FAKE_CPUS; fake_cpu_index++) {
+		hfn_t hfn[100];
+
+		for (u32 i = 0; i < ARRAY_SIZE(hfn); i++)
+			hfn[i] = must_alloc(0);
+		for (u32 i = 0; i < ARRAY_SIZE(hfn); i++)
+			frame_free(hfn[i], 0);
+		while (frame_stock_fill())
+			;
+	}
+	fake_cpu_index = 0;
+	frame_verify();
+	assert_int_equal(frame_free_count(), FRAMES - 1);
+	assert_true(frame_state_count(FRAME_STOCK) > 0 && frame_state_count(FRAME_STOCK) <= 100);
+	while (frame_alloc_guest() != HFN_NONE)
+		got++;
+	assert_int_equal(got, FRAMES - 1 - 200);
+	while (frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false) != HFN_NONE)
+		got++;
+	assert_true(got >= FRAMES - 1 - 100);
+	frame_verify();
+	/* A block that no list has may be in this CPU's stock. */
+	for (hfn_t h = 2;; h += 2)
+		if (frame_get(h)->state == FRAME_GUEST && frame_get(h + 1)->state == FRAME_GUEST) {
+			frame_free(h, 0);
+			frame_free(h + 1, 0);
+			assert_int_equal(must_alloc(1), h);
+			break;
+		}
+	frame_verify();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +362,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(bad_frees, start, stop),
 	    cmocka_unit_test_setup_teardown(write_after_free, start, stop),
 	    cmocka_unit_test_setup_teardown(verify_finds_damage, start, stop),
+	    cmocka_unit_test_setup_teardown(cleared_ahead, start, stop),
+	    cmocka_unit_test_setup_teardown(write_after_clear, start, stop),
+	    cmocka_unit_test_setup_teardown(stocks_of_many_cpus, start, stop),
 	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 
