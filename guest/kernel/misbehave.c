@@ -57,6 +57,13 @@ static void do_spinon(void)
 	__asm__ volatile("sti\n1: jmp 1b");
 }
 
+static void do_spinexit(void)
+{
+	u32 eax = 1, ecx = 0;
+
+	__asm__ volatile("cli\n1: movl $1, %%eax\n\tcpuid\n\tjmp 1b" : "+a"(eax), "+c"(ecx) : : "rbx", "rdx");
+}
+
 static void do_hlt(void)
 {
 	__asm__ volatile("cli\n\thlt");
@@ -314,6 +321,7 @@ static const struct {
     {"pf", do_pf},
     {"spin", do_spin},
     {"spinon", do_spinon},
+    {"spinexit", do_spinexit},
     {"hlt", do_hlt},
     {"stack", do_stack},
     {"badmem", do_badmem},
@@ -346,6 +354,6 @@ bool arch_misbehave(const char *how)
 
 const char *arch_misbehaviours(void)
 {
-	return "triple ud gp de pf spin spinon hlt stack badmem badwrite badexec cr3 idt selfballoon io msr cr0 cr4 "
+	return "triple ud gp de pf spin spinon spinexit hlt stack badmem badwrite badexec cr3 idt selfballoon io msr cr0 cr4 "
 	       "insn debug";
 }

@@ -129,7 +129,7 @@ def test_spinning_guests_are_preempted(machine, emulator):
     m.wait_state("rogue", "running")
     m.wait_checked("good")
     ended(m, "spin", "watchdog")
-    for how in ("spin", "spinon"):
+    for how in ("spin", "spinon", "spinexit"):
         start(m, how)
         stopped(m)
     end(m, free)

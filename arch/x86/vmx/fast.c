@@ -39,11 +39,14 @@ static bool answer(struct vmx_vcpu *v, u64 reason)
 	}
 }
 
-/* 64-bit code, and the entry control agrees: RIP needs no wrapping and nothing has to follow a change of mode. */
+/*
+ * 64-bit code, and the entry control agrees: RIP needs no wrapping and nothing has to follow a change of mode. Interrupts are on,
+ * so that pending ones of the host end the next turn (see prepare_preemption()).
+ */
 static bool is_plain(const struct vmx_vcpu *v)
 {
-	return !(vmread(VMCS_GUEST_RFLAGS) & (RFLAGS_TF | RFLAGS_RF)) && !(vmread(VMCS_IDT_VECTORING) & VMX_EVENT_VALID) &&
-	       vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L && v->entry_controls & VMX_ENTRY_IA32E &&
+	return (vmread(VMCS_GUEST_RFLAGS) & (RFLAGS_TF | RFLAGS_RF | RFLAGS_IF)) == RFLAGS_IF &&
+	       !(vmread(VMCS_IDT_VECTORING) & VMX_EVENT_VALID) && vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L && v->entry_controls & VMX_ENTRY_IA32E &&
 	       vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA;
 }
 

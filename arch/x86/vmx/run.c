@@ -7,6 +7,8 @@
 #include "arch/x86/vmx/vmx.h"
 #include "lib/panic.h"
 
+#define MASKED_ENTRIES_MAX 256
+
 void vmx_window(struct vmx_vcpu *v, bool on)
 {
 	u32 want =
@@ -33,9 +35,21 @@ static void prepare_preemption(struct vmx_vcpu *v)
 
 	if (vmx_machine.timer_ticks && !(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF))
 		want |= (u32)VMX_PIN_TIMER;
+	else
+		v->masked = 0;
 	if (want != v->pin_controls)
 		vmwrite(VMCS_PIN_CONTROLS, want);
 	v->pin_controls = want;
+}
+
+/* Each entry starts the timer anew: a guest that exits faster than it runs down is stopped by their number. */
+static bool turn_is_over(struct vmx_vcpu *v, struct hv_exit *e)
+{
+	if (likely(!(v->pin_controls & VMX_PIN_TIMER)) || ++v->masked < MASKED_ENTRIES_MAX)
+		return false;
+	v->masked = 0;
+	*e = (struct hv_exit){.kind = HV_EXIT_HOST_IRQ};
+	return true;
 }
 
 static void write_event(struct hv_event *e, u64 type)
@@ -151,9 +165,11 @@ void vmx_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 	if (unlikely(c->current != v || c->common.live != h || c->common.fpu != h))
 		vmx_make_live(v);
 	do {
+		prepare_preemption(v);
+		if (unlikely(turn_is_over(v, e)))
+			return;
 		if (unlikely(h->exception.valid || h->irq.valid))
 			prepare_event(v);
-		prepare_preemption(v);
 		if (unlikely(!asid_is_current(&c->common.asids, &h->asid, tlb_gen)))
 			prepare_tlb(&c->common, v, tlb_gen);
 		c->common.tlb.entries++;

@@ -249,6 +249,7 @@ struct vmx_vcpu {
 	hfn_t vmcs;
 	bool launched;
 	u32 pin_controls, cpu_controls, entry_controls; /* as in the VMCS */
+	u32 masked; /* entries in a row with the guest's interrupts off and no look at the host's */
 	u64 eptp;
 	u64 cr2, cr8, dr6;
 	u64 tsc_offset;
