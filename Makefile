@@ -34,7 +34,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk frame gspace gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
+MM_C := balloon blk frame gspace gspace_large gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power time traps
 ARCH_ASM := entry hv_selftest_guest traps
@@ -61,7 +61,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options \
 	$(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -226,6 +226,8 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
+# Refuses frames at any point.
+$(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole
 # The console's: its commands, over VMs without processors.
 OPERATOR_TESTS := line config command monitor
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih

@@ -117,30 +117,19 @@ static u32 status_of(struct gspace *gs, gfn_t gfn, bool inflate)
 	}
 }
 
-/* Takes back what was taken of a unit. The guest has declared all of it free: it need not come back with its content.
- */
-static void undo_take(struct gspace *gs, gfn_t gfn, u32 n)
-{
-	for (u32 i = 0; i < n; i++)
-		if (gspace_balloon_give(gs, gfn + i))
-			continue; /* another vCPU touched it meanwhile: it is back already */
-}
-
 static u32 take_pages(struct batch *b, gfn_t gfn, u32 n)
 {
-	u32 status;
+	gfn_t at = gfn;
+	int err;
 
 	if (n > b->capacity)
 		return BALLOON_OVER;
 	if (!may_move(b, n))
 		return BALLOON_BUSY;
-	for (u32 i = 0; i < n; i++) {
-		if (!gspace_balloon_take(b->gs, gfn + i))
-			continue;
-		status = status_of(b->gs, gfn + i, true);
-		undo_take(b->gs, gfn, i);
-		b->work -= i + 1;
-		return status;
+	err = n == 1 ? gspace_balloon_take(b->gs, gfn) : gspace_balloon_take_large(b->gs, gfn, &at);
+	if (err) {
+		b->work -= at - gfn + 1;
+		return status_of(b->gs, at, true);
 	}
 	b->capacity -= n;
 	moved(b, n);
@@ -149,13 +138,11 @@ static u32 take_pages(struct batch *b, gfn_t gfn, u32 n)
 
 static u32 give_pages(struct batch *b, gfn_t gfn, u32 n)
 {
-	u32 given = 0;
+	u32 given;
 
 	if (!may_move(b, n))
 		return BALLOON_BUSY;
-	for (u32 i = 0; i < n; i++)
-		if (!gspace_balloon_give(b->gs, gfn + i))
-			given++;
+	given = n == 1 ? !gspace_balloon_give(b->gs, gfn) : gspace_balloon_give_large(b->gs, gfn);
 	if (!given) {
 		b->work -= n;
 		return status_of(b->gs, gfn, false);

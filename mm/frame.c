@@ -7,6 +7,9 @@
  * are one block of the next order. The head of an allocated block keeps its order, so that
  * a free with another order is caught.
  *
+ * A whole block (frame_alloc_whole) leaves its tail as it was in the free block: neither its allocation nor its free
+ * depends on its size. FRAME_F_WHOLE in the head tells; frame_break() and frame_make_whole() lead out and back.
+ *
  * block_take() and block_give() are all that touches the lists, one block a call.
  *
  * Stocks. Each CPU keeps up to `max` single frames ready and as many cleared; it fetches and returns them in batches.
@@ -89,12 +92,19 @@ static void count_state(enum frame_state state, s64 n)
 	__atomic_fetch_add(&frames.by_state[state], (u64)n, __ATOMIC_RELAXED);
 }
 
+/* Frames that the entry of hfn speaks for. */
+static u32 extent_of(const struct frame *f)
+{
+	return f->flags & FRAME_F_WHOLE ? 1U << f->order : 1;
+}
+
 void frame_set_state(hfn_t hfn, enum frame_state state)
 {
 	struct frame *f = frame_get(hfn);
+	s64 n = extent_of(f);
 
-	count_state(f->state, -1);
-	count_state(state, 1);
+	count_state(f->state, -n);
+	count_state(state, n);
 	f->state = state;
 }
 
@@ -186,7 +196,7 @@ static void poison_fill(hfn_t hfn, u32 order)
 
 		for (u32 w = 0; w < PAGE_SIZE / sizeof(u64); w++)
 			word[w] = POISON_WORD;
-		frame_get(hfn + i)->flags = FRAME_F_POISON;
+		frame_get(hfn + i)->flags |= FRAME_F_POISON;
 	}
 }
 
@@ -403,26 +413,7 @@ bool frame_stock_fill(void)
 	return true;
 }
 
-/* A block of more than one frame; what this CPU has in stock may be what it lacks. */
-static hfn_t block_alloc(u32 order, enum frame_state state)
-{
-	struct stock *s = my_stock();
-	hfn_t hfn;
-
-	lock_acquire(&frames.lock);
-	hfn = block_take(order);
-	if (hfn == HFN_NONE) {
-		stock_return(s->plain, &s->plain_count, s->plain_count);
-		stock_return(s->clean, &s->clean_count, s->clean_count);
-		hfn = block_take(order);
-	}
-	if (hfn != HFN_NONE) {
-		frames.allocs++;
-		set_states(hfn, 1U << order, state);
-	}
-	lock_release(&frames.lock);
-	return hfn;
-}
+/* ---- allocation ---- */
 
 /* Out of line, as what follows it: the way that a fault takes is short. */
 static __attribute__((noinline)) hfn_t alloc_failed(void)
@@ -431,21 +422,65 @@ static __attribute__((noinline)) hfn_t alloc_failed(void)
 	return HFN_NONE;
 }
 
+/* frames.lock held. What this CPU has in stock may be what a block lacks. */
+static hfn_t block_find(u32 order)
+{
+	struct stock *s = my_stock();
+	hfn_t hfn = block_take(order);
+
+	if (hfn != HFN_NONE)
+		return hfn;
+	stock_return(s->plain, &s->plain_count, s->plain_count);
+	stock_return(s->clean, &s->clean_count, s->clean_count);
+	return block_take(order);
+}
+
+/* A block of more than one frame. whole: its tail's entries stay as they are, FRAME_FREE_TAIL; else all are in `state`. */
+static hfn_t block_alloc(u32 order, enum frame_use use, enum frame_state state, bool whole)
+{
+	hfn_t hfn;
+
+	CHECK(order && order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
+	if (frame_free_count() < (u64)floor_of(use) + (1U << order))
+		return alloc_failed();
+	lock_acquire(&frames.lock);
+	hfn = block_find(order);
+	if (hfn == HFN_NONE) {
+		lock_release(&frames.lock);
+		return alloc_failed();
+	}
+	frames.allocs++;
+	if (whole) {
+		frame_get(hfn)->order = order;
+		frame_get(hfn)->flags |= FRAME_F_WHOLE;
+		frame_set_state(hfn, state);
+	} else {
+		set_states(hfn, 1U << order, state);
+	}
+	lock_release(&frames.lock);
+	poison_check(hfn, order);
+	return hfn;
+}
+
+static hfn_t single_alloc(enum frame_use use, enum frame_state state, bool clear)
+{
+	hfn_t hfn = HFN_NONE;
+
+	CHECK(state > FRAME_FREE_TAIL && state < FRAME_STATES);
+	if (frame_free_count() > floor_of(use))
+		hfn = stock_alloc(state, clear);
+	return hfn == HFN_NONE ? alloc_failed() : hfn;
+}
+
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
 {
 	hfn_t hfn;
 
-	CHECK(order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
-	if (frame_free_count() < (u64)floor_of(use) + (1U << order))
-		return alloc_failed();
-	if (order == 0) {
-		hfn = stock_alloc(state, clear);
-		return hfn == HFN_NONE ? alloc_failed() : hfn;
-	}
-	hfn = block_alloc(order, state);
+	if (order == 0)
+		return single_alloc(use, state, clear);
+	hfn = block_alloc(order, use, state, false);
 	if (hfn == HFN_NONE)
-		return alloc_failed();
-	poison_check(hfn, order);
+		return hfn;
 	for (u32 i = 0; i < 1U << order; i++) {
 		entry_reset(frame_get(hfn + i));
 		if (clear)
@@ -475,16 +510,61 @@ hfn_t frame_alloc_guest(void)
 	return hfn;
 }
 
+/* ---- whole blocks ---- */
+
+hfn_t frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear)
+{
+	hfn_t hfn = block_alloc(order, use, state, true);
+
+	if (hfn == HFN_NONE)
+		return hfn;
+	entry_reset(frame_get(hfn));
+	frame_get(hfn)->order = order;
+	if (clear)
+		memset(mm_hfn_to_va(hfn), 0, PAGE_SIZE << order);
+	return hfn;
+}
+
+void frame_break(hfn_t hfn)
+{
+	struct frame head = *frame_get(hfn);
+	u32 n = 1U << head.order;
+
+	CHECK(head.flags == FRAME_F_WHOLE && head.state == FRAME_GUEST && !head.pins);
+	CHECK(n <= frames.span - hfn);
+	head.flags = 0;
+	head.order = 0;
+	for (struct frame *f = frame_get(hfn); n--; f++, head.gfn++)
+		*f = head;
+}
+
+void frame_make_whole(hfn_t hfn, u32 order)
+{
+	struct frame *head = frame_get(hfn);
+	u32 n = 1U << order;
+
+	CHECK(!(hfn & (n - 1)) && n <= frames.span - hfn);
+	for (u32 i = 0; i < n; i++) {
+		struct frame *f = head + i;
+
+		CHECK(f->state == FRAME_GUEST && !f->flags && !f->pins);
+		f->state = i ? FRAME_FREE_TAIL : FRAME_GUEST; /* counted by the head from here on */
+		f->order = i ? 0 : order;
+	}
+	head->flags = FRAME_F_WHOLE;
+}
+
 static void check_freeable(hfn_t hfn, u32 order)
 {
 	CHECK(order <= FRAME_ORDER_MAX && !(hfn & ((1U << order) - 1)));
-	for (u32 i = 0; i < 1U << order; i++) {
+	for (u32 i = 0; i < 1U << order; i += extent_of(frame_get(hfn + i))) {
 		struct frame *f = frame_get(hfn + i);
 
 		if (f->state <= FRAME_FREE_TAIL || f->state == FRAME_ZERO)
 			panic("frame %#x freed in state %u", hfn + i, f->state);
-		if (f->flags || (f->state == FRAME_GUEST && f->pins))
+		if (f->flags & ~FRAME_F_WHOLE || (f->state == FRAME_GUEST && f->pins))
 			panic("frame %#x freed while in use: flags %#x", hfn + i, f->flags);
+		CHECK(!(f->flags & FRAME_F_WHOLE) || (!i && f->order == order));
 	}
 	/* Ranges claimed at boot are of order 0 and may be freed in any blocks. */
 	CHECK(frame_get(hfn)->order == order || !frame_get(hfn)->order);
@@ -492,6 +572,8 @@ static void check_freeable(hfn_t hfn, u32 order)
 
 void frame_free(hfn_t hfn, u32 order)
 {
+	struct frame *f = frame_get(hfn);
+
 	check_freeable(hfn, order);
 	poison_fill(hfn, order);
 	if (order == 0) {
@@ -500,7 +582,12 @@ void frame_free(hfn_t hfn, u32 order)
 	}
 	lock_acquire(&frames.lock);
 	frames.frees++;
-	set_states(hfn, 1U << order, FRAME_FREE_TAIL);
+	if (f->flags & FRAME_F_WHOLE) {
+		frame_set_state(hfn, FRAME_FREE_TAIL);
+		f->flags &= ~FRAME_F_WHOLE;
+	} else {
+		set_states(hfn, 1U << order, FRAME_FREE_TAIL);
+	}
 	block_give(hfn, order);
 	lock_release(&frames.lock);
 }
@@ -562,6 +649,24 @@ static void verify_block(hfn_t hfn)
 	CHECK(f->next == HFN_NONE || frame_get(f->next)->prev == hfn);
 }
 
+/* What the entry of h stands for, counted in seen[]. Returns how many frames. */
+static u32 verify_entry(hfn_t h, u64 seen[FRAME_STATES])
+{
+	const struct frame *f = &frames.table[h];
+	u32 n = extent_of(f);
+
+	CHECK(f->state < FRAME_STATES && f->state != FRAME_FREE_TAIL); /* a tail without its head */
+	CHECK(n <= frames.span - h && !(h & (n - 1)));
+	for (u32 i = 1; i < n; i++)
+		CHECK(frames.table[h + i].state == FRAME_FREE_TAIL && !frames.table[h + i].flags);
+	seen[f->state] += n;
+	if (f->state != FRAME_FREE)
+		return n;
+	verify_block(h);
+	seen[FRAME_FREE_TAIL] += (1U << f->order) - 1;
+	return 1U << f->order;
+}
+
 static u64 verify_lists(void)
 {
 	u64 blocks = 0;
@@ -597,19 +702,8 @@ void frame_verify(void)
 	u64 seen[FRAME_STATES] = {0};
 
 	lock_acquire(&frames.lock);
-	for (hfn_t h = 0; h < frames.span;) {
-		u32 state = frames.table[h].state;
-		u32 n = 1;
-
-		CHECK(state < FRAME_STATES && state != FRAME_FREE_TAIL); /* a tail without its head */
-		seen[state]++;
-		if (state == FRAME_FREE) {
-			verify_block(h);
-			n = 1U << frames.table[h].order;
-			seen[FRAME_FREE_TAIL] += n - 1;
-		}
-		h += n;
-	}
+	for (hfn_t h = 0; h < frames.span;)
+		h += verify_entry(h, seen);
 	for (u32 s = 0; s < FRAME_STATES; s++)
 		CHECK(seen[s] == frames.by_state[s]);
 	CHECK(seen[FRAME_FREE] + seen[FRAME_FREE_TAIL] == frames.free);

@@ -24,7 +24,7 @@ enum frame_state {
 	FRAME_NONE,	/* not RAM, or firmware's */
 	FRAME_FREE,	/* head of a free block; order valid */
 	FRAME_STOCK,	/* free, in a CPU's stock; all other fields are zero but for the poison flag */
-	FRAME_FREE_TAIL,/* inside a free block */
+	FRAME_FREE_TAIL,/* inside a free block, or a whole one: see FRAME_F_WHOLE */
 	FRAME_HV,	/* the hypervisor's own: image, tables, pools, buffers */
 	FRAME_TABLE,	/* nested page table of gspace `owner` */
 	FRAME_GUEST,	/* one guest page: owner, gfn valid */
@@ -37,6 +37,7 @@ enum frame_flag {
 	FRAME_F_HINT = BIT(0), /* FRAME_GUEST: has a hint entry in the share table */
 	FRAME_F_IO = BIT(1),   /* a swap transfer uses the frame: freed only at its end */
 	FRAME_F_POISON = BIT(2), /* free, and filled with the debug pattern */
+	FRAME_F_WHOLE = BIT(3), /* head of an allocated block whose other entries say nothing; state and owner are the block's */
 };
 
 struct frame {
@@ -91,6 +92,15 @@ void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot lefto
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
 /* As frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true), by a short way: for faults. */
 hfn_t frame_alloc_guest(void) must_check;
+/*
+ * The same kept whole: one entry speaks for all, so neither this nor the free costs more for a larger block (but for clearing). Only
+ * the head may be given to the functions below. The state counts as 2^n frames.
+ */
+hfn_t frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
+/* A whole block of a guest becomes single frames: GUEST, the head's owner, gfn, gfn + 1 and so on. */
+void frame_break(hfn_t hfn);
+/* And back: an aligned run of single GUEST frames without flags and pins; the head's owner and gfn stand for all. */
+void frame_make_whole(hfn_t hfn, u32 order);
 /* Any allocated state but ZERO; flags and pins must be zero; the block as allocated (claimed ranges: any aligned blocks). */
 void frame_free(hfn_t hfn, u32 order);
 

@@ -1,9 +1,10 @@
 /*
  * Guest-physical address spaces: the state of each page, the one function that changes it, and what the guest
  * and the hypervisor do with a page that is there or has to come (touch, copy, pin, balloon). Its companions:
- * gspace_move.c (swap and share transitions), gspace_life.c (beginning and end), gspace_verify.c.
+ * gspace_move.c (swap and share transitions), gspace_large.c (2 MiB regions), gspace_life.c (beginning and end),
+ * gspace_verify.c.
  *
- * gspace_change() is the only writer of leaf and token entries. Around it stand the operations, each of them: take
+ * gspace_change() and gspace_change_large() are the only writers of leaf and token entries. Around it stand the operations, each of them: take
  * the lock, look at the page, prepare what may fail (tables, frames, reverse-map nodes), change.
  *
  * Stale translations. A change that takes a translation away or narrows it marks the space stale until a shootdown has
@@ -101,7 +102,7 @@ void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *
 	*p = (struct page){.entry = entry, .level = level, .state = PAGE_ABSENT};
 	if (!e)
 		return;
-	CHECK(level == 1);
+	CHECK(level <= 2);
 	if (pt_entry_present(f, e)) {
 		p->state = tag_state[pt_entry_tag(f, e)];
 		p->payload = hpa_to_hfn(pt_entry_hpa(f, e, level));
@@ -109,7 +110,7 @@ void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *
 		p->state = token_state[pt_token_kind(e)];
 		p->payload = pt_token_payload(e);
 	}
-	CHECK(p->state != PAGE_ABSENT);
+	CHECK(level == 1 ? p->state != PAGE_ABSENT : p->state == PAGE_PRIVATE || p->state == PAGE_BALLOONED);
 }
 
 void page_look(struct gspace *gs, gfn_t gfn, struct page *p)
@@ -118,8 +119,21 @@ void page_look(struct gspace *gs, gfn_t gfn, struct page *p)
 	u64 *entry;
 
 	lock_assert_held(&gs->lock);
+	if (unlikely(gs->moving == region_of(gfn)))
+		gspace_stop_rebuild(gs);
 	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
 	page_decode(gs->pt.fmt, entry, level, p);
+	if (page_is_large(p))
+		p->payload += gfn % LARGE_PAGES;
+}
+
+void page_look_single(struct gspace *gs, gfn_t gfn, struct page *p)
+{
+	page_look(gs, gfn, p);
+	if (!page_is_large(p))
+		return;
+	gspace_split(gs, gfn);
+	page_look(gs, gfn, p);
 }
 
 /* ---- changing a page's state --------------------------------------------- */
@@ -216,15 +230,19 @@ void gspace_count(struct gspace *gs, enum page_state s, s32 n)
 	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
 }
 
+static inline void check_legal(const struct gspace *gs, gfn_t gfn, enum page_state was, enum page_state to)
+{
+	if (unlikely(!(legal[was] & BIT(to))))
+		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was), page_state_name(to));
+}
+
 /* was: what *entry says. Inlined where that is known, so that nothing is left but what the change needs. */
 static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 *entry, gfn_t gfn,
 							 const struct page *was, enum page_state to, u32 payload)
 {
 	bool kept, same, narrower;
 
-	if (!(legal[was->state] & BIT(to)))
-		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was->state), page_state_name(to));
-
+	check_legal(gs, gfn, was->state, to);
 	pt_exchange(entry, page_encode(gs, to, payload));
 	same = was->payload == payload && state_present(to);
 	narrower = state_writable(was->state) && !state_writable(to);
@@ -246,6 +264,57 @@ void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to,
 	lock_assert_held(&gs->lock);
 	page_decode(gs->pt.fmt, entry, 1, &was);
 	change(gs, entry, gfn, &was, to, payload);
+}
+
+static u64 region_encode(const struct gspace *gs, enum page_state s, u32 payload)
+{
+	if (s == PAGE_PRIVATE)
+		return pt_make_leaf(gs->pt.fmt, hfn_to_hpa(payload), PT_R | PT_W | PT_X | PT_USER, 2, TAG_PRIVATE);
+	return page_encode(gs, s, payload);
+}
+
+/* The block of a large leaf goes, as one. Only frames that the share scanner saw have entries of their own, and hints. */
+static void block_leave(struct gspace *gs, hfn_t hfn)
+{
+	if (!(frame_get(hfn)->flags & FRAME_F_WHOLE)) {
+		for (u32 i = 0; i < LARGE_PAGES; i++)
+			if (frame_get(hfn + i)->flags & FRAME_F_HINT)
+				share_forget_hint(hfn + i);
+		frame_make_whole(hfn, FRAME_ORDER_LARGE);
+	}
+	gspace_dispose(gs, hfn, false);
+	gspace_spare_drop(gs);
+}
+
+static void block_enter(struct gspace *gs, gfn_t first, hfn_t hfn)
+{
+	struct frame *f = frame_get(hfn);
+
+	CHECK(f->flags == FRAME_F_WHOLE && f->order == FRAME_ORDER_LARGE);
+	frame_set_state(hfn, FRAME_GUEST);
+	f->owner = gs->id;
+	f->gfn = first;
+	f->pins = 0;
+}
+
+void gspace_change_large(struct gspace *gs, u64 *entry, gfn_t first, enum page_state to, u32 payload)
+{
+	struct page was;
+
+	lock_assert_held(&gs->lock);
+	CHECK(first == region_of(first) && first + LARGE_PAGES <= gs->pages);
+	page_decode(gs->pt.fmt, entry, 2, &was);
+	check_legal(gs, first, was.state, to);
+	CHECK(to == PAGE_ABSENT || to == PAGE_PRIVATE || to == PAGE_BALLOONED);
+	pt_exchange(entry, region_encode(gs, to, payload));
+	if (was.state == PAGE_PRIVATE) {
+		gspace_mark_stale(gs);
+		block_leave(gs, was.payload);
+	}
+	if (to == PAGE_PRIVATE)
+		block_enter(gs, first, payload);
+	gspace_count(gs, was.state, -(s32)LARGE_PAGES);
+	gspace_count(gs, to, LARGE_PAGES);
 }
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
@@ -334,7 +403,7 @@ void gspace_flush(struct gspace *gs)
 	while (hfn != HFN_NONE) {
 		hfn_t next = frame_get(hfn)->next;
 
-		frame_free(hfn, 0);
+		frame_free(hfn, frame_get(hfn)->order);
 		hfn = next;
 	}
 }
@@ -346,8 +415,12 @@ struct touch {
 	struct gspace *gs;
 	gfn_t gfn;
 	bool write, may_alloc;
+	bool no_block; /* there is none: single pages will do */
+	hfn_t block;   /* cleared, for a large page; 0: none */
 	struct page p;
 };
+
+#define TOUCH_BLOCK 1 /* of touch_once: comes again, with a block */
 
 static hfn_t touch_frame(const struct touch *t, enum frame_state state, bool clear)
 {
@@ -369,11 +442,33 @@ static int touch_first_write(struct gspace *gs, u64 *entry, gfn_t gfn)
 	return 0;
 }
 
+/* The whole region of a first write. TOUCH_BLOCK: if there is a block for it. E_NOMEM: a single page. */
+static int touch_large(struct touch *t)
+{
+	int err;
+
+	if (!t->write || !t->may_alloc || t->no_block || t->p.state != PAGE_ABSENT ||
+	    !gspace_large_wanted(t->gs, t->gfn))
+		return E_NOMEM;
+	if (!t->block)
+		return TOUCH_BLOCK;
+	err = gspace_map_large(t->gs, t->gfn, t->block);
+	if (!err)
+		t->block = 0;
+	return err;
+}
+
 static int touch_absent(struct touch *t)
 {
 	bool broken = t->p.state == PAGE_BALLOONED;
 	hfn_t hfn = frame_zero();
 
+	if (t->p.level > 1) {
+		int err = touch_large(t);
+
+		if (err != E_NOMEM)
+			return err;
+	}
 	/* Tables first: they may stay behind, a frame would have to be freed. */
 	if (t->p.level > 1 && pt_prepare(&t->gs->pt, gfn_to_gpa(t->gfn).v, 1, &t->p.entry))
 		return E_AGAIN;
@@ -470,8 +565,8 @@ static int touch_by_state(struct touch *t)
 	}
 }
 
-/* gs->lock held. On success the page is mapped, and writable if that was asked for; t->p is what it was before. */
-static int touch_page(struct touch *t)
+/* gs->lock held. t->p is the page as it was before. */
+static int touch_once(struct touch *t)
 {
 	int err;
 
@@ -481,6 +576,34 @@ static int touch_page(struct touch *t)
 	err = touch_by_state(t);
 	if (err == E_AGAIN)
 		t->gs->stats.waits++;
+	return err;
+}
+
+/* gs->lock not held. A block is taken and cleared without it; others may use the region meanwhile. */
+static void take_block(struct touch *t)
+{
+	hfn_t hfn = frame_alloc_whole(FRAME_ORDER_LARGE, FRAME_FOR_GUEST, FRAME_HV, true);
+
+	t->no_block = hfn == HFN_NONE;
+	t->block = t->no_block ? 0 : hfn;
+}
+
+/*
+ * gs->lock held, but let go of if a large page is to be filled. On success the page is mapped, and writable if that was
+ * asked for; t->p is what it was before.
+ */
+static int touch_page(struct touch *t)
+{
+	int err = touch_once(t);
+
+	if (likely(err != TOUCH_BLOCK))
+		return err;
+	lock_release(&t->gs->lock);
+	take_block(t);
+	lock_acquire(&t->gs->lock);
+	err = touch_once(t);
+	if (t->block)
+		frame_free(t->block, FRAME_ORDER_LARGE);
 	return err;
 }
 
@@ -592,6 +715,7 @@ static int pin_locked(struct touch *t)
 
 	if (err)
 		return err;
+	page_look_single(t->gs, t->gfn, &t->p);
 	f = frame_get(t->p.payload);
 	if (t->p.state == PAGE_PRIVATE)
 		gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PINNED, t->p.payload);
@@ -641,7 +765,7 @@ static int balloon_take_locked(struct gspace *gs, gfn_t gfn)
 
 	if (gs->dying || gfn >= gs->pages)
 		return E_INVAL;
-	page_look(gs, gfn, &p);
+	page_look_single(gs, gfn, &p);
 	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
 		return E_BUSY;
 	if (p.state == PAGE_BALLOONED)
@@ -663,17 +787,28 @@ int gspace_balloon_take(struct gspace *gs, gfn_t gfn)
 	return err;
 }
 
+static int balloon_give_locked(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+
+	if (gs->dying || gfn >= gs->pages)
+		return E_INVAL;
+	page_look(gs, gfn, &p);
+	if (p.state != PAGE_BALLOONED)
+		return E_INVAL;
+	if (p.level > 1 && pt_prepare(&gs->pt, gfn_to_gpa(gfn).v, 1, &p.entry))
+		return E_BUSY;
+	gspace_change(gs, p.entry, gfn, PAGE_ABSENT, 0);
+	gs->stats.balloon_back++;
+	return 0;
+}
+
 int gspace_balloon_give(struct gspace *gs, gfn_t gfn)
 {
-	struct page p = {.state = PAGE_ABSENT};
+	int err;
 
 	lock_acquire(&gs->lock);
-	if (!gs->dying && gfn < gs->pages)
-		page_look(gs, gfn, &p);
-	if (p.state == PAGE_BALLOONED) {
-		gspace_change(gs, p.entry, gfn, PAGE_ABSENT, 0);
-		gs->stats.balloon_back++;
-	}
+	err = balloon_give_locked(gs, gfn);
 	lock_release(&gs->lock);
-	return p.state == PAGE_BALLOONED ? 0 : E_INVAL;
+	return err;
 }

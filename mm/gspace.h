@@ -21,6 +21,11 @@
  * page (gspace_swap_in_done, _failed) wakes its space.
  *
  * Pages in ABSENT cost nothing; a gspace of any size has one table page at first.
+ *
+ * Large pages (gspace_large.c): a region is 512 pages at a multiple of 512. While memory is plentiful the first write to
+ * a region nothing of which is there maps all of it by one leaf over one frame block. Its pages are in state PRIVATE like others; what
+ * concerns one of them splits the leaf first, which cannot fail: each large leaf has a spare table page. What concerns
+ * all of them (a 2 MiB balloon unit, the end of the space) takes them at once.
  */
 #ifndef MM_GSPACE_H
 #define MM_GSPACE_H
@@ -60,6 +65,7 @@ struct gspace_stats {
 	u64 balloon_refused; /* entries answered with anything but OK */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
+	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
 };
 
 struct gspace {
@@ -79,6 +85,11 @@ struct gspace {
 	hfn_t limbo;	 /* frames out of the table, to be freed after the next flush; linked by frame->next */
 	u32 users;	 /* gspace_get() without gspace_put(); LOCK_RANK_SPACES */
 	gfn_t destroy_at;/* where gspace_destroy_some() goes on */
+	u32 large;	 /* large leaves; as many table pages are in `spares`, linked by frame->next */
+	hfn_t spares;
+	gfn_t moving;	 /* region that is unmapped to be rebuilt, GFN_NONE: none */
+	hfn_t moving_table; /* its level-1 table, meanwhile linked nowhere */
+	gfn_t rebuild_at;/* where gspace_rebuild() goes on */
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 
@@ -170,10 +181,23 @@ void gspace_unpin(struct gspace *gs, gfn_t gfn);
  */
 int gspace_balloon_take(struct gspace *gs, gfn_t gfn) must_check;
 int gspace_balloon_give(struct gspace *gs, gfn_t gfn) must_check; /* BALLOONED -> ABSENT */
+/*
+ * The same for a region, first its first page. take: all or nothing; *at is the page that was refused. A whole large page, an
+ * absent or a ballooned region is one step; else each page is one. give: returns how many came back.
+ */
+int gspace_balloon_take_large(struct gspace *gs, gfn_t first, gfn_t *at) must_check;
+u32 gspace_balloon_give_large(struct gspace *gs, gfn_t first);
+
+/*
+ * Looks at up to `regions` regions for one whose pages are all PRIVATE but mapped singly, and maps it by a large leaf again: in place
+ * if its frames are still in order, else by a copy, at most one a call. A region that is touched meanwhile stays as it was.
+ * Empty tables on the way are given back. For times of plenty. Returns regions rebuilt.
+ */
+u32 gspace_rebuild(struct gspace *gs, u32 regions);
 
 /*
  * A PRIVATE page no transfer uses, for swap and sharing: a few random probes, then a bounded linear search from a random
- * place. False if it found none (there may be some yet). A snapshot: what is done to the page re-checks it.
+ * place. Pages of large leaves that were used since the last look come last. False if it found none (there may be some yet). A snapshot: what is done to the page re-checks it.
  */
 struct prng;
 bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out);
@@ -197,7 +221,8 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
 /*
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.
  *  share_zero     PRIVATE -> ZERO if its content is zero, looked at while nobody can write; E_INVAL if it is not
- *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is used
+ *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is used.
+ *                 large: also of a page in a large leaf, which stays one, but its frames get entries of their own
  *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state. E_INVAL if
  *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. promote: its hint becomes the entry of the shared frame
  *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are equal;
@@ -206,7 +231,7 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
  *  share_drop     ends a hold; if it was the last reference, frees the frame (gs: whose flush it waits for)
  */
 int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;
-hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn);
+hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn, bool large);
 int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote) must_check;
 int gspace_share_merge(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with) must_check;
 void gspace_share_undo(struct gspace *gs, gfn_t gfn, hfn_t hfn);
@@ -215,7 +240,8 @@ void gspace_share_drop(struct gspace *gs, hfn_t hfn);
 /* Shoots down what changed and frees the frames in limbo. Call without gs->lock. Cheap if nothing changed. */
 void gspace_flush(struct gspace *gs);
 
-/* Test-and-clear of the accessed bit (false for a page not mapped); E_NOSYS without one. Flush is batched by the caller. */
+/* Test-and-clear of the accessed bit (false for a page not mapped); E_NOSYS without one. A large leaf has one for all
+ * its pages. Flush is batched by the caller. */
 int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_check;
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */

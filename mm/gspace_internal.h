@@ -9,7 +9,7 @@
 
 /* One page as its entry tells. */
 struct page {
-	u64 *entry; /* at level 1, unless the walk ended above (then the page is ABSENT) */
+	u64 *entry; /* at level 1, unless the walk ended above: at a large leaf, a token of a region, or nothing */
 	u32 level;
 	enum page_state state;
 	u32 payload; /* hfn of present pages and SWAPPING_OUT; slot; handle */
@@ -31,10 +31,23 @@ static inline bool state_present(enum page_state s)
 	return state_writable(s) || s == PAGE_SHARED || s == PAGE_ZERO;
 }
 
-/* Decodes *entry. CHECKs that it is one of ours. */
+/* In a large leaf? */
+static inline bool page_is_large(const struct page *p)
+{
+	return p->level > 1 && state_present(p->state);
+}
+
+static inline gfn_t region_of(gfn_t gfn)
+{
+	return ALIGN_DOWN(gfn, LARGE_PAGES);
+}
+
+/* Decodes *entry. CHECKs that it is one of ours. Of a large leaf, payload is its first frame. */
 void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);
-/* gs->lock held, gfn < gs->pages. */
+/* gs->lock held, gfn < gs->pages. Ends a rebuild of its region. */
 void page_look(struct gspace *gs, gfn_t gfn, struct page *p);
+/* The same for who is to change this page only: splits the large leaf that it is in. */
+void page_look_single(struct gspace *gs, gfn_t gfn, struct page *p);
 
 /*
  * Moves page gfn, whose level-1 entry is `entry`, to state `to` with `payload` (hfn, slot, handle or 0): the one
@@ -42,6 +55,11 @@ void page_look(struct gspace *gs, gfn_t gfn, struct page *p);
  * comes allocated and filled.
  */
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload);
+/*
+ * The same for all pages of a region, whose level-2 entry is `entry`: between ABSENT, PRIVATE (a large leaf; payload is a
+ * frame block, whole or not, and the caller has pushed a spare table page) and BALLOONED (a token).
+ */
+void gspace_change_large(struct gspace *gs, u64 *entry, gfn_t first, enum page_state to, u32 payload);
 /* Adds n to the counts of state s, the space's and the host's. Otherwise than by gspace_change only as a space begins
  * and ends. */
 void gspace_count(struct gspace *gs, enum page_state s, s32 n);
@@ -53,6 +71,18 @@ void gspace_mark_stale(struct gspace *gs);
 u32 gspace_stale_count(void); /* spaces with changes that no shootdown has covered */
 /* May a mapper of this shared frame have it for itself? If so nobody else can get at it any more. */
 bool gspace_shared_is_sole(hfn_t hfn);
+/* May the first write to gfn, nothing of whose region is there, map a large page? */
+bool gspace_large_wanted(const struct gspace *gs, gfn_t gfn);
+/* Maps the region of gfn, nothing of which is there, by the cleared whole `block`. E_NOMEM. gs->lock held. */
+int gspace_map_large(struct gspace *gs, gfn_t gfn, hfn_t block);
+void gspace_split(struct gspace *gs, gfn_t gfn); /* the large leaf that gfn is in. gs->lock held */
+/* The region under rebuild, if any, is as it was before. gs->lock held. */
+void gspace_stop_rebuild(struct gspace *gs);
+/* Spare table pages of large leaves. gs->lock held. */
+int gspace_spare_push(struct gspace *gs);
+void gspace_spare_drop(struct gspace *gs);
+/* The level-1 table of gfn's region gives way to `value`, and goes with the next flush. gs->lock held. */
+void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);
 /* As gspace_get, dying spaces included. */
 struct gspace *gspace_get_any(u16 id);
 

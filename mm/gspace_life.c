@@ -88,7 +88,8 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->pages = pages;
 	gs->alloc = *alloc;
 	gs->tlb_gen = 1;
-	gs->limbo = HFN_NONE;
+	gs->limbo = gs->spares = gs->moving_table = HFN_NONE;
+	gs->moving = GFN_NONE;
 	gs->target = MIN(alloc->limit, pages);
 	gs->balloon_max = (u64)pages * BALLOON_MAX_PERCENT / 100;
 	gs->balloon_manual = GFN_NONE;
@@ -111,34 +112,38 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	return 0;
 }
 
-/* Drops one page unless something must end before: a pin, a page on its way in. */
+/* Drops one page or region unless something must end before: a pin, a page on its way in. */
 static bool destroy_page(void *arg, u64 addr, u64 *entry, u32 level)
 {
 	struct gspace *gs = arg;
 	struct page p;
 
 	page_decode(gs->pt.fmt, entry, level, &p);
-	if (p.state != PAGE_PINNED && p.state != PAGE_SWAPPING_IN)
+	if (level > 1)
+		gspace_change_large(gs, entry, gpa_to_gfn(GPA(addr)), PAGE_ABSENT, 0);
+	else if (p.state != PAGE_PINNED && p.state != PAGE_SWAPPING_IN)
 		gspace_change(gs, entry, gpa_to_gfn(GPA(addr)), PAGE_ABSENT, 0);
 	return true;
 }
 
-/* One level-1 table's range at a time, at most `budget` pages; an empty table goes at once. No vCPU translates any
- * more. */
+/* One level-1 table's range at a time, at most `budget` pages, or one large one; an empty table goes at once. No vCPU
+ * translates any more. */
 static void destroy_range(struct gspace *gs, u32 budget)
 {
+	gspace_stop_rebuild(gs);
 	while (budget && gs->destroy_at < gs->pages) {
 		gfn_t first = gs->destroy_at;
 		gfn_t end = ALIGN_DOWN(first, PT_ENTRIES) + PT_ENTRIES;
-		u32 level, n;
+		u32 level, n, cost;
+		u64 *entry = pt_find(&gs->pt, gfn_to_gpa(first).v, &level);
 
-		pt_find(&gs->pt, gfn_to_gpa(first).v, &level);
+		cost = level > 1 && !*entry ? 1 : PT_ENTRIES;
 		n = MIN(MIN(end, gs->pages) - first, level > 1 ? PT_ENTRIES : budget);
 		pt_for_each(&gs->pt, gfn_to_gpa(first).v, (u64)n << PAGE_SHIFT, destroy_page, gs);
 		gs->destroy_at += n;
 		if (gs->destroy_at == end || gs->destroy_at == gs->pages)
 			pt_prune(&gs->pt, gfn_to_gpa(first).v);
-		budget -= level > 1 ? 1 : n;
+		budget -= MIN(budget, MIN(cost, n));
 	}
 }
 
@@ -148,6 +153,7 @@ static bool destroy_finish(struct gspace *gs)
 
 	if (READ_ONCE(gs->tlb_stale) || swap_busy(gs) || !space_unregister(gs, &last))
 		return false;
+	CHECK(!gs->large && gs->spares == HFN_NONE);
 	pt_destroy(&gs->pt);
 	lock_acquire(&gs->lock);
 	gspace_count(gs, PAGE_ABSENT, -(s32)gs->pages);

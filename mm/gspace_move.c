@@ -39,6 +39,17 @@ static bool search_page(void *arg, u64 addr, u64 *entry, u32 level)
 	return s->found == GFN_NONE && --s->left;
 }
 
+/* Was the page used since this was last asked? */
+static bool test_accessed(struct gspace *gs, const struct page *p)
+{
+	u64 bit = gs->pt.fmt->accessed;
+
+	if (!state_present(p->state) || !(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
+		return false;
+	gspace_mark_stale(gs);
+	return true;
+}
+
 static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 {
 	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE};
@@ -51,9 +62,15 @@ static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 
 		start = prng_below(rnd, gs->pages);
 		page_look(gs, start, &p);
-		if (page_is_candidate(&p))
+		if (!page_is_candidate(&p))
+			continue;
+		if (!page_is_large(&p) || !test_accessed(gs, &p))
 			return start;
+		s.found = start; /* if there is nothing better: to be broken, a large page should be cold */
 	}
+	if (s.found != GFN_NONE)
+		return s.found;
+	gspace_stop_rebuild(gs);
 	start <<= PAGE_SHIFT;
 	if (pt_for_each(&gs->pt, start, ((u64)gs->pages << PAGE_SHIFT) - start, search_page, &s))
 		pt_for_each(&gs->pt, 0, start, search_page, &s);
@@ -78,7 +95,7 @@ static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
 		return E_PERM;
 	if (gfn >= gs->pages)
 		return E_INVAL;
-	page_look(gs, gfn, &p);
+	page_look_single(gs, gfn, &p);
 	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
 		return E_BUSY;
 	if (p.state != PAGE_PRIVATE)
@@ -176,7 +193,7 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
 
 /* ---- sharing ------------------------------------------------------------- */
 
-hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn)
+hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn, bool large)
 {
 	struct page p;
 
@@ -184,6 +201,14 @@ hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn)
 	if (gs->dying || gfn >= gs->pages)
 		return HFN_NONE;
 	page_look(gs, gfn, &p);
+	if (page_is_large(&p)) {
+		hfn_t head = p.payload - gfn % LARGE_PAGES;
+
+		if (!large)
+			return HFN_NONE;
+		if (frame_get(head)->flags & FRAME_F_WHOLE)
+			frame_break(head);
+	}
 	return page_is_candidate(&p) ? p.payload : HFN_NONE;
 }
 
@@ -192,7 +217,7 @@ static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
 	struct page p;
 	int err;
 
-	if (gspace_private_hfn(gs, gfn) != hfn || hfn == HFN_NONE)
+	if (gspace_private_hfn(gs, gfn, true) != hfn || hfn == HFN_NONE)
 		return E_INVAL;
 	if (promote && !(frame_get(hfn)->flags & FRAME_F_HINT))
 		return E_INVAL;
@@ -201,7 +226,7 @@ static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
 		return err;
 	if (promote)
 		share_promote_hint(hfn);
-	page_look(gs, gfn, &p);
+	page_look_single(gs, gfn, &p);
 	gspace_change(gs, p.entry, gfn, PAGE_SHARED, hfn);
 	return 0;
 }
@@ -280,7 +305,7 @@ static hfn_t looks_zero(struct gspace *gs, gfn_t gfn)
 	hfn_t hfn;
 
 	lock_acquire(&gs->lock);
-	hfn = gspace_private_hfn(gs, gfn);
+	hfn = gspace_private_hfn(gs, gfn, true);
 	if (hfn != HFN_NONE && !page_is_zero(mm_hfn_to_va(hfn)))
 		hfn = HFN_NONE;
 	lock_release(&gs->lock);
@@ -314,20 +339,16 @@ int gspace_share_zero(struct gspace *gs, gfn_t gfn)
 
 int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed)
 {
-	u64 bit = gs->pt.fmt->accessed;
 	struct page p;
 
 	*accessed = false;
-	if (!bit)
+	if (!gs->pt.fmt->accessed)
 		return E_NOSYS;
 	if (gfn >= gs->pages)
 		return E_INVAL;
 	lock_acquire(&gs->lock);
 	page_look(gs, gfn, &p);
-	if (state_present(p.state) && (__atomic_fetch_and(p.entry, ~bit, __ATOMIC_SEQ_CST) & bit)) {
-		*accessed = true;
-		gspace_mark_stale(gs);
-	}
+	*accessed = test_accessed(gs, &p);
 	lock_release(&gs->lock);
 	return 0;
 }

@@ -11,6 +11,7 @@
 struct proof {
 	struct gspace *gs;
 	u32 count[PAGE_STATES];
+	u32 large; /* leaves */
 	u64 bad;
 };
 
@@ -46,6 +47,27 @@ static const char *wrong_shared(const struct gspace *gs, gfn_t gfn, const struct
 	return NULL;
 }
 
+/* A block that a large leaf maps: one entry for all, or one for each frame. */
+static const char *wrong_block(const struct gspace *gs, gfn_t first, const struct page *p)
+{
+	const struct frame *head = frame_get(p->payload);
+	const char *wrong = NULL;
+
+	if (p->payload % LARGE_PAGES || first % LARGE_PAGES || first + LARGE_PAGES > gs->pages)
+		return "a large page out of place";
+	if (head->flags & FRAME_F_WHOLE)
+		return head->state != FRAME_GUEST || head->owner != gs->id || head->gfn != first || head->pins ||
+				       head->order != FRAME_ORDER_LARGE || head->flags != FRAME_F_WHOLE
+			   ? "its block belongs to another"
+			   : NULL;
+	for (u32 i = 0; i < LARGE_PAGES && !wrong; i++) {
+		wrong = wrong_own(gs, first + i, p, head + i);
+		if (head[i].flags & ~FRAME_F_HINT)
+			wrong = "a frame of a large page is in use otherwise";
+	}
+	return wrong;
+}
+
 static const char *wrong_prot(const struct pt_format *f, const struct page *p)
 {
 	u32 prot = f->leaf_prot(*p->entry, p->level);
@@ -61,13 +83,16 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 	struct page p;
 
 	page_decode(v->gs->pt.fmt, entry, level, &p);
-	v->count[p.state]++;
+	v->count[p.state] += level > 1 ? LARGE_PAGES : 1;
+	v->large += page_is_large(&p);
 	if (state_present(p.state))
 		wrong = wrong_prot(v->gs->pt.fmt, &p);
 	if (p.state == PAGE_ZERO && p.payload != frame_zero())
 		wrong = "not the zero frame";
 	if (p.state == PAGE_SHARED && !wrong)
 		wrong = wrong_shared(v->gs, gfn, &p, frame_get(p.payload));
+	else if (page_is_large(&p) && !wrong)
+		wrong = wrong_block(v->gs, gfn, &p);
 	else if (state_has_frame(p.state) && !wrong)
 		wrong = wrong_own(v->gs, gfn, &p, frame_get(p.payload));
 	if (wrong)
@@ -93,17 +118,33 @@ static void verify_counts(struct proof *v)
 	log_error("gspace", "%s: states add up to %lu of %u pages", v->gs->name, sum, v->gs->pages);
 }
 
+/* Each large leaf is counted, and has its spare. */
+static void verify_large(struct proof *v)
+{
+	u32 spares = 0;
+
+	for (hfn_t h = v->gs->spares; h != HFN_NONE && spares <= v->large; h = frame_get(h)->next)
+		spares += frame_get(h)->state == FRAME_TABLE && frame_get(h)->owner == v->gs->id;
+	if (v->large == v->gs->large && spares == v->large)
+		return;
+	v->bad++;
+	log_error("gspace", "%s: %u large pages, counted %u, spare tables %u", v->gs->name, v->large, v->gs->large,
+		  spares);
+}
+
 u64 gspace_verify(struct gspace *gs)
 {
 	struct proof v = {.gs = gs};
 	u32 seen = 0;
 
 	lock_acquire(&gs->lock);
+	gspace_stop_rebuild(gs);
 	pt_for_each(&gs->pt, 0, (u64)gs->pages << PAGE_SHIFT, verify_page, &v);
 	for (u32 s = 0; s < PAGE_STATES; s++)
 		seen += v.count[s];
 	v.count[PAGE_ABSENT] = gs->pages - seen;
 	verify_counts(&v);
+	verify_large(&v);
 	lock_release(&gs->lock);
 	return v.bad;
 }

@@ -124,27 +124,31 @@ u64 *pt_find(struct pt *pt, u64 addr, u32 *level)
 	}
 }
 
-/* Replaces the leaf *entry at `level` by a table of leaves one level down. */
-static int split_leaf(struct pt *pt, u64 *entry, u32 level)
+/* Replaces the leaf or token *entry at `level` by `table`, filled with the same one level down. */
+static void split_into(struct pt *pt, u64 *entry, u32 level, hfn_t table)
 {
 	const struct pt_format *f = pt->fmt;
-	u64 ad = f->accessed | f->dirty;
+	u64 *child = mm_hfn_to_va(table);
+	u64 old = READ_ONCE(*entry), base = pt_entry_hpa(f, old, level).v, ad;
+	bool present = pt_entry_present(f, old);
+
+	for (u32 i = 0; i < PT_ENTRIES; i++)
+		child[i] = present ? pt_make_leaf(f, HPA(base + i * level_bytes(level - 1)), f->leaf_prot(old, level),
+						  level - 1, pt_entry_tag(f, old))
+				   : old;
+	/* Only now A and D cannot change any more in the leaf. */
+	ad = pt_exchange(entry, table_entry(f, table)) & (f->accessed | f->dirty);
+	for (u32 i = 0; present && i < PT_ENTRIES; i++)
+		__atomic_fetch_or(&child[i], ad, __ATOMIC_RELAXED);
+}
+
+static int split_entry(struct pt *pt, u64 *entry, u32 level)
+{
 	hfn_t table = table_alloc(pt);
-	u64 base, old;
-	u64 *child;
 
 	if (table == HFN_NONE)
 		return E_NOMEM;
-	child = mm_hfn_to_va(table);
-	old = READ_ONCE(*entry);
-	base = pt_entry_hpa(f, old, level).v;
-	for (u32 i = 0; i < PT_ENTRIES; i++)
-		child[i] = pt_make_leaf(f, HPA(base + i * level_bytes(level - 1)), f->leaf_prot(old, level), level - 1,
-					pt_entry_tag(f, old));
-	/* Only now A and D cannot change any more in the leaf. */
-	old = pt_exchange(entry, table_entry(f, table)) & ad;
-	for (u32 i = 0; i < PT_ENTRIES; i++)
-		__atomic_fetch_or(&child[i], old, __ATOMIC_RELAXED);
+	split_into(pt, entry, level, table);
 	return 0;
 }
 
@@ -153,12 +157,22 @@ int pt_split(struct pt *pt, u64 addr, u32 level)
 	u32 found;
 	u64 *e = pt_find(pt, addr, &found);
 
-	if (found != level || level < 2 || !pt_entry_present(pt->fmt, *e))
+	if (found != level || level < 2 || !*e)
 		return 0;
-	return split_leaf(pt, e, level);
+	return split_entry(pt, e, level);
 }
 
-/* Makes *entry of `level` point to a table. A token stands for its whole range and cannot be divided here. */
+void pt_split_with(struct pt *pt, u64 addr, u32 level, hfn_t table)
+{
+	u32 found;
+	u64 *e = pt_find(pt, addr, &found);
+
+	CHECK(found == level && level > 1 && *e);
+	split_into(pt, e, level, table);
+	pt->tables++;
+}
+
+/* Makes *entry of `level` point to a table. */
 static int ensure_table(struct pt *pt, u64 *entry, u32 level)
 {
 	u64 v = READ_ONCE(*entry);
@@ -166,9 +180,8 @@ static int ensure_table(struct pt *pt, u64 *entry, u32 level)
 
 	if (is_table(pt->fmt, v, level))
 		return 0;
-	if (pt_entry_present(pt->fmt, v))
-		return split_leaf(pt, entry, level);
-	CHECK(!v);
+	if (v)
+		return split_entry(pt, entry, level);
 	table = table_alloc(pt);
 	if (table == HFN_NONE)
 		return E_NOMEM;
@@ -192,18 +205,28 @@ int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry)
 	return 0;
 }
 
-bool pt_prune(struct pt *pt, u64 addr)
+/* The level-2 entry that points to the level-1 table of addr, or NULL if there is no such table. */
+static u64 *find_link(struct pt *pt, u64 addr, hfn_t *table)
 {
 	u64 *link = NULL;
-	hfn_t table = pt->root;
-	u64 *e;
 
+	*table = pt->root;
 	for (u32 l = PT_LEVELS; l > 1; l--) {
-		link = slot(table, addr, l);
+		link = slot(*table, addr, l);
 		if (!is_table(pt->fmt, *link, l))
-			return false;
-		table = entry_table(pt->fmt, *link);
+			return NULL;
+		*table = entry_table(pt->fmt, *link);
 	}
+	return link;
+}
+
+bool pt_prune(struct pt *pt, u64 addr)
+{
+	hfn_t table;
+	u64 *link = find_link(pt, addr, &table), *e;
+
+	if (!link)
+		return false;
 	e = mm_hfn_to_va(table);
 	for (u32 i = 0; i < PT_ENTRIES; i++)
 		if (e[i])
@@ -211,6 +234,25 @@ bool pt_prune(struct pt *pt, u64 addr)
 	pt_exchange(link, 0);
 	table_free(pt, table);
 	return true;
+}
+
+hfn_t pt_take_table(struct pt *pt, u64 addr, u64 value)
+{
+	hfn_t table;
+	u64 *link = find_link(pt, addr, &table);
+
+	if (!link)
+		return HFN_NONE;
+	pt_exchange(link, value);
+	pt->tables--;
+	pt->near_range = ~0UL; /* it may be this one */
+	return table;
+}
+
+void pt_give_table(struct pt *pt, u64 *entry, hfn_t table)
+{
+	pt_exchange(entry, table_entry(pt->fmt, table));
+	pt->tables++;
 }
 
 static bool leaf_fits(const struct pt_format *f, u64 addr, hpa_t hpa, u64 bytes, u32 level)

@@ -5,7 +5,8 @@
  * An entry is a leaf (maps a frame), a table, a token or empty. Tokens are non-present
  * entries in which mm keeps where a page went: `kind` (1..31) in bits 7:3 and a 52-bit payload
  * in bits 63:12. Bits 2:0 of a token are zero, so that it is not present in any format
- * (EPT: R, W, X; NPT and host: P). An empty entry is 0 (AMD and Intel alike).
+ * (EPT: R, W, X; NPT and host: P). An empty entry is 0 (AMD and Intel alike). A token above level 1 stands for each
+ * page of its range: a split repeats it.
  *
  * Leaf entries carry a 3-bit software tag in bits 54:52, ignored by EPT and NPT
  * (Intel SDM "EPT Paging-Structure Entries"; AMD APM "Nested Page Tables": AVL bits).
@@ -92,8 +93,13 @@ static inline u64 *pt_find_near(struct pt *pt, u64 addr, u32 *level)
 /* Makes sure a level `level` entry for addr exists (tables above it, splitting a larger leaf). E_NOMEM leaves the tables valid. */
 int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry) must_check;
 
-/* Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D. 0 if there is no such leaf. */
+/*
+ * Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D; or the token. 0 if there is none.
+ * Translations stay as they are: nothing needs a flush (Intel SDM "Invalidation of TLBs and Paging-Structure Caches").
+ */
 int pt_split(struct pt *pt, u64 addr, u32 level) must_check;
+/* The same with a table page that the caller has, content undefined: cannot fail. CHECKs that there is something to split. */
+void pt_split_with(struct pt *pt, u64 addr, u32 level, hfn_t table);
 
 /* A level-1 leaf from flags that leaf_flags() gave. */
 static inline u64 pt_leaf(const struct pt_format *f, hpa_t hpa, u64 flags, u32 tag)
@@ -109,6 +115,14 @@ u64 pt_exchange(u64 *entry, u64 value);
 
 /* Frees the level-1 table that holds addr's entry if all of it is empty. True if it did. */
 bool pt_prune(struct pt *pt, u64 addr);
+
+/*
+ * Puts `value` (leaf, token or 0) in place of the level-1 table that holds addr's entry and returns the table, which
+ * is the caller's now and which processors may walk until the next flush. HFN_NONE if there is no such table.
+ */
+hfn_t pt_take_table(struct pt *pt, u64 addr, u64 value);
+/* Puts such a table back: *entry, of level 2, points to it again. */
+void pt_give_table(struct pt *pt, u64 *entry, hfn_t table);
 
 /*
  * Maps [addr, addr+bytes) to hpa with the largest leaves allowed; replaces nothing (E_EXIST). For host tables.

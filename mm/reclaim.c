@@ -57,6 +57,8 @@
 static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 256, 128};
 static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 8};
 #define SHARE_BUDGET_PLENTY 4U /* more than 4 times minFree */
+#define PLENTY              4U /* times minFree, above which large pages are given: below 400 % ESX breaks them */
+#define REBUILD_REGIONS     64U /* looked at in a period, all VMs */
 
 static struct {
 	struct lock lock;
@@ -541,6 +543,28 @@ static void watch(u64 now, u32 taken, bool waited)
 		warn_stuck(now);
 }
 
+/* ---- plenty -------------------------------------------------------------- */
+
+bool reclaim_plenty(void)
+{
+	return READ_ONCE(reclaim.state) == RECLAIM_HIGH &&
+	       frame_free_count() >= (u64)PLENTY * reclaim.min_free + LARGE_PAGES;
+}
+
+bool reclaim_plentiful(const struct gspace *gs)
+{
+	return reclaim_plenty() && (u64)gspace_consumed(gs) + LARGE_PAGES <= MIN(cap_of(gs), READ_ONCE(gs->target));
+}
+
+/* Large pages put together again: a bounded look, and one copy at most. */
+static void rebuild_large(void)
+{
+	u32 each = DIV_ROUND_UP(REBUILD_REGIONS, MAX(reclaim.spaces, 1U)), done = 0;
+
+	for (u32 i = 0; i < reclaim.spaces && !done && reclaim_plenty(); i++)
+		done = gspace_rebuild(reclaim.space[(reclaim.turn + i) % reclaim.spaces], each);
+}
+
 /* ---- the step ------------------------------------------------------------ */
 
 static u32 scan_budget(void)
@@ -571,6 +595,7 @@ void reclaim_step(u64 now_ns)
 		balance(now_ns);
 	taken = period || reclaim.state == RECLAIM_LOW ? swap_step(now_ns) : 0;
 	if (period) {
+		rebuild_large();
 		waited = somebody_waited();
 		watch(now_ns, taken, waited);
 	}

@@ -1,7 +1,8 @@
 /*
  * The order in which memory is taken back, and when. States by free memory
  * against minFree (a sliding share of RAM), with hysteresis:
- *   high  share at the low rate only
+ *   high  share at the low rate only. With more than 4 times minFree free there is plenty: large guest pages are given and put
+ *         together again, and the scanner leaves them alone; below, it breaks those in which it finds something to share
  *   soft  + balloon
  *   hard  + swap
  *   low   + swap at full speed; guest allocations of VMs above their target wait
@@ -56,6 +57,11 @@ enum reclaim_state reclaim_state_now(void); /* racy, takes no lock: for the pani
 void reclaim_memory_returned(void);
 /* May a guest of gs get a frame now? False at its limit, and in state low for VMs above their target (but for a ration). */
 bool reclaim_may_alloc(struct gspace *gs);
+
+/* Is there so much that large guest pages may be given and kept? Racy, takes no lock. */
+bool reclaim_plenty(void);
+/* May gs have a large page (it stays within its target and limit)? */
+bool reclaim_plentiful(const struct gspace *gs);
 
 /* Operator: fixes a VM's balloon at a size (pages), or GFN_NONE: automatic again. */
 void reclaim_set_manual(struct gspace *gs, u32 pages);

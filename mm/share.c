@@ -38,6 +38,7 @@
 #include "mm/gspace.h"
 #include "mm/platform.h"
 #include "mm/pool.h"
+#include "mm/reclaim.h"
 #include "mm/rmap.h"
 
 #define CHAIN_MAX         64   /* entries looked at under one head; more are not kept */
@@ -254,13 +255,16 @@ struct candidate {
 	struct match match;
 };
 
-/* Hashes the page and finds a match; without one leaves a hint if asked to. gs->lock held. */
+/*
+ * Hashes the page and finds a match; without one leaves a hint if asked to. gs->lock held. Large pages: the scanner, who leaves hints,
+ * passes them by in times of plenty. Else it looks into them, and only a page that has a match makes one break.
+ */
 static enum look look_locked(struct candidate *c, bool hint)
 {
 	const void *page;
 	struct frame *f;
 
-	c->hfn = gspace_private_hfn(c->gs, c->gfn);
+	c->hfn = gspace_private_hfn(c->gs, c->gfn, !hint || !reclaim_plenty());
 	if (c->hfn == HFN_NONE)
 		return LOOK_SKIPPED;
 	page = mm_hfn_to_va(c->hfn);

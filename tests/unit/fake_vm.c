@@ -157,7 +157,8 @@ int vm_start(struct vm *vm, char *why, size_t size)
 		return refuse(why, size, E_NOMEM, "%s", fake_vm_refuse);
 	if (vm->gs_valid)
 		return refuse(why, size, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
-	if (gspace_init(&vm->gs, vm->config.name, (gfn_t)(vm->config.memory_bytes >> PAGE_SHIFT), &fake_format, &alloc))
+	if (gspace_init(&vm->gs, vm->config.name, (gfn_t)(vm->config.memory_bytes >> PAGE_SHIFT), &fake_format_plain,
+			&alloc))
 		return refuse(why, size, E_NOMEM, "no memory for the address space of '%s'", vm->config.name);
 	vm->gs.balloon_max = vm->gs.pages / 100 * BALLOON_MAX_PERCENT;
 	vm->vcpu[0] = calloc(1, sizeof(struct vcpu));

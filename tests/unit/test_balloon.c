@@ -145,6 +145,7 @@ static void test_pinned_and_in_flight(void **state)
 	hfn_t hfn;
 
 	(void)state;
+	reclaim_set_min_free(FRAMES / 3); /* no plenty, no large pages: the only page with content is to be swapped */
 	assert_int_equal(gspace_pin(&gs, 7, true, &hfn), 0);
 	assert_int_equal(inflate(small(7)), AERO_BALLOON_PINNED);
 	assert_int_equal(deflate(small(7)), AERO_BALLOON_ALREADY);

@@ -124,6 +124,58 @@ static void split_and_coalesce(void **state)
 	frame_verify();
 }
 
+static void whole_blocks(void **state)
+{
+	u32 guests = frame_state_count(FRAME_GUEST), free = frame_free_count();
+	hfn_t hfn = frame_alloc_whole(9, FRAME_FOR_GUEST, FRAME_HV, true);
+
+	(void)state;
+	assert_int_not_equal(hfn, HFN_NONE);
+	assert_int_equal(frame_free_count(), free - 512);
+	for (u32 i = 0; i < 512; i++) {
+		assert_true(page_is_zero(mm_hfn_to_va(hfn + i)));
+		assert_int_equal(frame_get(hfn + i)->state, i ? FRAME_FREE_TAIL : FRAME_HV);
+	}
+	frame_verify();
+	frame_set_state(hfn, FRAME_GUEST);
+	frame_get(hfn)->owner = 7;
+	frame_get(hfn)->gfn = 1024;
+	assert_int_equal(frame_state_count(FRAME_GUEST), guests + 512);
+	assert_true(fake_panics(frame_free(hfn, 0)));
+	assert_true(fake_panics(frame_free(hfn, 8)));
+	frame_break(hfn);
+	for (u32 i = 0; i < 512; i++) {
+		const struct frame *f = frame_get(hfn + i);
+
+		assert_int_equal(f->state, FRAME_GUEST);
+		assert_int_equal(f->gfn, 1024 + i);
+		assert_int_equal(f->owner, 7);
+		assert_int_equal(f->flags | f->order | f->pins | f->share, 0);
+	}
+	assert_int_equal(frame_state_count(FRAME_GUEST), guests + 512);
+	frame_verify();
+	assert_true(fake_panics(frame_break(hfn)));
+	frame_get(hfn)->pins = 1;
+	assert_true(fake_panics(frame_make_whole(hfn, 9)));
+	assert_true(fake_panics(frame_make_whole(hfn + 1, 9)));
+	frame_get(hfn)->pins = 0;
+	frame_make_whole(hfn, 9);
+	frame_verify();
+	assert_int_equal(frame_get(hfn)->gfn, 1024);
+	frame_free(hfn, 9);
+	assert_int_equal(frame_free_count(), free);
+	assert_int_equal(frame_state_count(FRAME_GUEST), guests);
+	frame_verify();
+
+	/* Broken, its frames go one by one as well. */
+	hfn = frame_alloc_whole(3, FRAME_FOR_GUEST, FRAME_GUEST, false);
+	frame_break(hfn);
+	for (u32 i = 8; i--;)
+		frame_free(hfn + i, 0);
+	assert_int_equal(frame_free_count(), free);
+	frame_verify();
+}
+
 static void cleared(void **state)
 {
 	hfn_t hfn = must_alloc(2);
@@ -357,6 +409,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(claimed_ranges, start, stop),
 	    cmocka_unit_test_setup_teardown(frame_zero_number_stays, start, stop),
 	    cmocka_unit_test_setup_teardown(split_and_coalesce, start, stop),
+	    cmocka_unit_test_setup_teardown(whole_blocks, start, stop),
 	    cmocka_unit_test_setup_teardown(cleared, start, stop),
 	    cmocka_unit_test_setup_teardown(reserve, start, stop),
 	    cmocka_unit_test_setup_teardown(bad_frees, start, stop),

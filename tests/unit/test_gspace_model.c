@@ -5,6 +5,8 @@
  * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a
  * stale read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on
  * reading and writing through what they have cached.
+ *
+ * Once with small spaces that never see a large page, once with larger ones and phases of plenty and of need.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,9 +32,12 @@
 #include "tests/unit/fake_platform.h"
 
 #define SPACES     4
-#define PAGES      420
-#define FRAMES     800
-#define DISK_PAGES 4096
+#define PAGES      (large_pages ? PAGES_MAX : 420U)
+#define PAGES_MAX  (3 * LARGE_PAGES + 60) /* not a multiple of a region */
+#define FRAMES     (large_pages ? 7000U : 800U)
+#define PHASE      3000 /* steps of plenty, then of need */
+#define NEED_FREE  600  /* frames */
+#define DISK_PAGES 8192
 #define STEPS      40000
 #define CONTENTS   6 /* kinds of common page, the first all zero */
 #define TRANSFERS  12
@@ -44,16 +49,18 @@ struct tlb_entry {
 
 struct guest {
 	struct gspace gs;
-	struct tlb_entry tlb[PAGES];
-	u8 want[PAGES][PAGE_SIZE];
-	bool undefined[PAGES]; /* given up: any content will do until it is written in full */
-	u32 pins[PAGES];
-	hfn_t pinned[PAGES];
+	struct tlb_entry tlb[PAGES_MAX];
+	u8 want[PAGES_MAX][PAGE_SIZE];
+	bool undefined[PAGES_MAX]; /* given up: any content will do until it is written in full */
+	u32 pins[PAGES_MAX];
+	hfn_t pinned[PAGES_MAX];
 };
 
 static struct guest guest[SPACES];
 static struct prng rnd;
-static bool in_shootdown;
+static bool in_shootdown, large_pages;
+static hfn_t ballast[8192]; /* frames kept away in phases of need */
+static u32 ballast_count;
 
 /* Transfers begun by hand, beside those of swap.c, that always fail in the end. */
 static struct {
@@ -64,6 +71,7 @@ static struct {
 
 static struct {
 	u32 reads, writes, stale_writes, waits, pins, rescues, destroyed, shared, orphans;
+	u32 fills, splits, rebuilt, stopped, units;
 } did;
 
 static u32 below(u32 n)
@@ -118,7 +126,7 @@ static bool walk(struct guest *g, gfn_t gfn, struct tlb_entry *t)
 
 	if (!pt_entry_present(g->gs.pt.fmt, e))
 		return false;
-	t->hfn = hpa_to_hfn(pt_entry_hpa(g->gs.pt.fmt, e, level));
+	t->hfn = hpa_to_hfn(pt_entry_hpa(g->gs.pt.fmt, e, level)) + (level == 2 ? gfn % LARGE_PAGES : 0);
 	t->writable = g->gs.pt.fmt->leaf_prot(e, level) & PT_W;
 	return true;
 }
@@ -166,14 +174,30 @@ static void guest_write(struct guest *g, gfn_t gfn)
 	did.writes++;
 }
 
+static void forget(struct guest *g)
+{
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		g->tlb[gfn].hfn = HFN_NONE;
+}
+
 /* The other vCPUs while a shootdown of `gs` is on its way: only what is cached, no faults. */
 static void on_shootdown(struct gspace *gs)
 {
 	struct guest *target = (struct guest *)gs;
 
-	if (in_shootdown)
+	if (in_shootdown) {
+		forget(target);
 		return;
+	}
 	in_shootdown = true;
+	/* A region to be rebuilt is touched: that stops it. */
+	if (gs->moving != GFN_NONE && one_in(3)) {
+		gfn_t gfn = gs->moving + below(LARGE_PAGES);
+
+		if (!target->undefined[gfn]) /* what was given up may not be used by way of the TLB */
+			guest_write(target, gfn);
+		did.stopped += gs->moving == GFN_NONE;
+	}
 	for (u32 i = 0; i < 20; i++) {
 		struct guest *g = one_in(3) ? &guest[below(SPACES)] : target;
 		gfn_t gfn = below(PAGES);
@@ -188,8 +212,7 @@ static void on_shootdown(struct gspace *gs)
 			did.stale_writes++;
 		}
 	}
-	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
-		target->tlb[gfn].hfn = HFN_NONE;
+	forget(target);
 	in_shootdown = false;
 }
 
@@ -281,6 +304,19 @@ static void balloon(struct guest *g)
 		gspace_flush(&g->gs); /* else the next operation that must */
 }
 
+/* Phases of plenty and of need. */
+static void set_phase(bool need)
+{
+	while (!need && ballast_count)
+		frame_free(ballast[--ballast_count], 0);
+	while (need && frame_free_count() > NEED_FREE && ballast_count < ARRAY_SIZE(ballast)) {
+		hfn_t hfn = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false);
+
+		assert_int_not_equal(hfn, HFN_NONE);
+		ballast[ballast_count++] = hfn;
+	}
+}
+
 static void transfer_step(struct guest *g)
 {
 	u32 i = below(TRANSFERS);
@@ -318,14 +354,78 @@ static void end_transfers(struct guest *g)
 		}
 }
 
+/* Balloon units: all of a region or nothing. */
+static void balloon_large(struct guest *g, gfn_t first)
+{
+	gfn_t at;
+	u32 given, out = g->gs.count[PAGE_BALLOONED];
+
+	if (one_in(2)) {
+		if (gspace_balloon_take_large(&g->gs, first, &at)) {
+			assert_int_equal(g->gs.count[PAGE_BALLOONED], out);
+			return;
+		}
+		assert_int_equal(g->gs.count[PAGE_BALLOONED], out + LARGE_PAGES);
+		did.units++;
+	} else {
+		given = gspace_balloon_give_large(&g->gs, first);
+		assert_int_equal(g->gs.count[PAGE_BALLOONED], out - given);
+		if (!given)
+			return;
+	}
+	/* Undefined is only what was given up; but a page that is written again in full makes no difference. */
+	for (gfn_t gfn = first; gfn < first + LARGE_PAGES; gfn++)
+		g->undefined[gfn] |= gspace_state(&g->gs, gfn) == PAGE_BALLOONED;
+	gspace_flush(&g->gs); /* as before the guest runs again: it would find too many of these pages in its TLB */
+}
+
+static void unpin_all(struct guest *g, gfn_t gfn)
+{
+	while (g->pins[gfn]) {
+		g->pins[gfn]--;
+		gspace_unpin(&g->gs, gfn);
+	}
+}
+
+/* Nothing is under way in a region, and often every page of it is written: it can be rebuilt, or given up. */
+static void settle(struct guest *g, gfn_t first)
+{
+	bool write = one_in(2);
+
+	end_transfers(g);
+	fake_blk_drain();
+	for (gfn_t gfn = first; gfn < first + LARGE_PAGES; gfn++) {
+		enum page_state s;
+
+		unpin_all(g, gfn);
+		if (write && !guest_access(g, gfn, true))
+			fake_blk_drain();
+		s = gspace_state(&g->gs, gfn);
+		if (!write && s == PAGE_BALLOONED && !gspace_balloon_give(&g->gs, gfn))
+			g->undefined[gfn] = true;
+	}
+}
+
+static void large_step(struct guest *g)
+{
+	gfn_t first = below(PAGES / LARGE_PAGES) * LARGE_PAGES;
+
+	if (one_in(3))
+		settle(g, first);
+	if (one_in(2))
+		gspace_rebuild(&g->gs, 4);
+	else
+		balloon_large(g, first);
+}
+
 static void create(struct guest *g)
 {
-	static const struct mem_alloc settings = {.limit = PAGES, .shares = 10};
+	const struct mem_alloc settings = {.limit = PAGES, .shares = 10};
 	char name[8];
 	u32 n = g - guest;
 
 	snprintf(name, sizeof(name), "g%u", n);
-	assert_int_equal(gspace_init(&g->gs, name, PAGES, n % 2 ? &fake_format : &fake_format_plain, &settings), 0);
+	assert_int_equal(gspace_init(&g->gs, name, PAGES, n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
 		g->tlb[gfn].hfn = HFN_NONE;
@@ -339,10 +439,7 @@ static void destroy(struct guest *g)
 {
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
 		g->tlb[gfn].hfn = HFN_NONE;
-		while (g->pins[gfn]) {
-			g->pins[gfn]--;
-			gspace_unpin(&g->gs, gfn);
-		}
+		unpin_all(g, gfn);
 	}
 	for (u32 i = 0; !gspace_destroy_some(&g->gs, 1 + below(200)); i++) {
 		assert_true(i < 10000);
@@ -353,6 +450,10 @@ static void destroy(struct guest *g)
 	}
 	swap_unreserve(&g->gs);
 	did.destroyed++;
+	did.rescues += g->gs.stats.swap_rescued;
+	did.fills += g->gs.stats.large_fills;
+	did.splits += g->gs.stats.large_splits;
+	did.rebuilt += g->gs.stats.large_rebuilt;
 }
 
 static void step(struct guest *g)
@@ -360,7 +461,7 @@ static void step(struct guest *g)
 	gfn_t gfn = below(PAGES);
 	bool was;
 
-	switch (below(24)) {
+	switch (below(25)) {
 	case 0 ... 6:
 		guest_read(g, gfn);
 		break;
@@ -398,9 +499,13 @@ static void step(struct guest *g)
 	case 22:
 		transfer_step(g);
 		break;
+	case 23:
+		if (large_pages)
+			large_step(g);
+		break;
 	default:
 		assert_int_equal(gspace_test_accessed(&g->gs, gfn, &was), g->gs.pt.fmt->accessed ? 0 : E_NOSYS);
-		if (one_in(200)) {
+		if (one_in(large_pages ? 50 : 200)) {
 			destroy(g);
 			create(g);
 		}
@@ -430,12 +535,13 @@ static void check_everything(void)
 		}
 }
 
-static void run(u64 seed)
+static void run(u64 seed, bool large)
 {
 	struct share_stats s;
 	struct swap_stats w;
 	u32 free_before, broken = 0, cow = 0;
 
+	large_pages = large;
 	fake_platform_reset();
 	fake_mm_start(FRAMES);
 	fake_blk_start(DISK_PAGES);
@@ -452,29 +558,36 @@ static void run(u64 seed)
 	for (u32 i = 0; i < SPACES; i++)
 		create(&guest[i]);
 	for (u32 i = 0; i < STEPS; i++) {
+		if (large && i % PHASE == 0)
+			set_phase(i / PHASE % 2);
 		step(&guest[below(SPACES)]);
 		if (i % 400 == 0)
 			verify();
 	}
+	set_phase(false);
 	verify();
 	check_everything();
 	share_stats(&s);
 	swap_stats(&w);
 	for (u32 i = 0; i < SPACES; i++) {
-		did.rescues += guest[i].gs.stats.swap_rescued;
 		broken += guest[i].gs.stats.balloon_broken;
 		cow += guest[i].gs.stats.cow_breaks;
+	}
+	for (u32 i = 0; i < SPACES; i++)
+		destroy(&guest[i]);
+	if (large) {
+		print_message("large: %u fills, %u splits, %u rebuilt, %u of them touched, %u units\n", did.fills, did.splits,
+			      did.rebuilt, did.stopped, did.units);
+		assert_true(did.fills && did.splits && did.rebuilt && did.stopped && did.units);
 	}
 	print_message("seed %lu: %u reads, %u writes (%u while stale), %u waits, %u pins, %lu out, %lu in, %u rescued, "
 		      "%u orphans, "
 		      "%lu matches, %lu zero, %u cow, %u broken, %u ended\n",
 		      seed, did.reads, did.writes, did.stale_writes, did.waits, did.pins, w.out, w.in, did.rescues,
 		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed);
-	assert_true(w.out && w.in && did.rescues && did.orphans && s.matches && s.zero_found && did.destroyed);
+	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && s.matches && s.zero_found && did.destroyed);
 	assert_int_equal(w.checksum_errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);
-	for (u32 i = 0; i < SPACES; i++)
-		destroy(&guest[i]);
 	for (u32 i = 0; i < 100; i++)
 		swap_trim();
 	assert_int_equal(frame_free_count(), free_before);
@@ -489,11 +602,14 @@ static void model(void **state)
 
 	(void)state;
 	if (seed) {
-		run(strtoul(seed, NULL, 0));
+		run(strtoul(seed, NULL, 0), false);
+		run(strtoul(seed, NULL, 0), true);
 		return;
 	}
-	for (u64 s = 1; s <= 3; s++)
-		run(s);
+	for (u64 s = 1; s <= 3; s++) {
+		run(s, false);
+		run(s, true);
+	}
 }
 
 int main(void)

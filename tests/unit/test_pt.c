@@ -4,12 +4,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 #include "lib/err.h"
 #include "lib/prng.h"
 #include "mm/frame.h"
+#include "mm/platform.h"
 #include "mm/pt.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
@@ -180,6 +182,65 @@ static void splitting(void **state)
 	}
 	assert_int_equal(pt_entry_hpa(f, *entry, 1).v, 0xc0000000 + 5 * LARGE_SIZE + 0x3000);
 	pt_unmap_range(&pt, 0x80000000, GIB);
+}
+
+static void splitting_with_a_table(void **state)
+{
+	const struct pt_format *f = &fake_format;
+	hfn_t table = alloc.alloc(&alloc);
+	u32 level, tables;
+	u64 *entry;
+
+	(void)state;
+	memset(mm_hfn_to_va(table), 0xff, PAGE_SIZE); /* whatever is in it */
+	assert_int_equal(pt_prepare(&pt, 4 * LARGE_SIZE, 2, &entry), 0);
+	pt_exchange(entry, pt_make_leaf(f, HPA(6 * LARGE_SIZE), RW, 2, 5) | FAKE_DIRTY);
+	tables = pt.tables;
+	tables_left = 0;
+	pt_split_with(&pt, 4 * LARGE_SIZE + 0x5000, 2, table);
+	assert_int_equal(pt.tables, tables + 1);
+	for (u64 off = 0; off < LARGE_SIZE; off += PAGE_SIZE)
+		assert_int_equal(*pt_find(&pt, 4 * LARGE_SIZE + off, &level),
+				 pt_make_leaf(f, HPA(6 * LARGE_SIZE + off), RW, 1, 5) | FAKE_DIRTY);
+	assert_int_equal(level, 1);
+	assert_true(fake_panics(pt_split_with(&pt, 4 * LARGE_SIZE, 2, table)));  /* split already */
+	assert_true(fake_panics(pt_split_with(&pt, 12 * LARGE_SIZE, 2, table))); /* nothing there */
+
+	/* The table taken away and put back. */
+	assert_int_equal(pt_take_table(&pt, 4 * LARGE_SIZE + 0x7000, pt_token(9, 1)), table);
+	assert_int_equal(pt.tables, tables);
+	assert_int_equal(*pt_find(&pt, 4 * LARGE_SIZE, &level), pt_token(9, 1));
+	assert_int_equal(level, 2);
+	assert_int_equal(pt_take_table(&pt, 4 * LARGE_SIZE, 0), HFN_NONE);
+	assert_int_equal(pt_take_table(&pt, 40 * GIB, 0), HFN_NONE);
+	pt_give_table(&pt, entry, table);
+	assert_int_equal(pt.tables, tables + 1);
+	pt_find(&pt, 4 * LARGE_SIZE, &level);
+	assert_int_equal(level, 1);
+	pt_unmap_range(&pt, 4 * LARGE_SIZE, LARGE_SIZE);
+	assert_true(pt_prune(&pt, 4 * LARGE_SIZE));
+	tables_left = FRAMES;
+}
+
+/* A token above level 1 says the same of all its pages. */
+static void splitting_a_token(void **state)
+{
+	u64 *entry;
+	u32 level;
+
+	(void)state;
+	assert_int_equal(pt_prepare(&pt, LARGE_SIZE, 2, &entry), 0);
+	*entry = pt_token(3, 99);
+	tables_left = 0;
+	assert_int_equal(pt_split(&pt, LARGE_SIZE, 2), E_NOMEM);
+	assert_int_equal(pt_prepare(&pt, LARGE_SIZE, 1, &entry), E_NOMEM);
+	tables_left = FRAMES;
+	assert_int_equal(pt_prepare(&pt, LARGE_SIZE + 0x3000, 1, &entry), 0);
+	*entry = 0;
+	for (u64 off = 0; off < LARGE_SIZE; off += PAGE_SIZE)
+		assert_int_equal(*pt_find(&pt, LARGE_SIZE + off, &level), off == 0x3000 ? 0 : pt_token(3, 99));
+	assert_int_equal(level, 1);
+	pt_unmap_range(&pt, LARGE_SIZE, LARGE_SIZE);
 }
 
 static u64 translate(u64 addr, u32 *level)
@@ -357,6 +418,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(prepare_and_find, start, stop),
 	    cmocka_unit_test_setup_teardown(prepare_out_of_memory, start, stop),
 	    cmocka_unit_test_setup_teardown(splitting, start, stop),
+	    cmocka_unit_test_setup_teardown(splitting_with_a_table, start, stop),
+	    cmocka_unit_test_setup_teardown(splitting_a_token, start, stop),
 	    cmocka_unit_test_setup_teardown(map_range, start, stop),
 	    cmocka_unit_test_setup_teardown(map_small, start, stop),
 	    cmocka_unit_test_setup_teardown(for_each, start, stop),
