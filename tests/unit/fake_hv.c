@@ -603,12 +603,14 @@ void *fake_page(struct vm *vm, gfn_t gfn)
 {
 	u32 level;
 	u64 *entry;
+	hfn_t hfn;
 
 	lock_acquire(&vm->gs.lock);
 	entry = pt_find(&vm->gs.pt, gfn_to_gpa(gfn).v, &level);
-	CHECK(level == 1 && pt_entry_present(vm->gs.pt.fmt, *entry));
+	CHECK(level <= 2 && pt_entry_present(vm->gs.pt.fmt, *entry));
+	hfn = hpa_to_hfn(pt_entry_hpa(vm->gs.pt.fmt, *entry, level));
 	lock_release(&vm->gs.lock);
-	return mm_hfn_to_va(hpa_to_hfn(pt_entry_hpa(vm->gs.pt.fmt, *entry, level)));
+	return mm_hfn_to_va(level == 2 ? hfn + gfn % LARGE_PAGES : hfn);
 }
 
 void fake_page_write(struct vm *vm, gfn_t gfn, u64 word)
