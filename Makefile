@@ -234,8 +234,9 @@ $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
 # The VMM's: virtual machines, with a fake processor to run them.
 VM_TESTS := hypercall pvdisk vm sched
+WRAP_ALLOC := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest,--wrap=frame_alloc_whole
 VM_C := cpuid exit hypercall memory modules numbers pvdisk sched settings vcpu vm vm_contract vm_life
-$(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest
+$(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
@@ -259,7 +260,7 @@ $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAK
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
-$(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest
+$(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/fuzz/fuzz_%): $(VM_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_hv.o
 # No parsers: following each comparison would only take half the time.
 $(addprefix $(B)/fuzzobj/,$(VM_C:%=vmm/%.o) $(MM_C:%=mm/%.o) $(addprefix lib/,hash.o lock.o log.o prng.o timer.o work.o) \

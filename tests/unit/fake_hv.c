@@ -267,6 +267,9 @@ static void set_this_cpu(void)
 hfn_t __real_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc_guest(void);
+hfn_t __real_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
+hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
+hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
 
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear)
 {
@@ -279,6 +282,13 @@ hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, 
 hfn_t __wrap_frame_alloc_guest(void)
 {
 	return __wrap_frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
+}
+
+hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear)
+{
+	if (++fake_allocs == fake_alloc_fail_at)
+		return __real_frame_alloc(FRAME_ORDER_MAX, FRAME_FOR_GUEST, state, false);
+	return __real_frame_alloc_whole(order, use, state, clear);
 }
 
 /* ---- the image ----------------------------------------------------------- */
