@@ -486,7 +486,7 @@ static u32 scan_space(struct gspace *gs, u32 want)
 }
 
 /* Each space once, an equal part of what is left for each; begins with another one every time. */
-u32 share_scan(u32 budget)
+static u32 scan_spaces(u32 budget)
 {
 	struct gspace *gs = NULL;
 	u32 spaces = 0, scanned = 0;
@@ -503,6 +503,17 @@ u32 share_scan(u32 budget)
 		if (!gs)
 			gs = gspace_next(NULL);
 	}
+	return scanned;
+}
+
+u32 share_scan(u32 budget)
+{
+	u64 start = platform_now_ns();
+	u32 scanned = scan_spaces(budget);
+
+	lock_acquire(&share.lock);
+	share.stats.scan_ns += platform_now_ns() - start;
+	lock_release(&share.lock);
 	return scanned;
 }
 

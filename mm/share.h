@@ -17,6 +17,7 @@ struct gspace;
 
 struct share_stats {
 	u64 scanned, zero_found, hints, matches, false_matches, shared_frames, shared_pages, cow_breaks;
+	u64 scan_ns; /* the scanner took so long */
 	u64 table_bytes;
 };
 

@@ -209,6 +209,7 @@ static void print_share(struct console_out *o, const struct sums *sum)
 	pairs_size(&p, "saved", to_bytes(saved));
 	pairs_number(&p, "shared-frames", s.shared_frames);
 	pairs_number(&p, "scanned", s.scanned);
+	pairs_number(&p, "scan-ns", s.scan_ns);
 	pairs_number(&p, "hints", s.hints);
 	pairs_number(&p, "matches", s.matches);
 	pairs_number(&p, "false-matches", s.false_matches);
