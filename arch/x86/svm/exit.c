@@ -41,10 +41,9 @@ static bool exit_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
 {
 	struct insn insn;
 
-	if (svm_machine.nrip) {
-		e->len = (u8)(v->vmcb->nrip - v->common.regs.rip);
+	e->len = (u8)svm_known_length(v);
+	if (e->len)
 		return true;
-	}
 	if (!fetch(v, id, &insn, e))
 		return false;
 	e->len = insn.len;

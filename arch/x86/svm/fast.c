@@ -6,8 +6,7 @@
  */
 #include "arch/x86/svm/svm.h"
 
-/* Length of the exiting instruction, 0: not known here. */
-static u64 length(const struct svm_vcpu *v)
+u64 svm_known_length(const struct svm_vcpu *v)
 {
 	const struct vmcb *c = v->vmcb;
 	const struct svm_length *l;
@@ -15,6 +14,8 @@ static u64 length(const struct svm_vcpu *v)
 
 	if (svm_machine.nrip)
 		return c->nrip - c->rip;
+	if (!(c->cs.attr & SVM_ATTR_L) || !(c->efer & EFER_LMA))
+		return 0;
 	tag = svm_length_tag(c->rip, c->exit_code);
 	l = &v->length[svm_length_slot(tag)];
 	return l->tag == tag && l->cr3 == c->cr3 ? l->len : 0;
@@ -63,7 +64,7 @@ bool svm_fast_exit(struct svm_vcpu *v)
 		return false;
 	if (!(c->cs.attr & SVM_ATTR_L) || !(c->efer & EFER_LMA))
 		return false;
-	len = length(v);
+	len = svm_known_length(v);
 	if (!len)
 		return false;
 	if (c->exit_code == SVM_EXIT_VMMCALL ? !fast_hypercall(v)

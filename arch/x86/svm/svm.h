@@ -219,6 +219,8 @@ void svm_dump(struct hv_vcpu *v, const char *who);
 /* exit.c: true: the exit goes to the caller of run(); false: enter again */
 bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e);
 void svm_remember_length(struct svm_vcpu *v, u8 len);
+/* fast.c: length of the exiting instruction, 0: not known without a look at it */
+u64 svm_known_length(const struct svm_vcpu *v);
 /* Exits that svm_fast_exit() may know. */
 static inline bool svm_is_fast(u64 code)
 {
