@@ -279,7 +279,7 @@ COMPARE ?=
 BENCH ?= qemu,memory,bochs
 bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
-	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench/paths.json --where $(BENCH) \
+	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
 
 clean: ## removes build/

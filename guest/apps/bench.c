@@ -28,6 +28,9 @@
 #define COW_SAMPLES   256u
 #define COW_SEEN      200u /* a write that costs less broke nothing */
 #define COW_ROUNDS    60u
+#define BALLOON_BATCH 64u   /* entries of a call */
+#define BALLOON_CALLS 64u
+#define BALLOON_WAIT  200u  /* rests, for a balloon of that size at least */
 #define REST_NS	      (20 * NSEC_PER_MSEC)
 #define COW_REST_NS   (2 * NSEC_PER_SEC)
 
@@ -252,6 +255,60 @@ static void stage_cow(struct kernel *k, struct bench *b)
 	if (++b->round <= COW_ROUNDS && b->count < COW_SAMPLES)
 		return;
 	report(b, "cow_break");
+	b->round = 0;
+	b->stage++;
+}
+
+/* ---- balloon ---- */
+
+/* One call for the batch in k->balloon; what it took, a page. 0: the host did not take all of it. */
+static u32 balloon_call(struct kernel *k, struct bench *b, u32 call)
+{
+	u64 t0 = arch_tsc(), ticks;
+	s64 done = arch_hypercall(call, k->balloon.batch_gpa, BALLOON_BATCH, 0, NULL);
+
+	ticks = arch_tsc() - t0;
+	return done == BALLOON_BATCH ? (u32)((ticks - MIN(ticks, (u64)b->own)) / BALLOON_BATCH) : 0;
+}
+
+/* Single pages of the balloon come back, are written to, and go again. False: it has too few. */
+static bool balloon_trip(struct kernel *k, struct bench *b, u32 *give, u32 *take)
+{
+	u32 pfn[BALLOON_BATCH], at = 0;
+
+	for (u32 i = 0; i < BALLOON_BATCH; i++, at = pfn[i - 1] + 1) {
+		pfn[i] = ram_find(&k->ram, RAM_BALLOON, at);
+		if (pfn[i] == RAM_NONE)
+			return false;
+		k->balloon.batch[i] = (u64)pfn[i] << PAGE_SHIFT;
+	}
+	*give = balloon_call(k, b, AERO_CALL_BALLOON_DEFLATE);
+	for (u32 i = 0; i < BALLOON_BATCH; i++) {
+		touch(pfn[i], ARCH_PATH_WRITE);
+		k->balloon.batch[i] = (u64)pfn[i] << PAGE_SHIFT;
+	}
+	*take = balloon_call(k, b, AERO_CALL_BALLOON_INFLATE);
+	return true;
+}
+
+/* With the balloon that the operator has asked for, if any. Takes are kept in the upper half of the samples meanwhile. */
+static void stage_balloon(struct kernel *k, struct bench *b)
+{
+	u32 give, take, n = 0;
+
+	if (k->balloon.target < BALLOON_BATCH && b->round++ < BALLOON_WAIT)
+		return;
+	if (k->ram.count[RAM_BALLOON] < k->balloon.target && b->round++ < BALLOON_WAIT)
+		return;
+	for (u32 i = 0; i < BALLOON_CALLS && balloon_trip(k, b, &give, &take); i++)
+		if (give && take) {
+			b->sample[SAMPLES / 2 + n++] = take;
+			add(b, give, 0);
+		}
+	report(b, "balloon_give");
+	for (u32 i = 0; i < n; i++)
+		add(b, b->sample[SAMPLES / 2 + i], 0);
+	report(b, "balloon_take");
 	b->stage++;
 }
 
@@ -263,7 +320,7 @@ static void stage_end(struct kernel *k, struct bench *b)
 }
 
 static void (*const stages[])(struct kernel *k, struct bench *b) = {
-    stage_exits, stage_timer, stage_stock, stage_clear, stage_large, stage_cow, stage_end,
+    stage_exits, stage_timer, stage_stock, stage_clear, stage_large, stage_cow, stage_balloon, stage_end,
 };
 
 static int bench_start(struct kernel *k)

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """What the paths through the hypervisor cost, in instructions: `make bench`.
 
-  bench.py OUT.json [--compare EARLIER.json] [--where qemu,bochs,memory] [--mitigations off]
+  bench.py FOLDER [--compare EARLIER.json] [--where qemu,memory,bochs,growth]
 
 Runs guest workload `bench` in QEMU, which counts instructions (-icount), and in Bochs, whose TSC counts them on one CPU;
-reads the hypervisor's own memory from its console. Prints a table beside the figures of other hypervisors and writes OUT.json:
-{name: {median, mean, p99, unit, where}}; names of Bochs' figures end in ".vmx". docs/BENCHMARKS.md explains the figures.
+reads the hypervisor's own memory from its console. Prints a table beside the figures of other hypervisors and writes to FOLDER
+paths.json (QEMU), paths-vmx.json (Bochs) and growth.json: {name: {median, mean, p99, unit, where}}. growth: the same paths
+with more guests, and the share scan with more memory. docs/BENCHMARKS.md explains the figures.
 """
 import argparse
 import json
@@ -35,10 +36,13 @@ GOALS = {
     "vm_overhead_bytes": (64 << 10, None, None),
     "boot_to_guest": (60_000_000, 1_590_000_000, 6_500_000_000),
 }
-HOST = "[host]\nshare-rate = 1000000\n\n"
-BENCH_VM = {"qemu": 192, "bochs": 96}
-MACHINE = {"qemu": 1024, "bochs": 192}
+WHERE = {"qemu": "QEMU -icount, SVM", "bochs": "Bochs, VMX"}
+HOST = "[host]\nshare-rate = 1000000\nballoon-rate = 1000000\n\n"
+BALLOON = "8M"  # of the guest that measures
 PAGE = 4096
+GUESTS = (1, 10, 60)
+SCANNED_MIB = (64, 2048)
+MOST_GROWTH = 10  # percent
 
 
 def figure(median, mean, p99, unit, where):
@@ -49,50 +53,81 @@ def one(value, unit, where):
     return figure(value, value, value, unit, where)
 
 
-def paths(work, emulator, options):
-    """Boots a machine whose only guest runs `bench`; what the guest prints."""
-    where = {"qemu": "QEMU -icount, SVM", "bochs": "Bochs, VMX"}[emulator]
-    config = options + HOST + vm_section("bench", BENCH_VM[emulator], "app=bench", disk=None, reservation="100%")
+def machine(work, emulator, config, mem):
     qemu = {"cpu": "EPYC,+svm,+npt", "icount": True}
+    return closing(Machine(work, emulator=emulator, config=config, mem=mem, parts=(), qemu=qemu))
+
+
+def paths(work, emulator, mem, guest_mem, others=0):
+    """A machine on which one guest runs `bench`, and `others` do next to nothing; what the first prints."""
+    config = HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="100%")
+    config += "".join(vm_section(f"other{i}", 16, "app=idle mem=25%", disk=None) for i in range(others))
     found = {}
-    with closing(Machine(os.path.join(work, emulator), emulator=emulator, config=config, mem=MACHINE[emulator], parts=(),
-                         qemu=qemu)) as m:
+    with machine(os.path.join(work, emulator), emulator, config, mem) as m:
         m.start()
-        text, found_line = m.expect(r"not started|first guest, bench, runs \d+ TSC ticks after entry", 300)
-        assert found_line != "not started", text
-        found["boot_to_guest"] = one(int(re.search(r"runs (\d+) TSC", m.console.after).group(1)), "instructions", where)
+        text, line = m.expect(r"not started|first guest, bench, runs \d+ TSC ticks after entry", 300)
+        assert line.group(0) != "not started", text
+        found["boot_to_guest"] = one(int(re.search(r"runs (\d+)", line.group(0)).group(1)), "instructions", WHERE[emulator])
         m.expect(r"aerostat> ", 100)
+        m.ok(f"balloon bench {BALLOON}")
         # Not attached while it runs: what a byte costs on the way to the operator is not the port's cost.
         m.wait_for(lambda: m.show("bench").get("app-state") == "done", 900, every=5)
         m.send("vm console bench\r")
-        m.expect(r"bench: end", 100)
-        text = clean(m.console.before)
-    for name, median, mean, p99 in re.findall(r"bench: (\w+) median=(\d+) mean=(\d+) p99=(\d+)", text):
-        found[name] = figure(int(median), int(mean), int(p99), "instructions", where)
+        text = m.expect(r"bench: end", 100)[0]
+    for name, median, mean, p99 in re.findall(r"bench: (\w+) median=(\d+) mean=(\d+) p99=(\d+)", clean(text)):
+        found[name] = figure(int(median), int(mean), int(p99), "instructions", WHERE[emulator])
     return found
 
 
 def memory(work):
     """1 GiB without VMs; then what 192 MiB, all touched, takes beside its own frames and page tables."""
     config = vm_section("full", 192, "app=idle mem=97%", disk=None, autostart="no", reservation="100%")
-    with closing(Machine(os.path.join(work, "memory"), config=config, mem=1024, parts=())) as m:
+    with machine(os.path.join(work, "memory"), "qemu", config, 1024) as m:
         m.boot()
         before = pairs(m.ok("host"))["frames-hypervisor"]
         m.ok("vm start full")
         m.wait_state("full", "running")
-        m.wait_for(lambda: m.mem("full")["private"] > 46000, 120)
-        m.ok("set share-rate 0")
+        m.wait_for(lambda: m.mem("full")["private"] + m.mem("full")["shared"] > 46000, 120)
         after = pairs(m.ok("host"))["frames-hypervisor"]
     where = "QEMU, 1 GiB"
     return {"hv_memory_bytes": one(before * PAGE, "bytes", where),
             "vm_overhead_bytes": one((after - before) * PAGE, "bytes", where)}
 
 
+def scan_cost(work, mib):
+    """Instructions of the share scanner for a page, in a guest of so much memory in use."""
+    config = HOST + vm_section("full", mib, "app=idle mem=97%", disk=None, reservation="100%")
+    with machine(os.path.join(work, f"scan{mib}"), "qemu", config, 2600) as m:
+        m.boot()
+        m.ok("set share-rate 0")
+        m.wait_for(lambda: m.mem("full")["absent"] + m.mem("full")["zero"] < mib * 256 * 6 // 100, 600, every=5)
+        m.ok("set min-free 1G")  # no plenty: the scanner looks into large pages
+        m.ok("set share-rate 1000000")
+        pages = mib * 256
+        m.wait_for(lambda: m.host()["scanned"] > pages, 900, every=5)
+        before = m.host()
+        m.wait_for(lambda: m.host()["scanned"] > before["scanned"] + pages // 2, 900, every=5)
+        after = m.host()
+    cost = (after["scan-ns"] - before["scan-ns"]) // (after["scanned"] - before["scanned"])
+    return one(cost, "instructions", f"QEMU -icount, {mib} MiB")
+
+
+def growth(work):
+    """The paths beside more and more guests, the scan over more and more memory."""
+    found = {}
+    for n in GUESTS:
+        for name, f in paths(os.path.join(work, f"guests{n}"), "qemu", 2048, 192, n - 1).items():
+            found[f"{name}.{n}"] = dict(f, where=f"{f['where']}, {n} guests")
+    for mib in SCANNED_MIB:
+        found[f"scan_page.{mib}"] = scan_cost(work, mib)
+    return found
+
+
 def show(found, earlier):
     head = f"{'path':24} {'at most':>12} {'median':>12} {'mean':>12} {'p99':>12} {'KVM':>14} {'Xen 4.17':>14}"
-    print(head + (f" {'earlier':>12} {'change':>8}" if earlier else ""))
-    for name, f in sorted(found.items(), key=lambda item: item[1]["where"] == "Bochs, VMX"):
-        most, kvm, xen = GOALS.get(name.removesuffix(".vmx"), (None, None, None))
+    print(f"\n{next(iter(found.values()))['where']}\n{head}" + (f" {'earlier':>12} {'change':>8}" if earlier else ""))
+    for name, f in found.items():
+        most, kvm, xen = GOALS.get(name, (None, None, None))
         columns = [f"{v:,}" if v is not None else "-" for v in (most, f["median"], f["mean"], f["p99"])]
         peers = [f"{v:,}" if v is not None else "-" for v in (kvm, xen)]
         mark = " " if most is None or f["median"] <= most else "!"
@@ -101,38 +136,56 @@ def show(found, earlier):
             was = earlier.get(name, {}).get("median")
             line += f" {was:>12,} {(f['median'] - was) * 100 / was:>+7.1f}%" if was else f" {'-':>12} {'-':>8}"
         print(line)
-    missing = [name for name in GOALS if name not in found]
-    if missing:
-        print("not measured: " + " ".join(missing))
+
+
+def show_growth(found):
+    print(f"\n{'path':24} {'':>40} growth, at most {MOST_GROWTH}%")
+    for name in dict.fromkeys(name.rsplit(".", 1)[0] for name in found):
+        steps = [(key.rsplit(".", 1)[1], f["median"]) for key, f in found.items() if key.rsplit(".", 1)[0] == name]
+        first, last = steps[0][1], max(value for _, value in steps)
+        grown = (last - first) * 100 / max(first, 1)
+        text = "  ".join(f"{n}: {value:,}" for n, value in steps)
+        print(f"{name:24} {text:>40} {grown:+7.1f}%{'!' if grown > MOST_GROWTH else ''}")
+
+
+def write(folder, name, found):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump(found, out, indent=2)
+        out.write("\n")
+    print(f"written to {path}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out")
+    parser.add_argument("folder")
     parser.add_argument("--compare", default="")
     parser.add_argument("--where", default="qemu,memory,bochs")
-    parser.add_argument("--options", default="", help="boot options, as in [loader] options")
     args = parser.parse_args()
-    options = f"[loader]\noptions = {args.options}\n\n" if args.options else ""
-    found = {}
-    with tempfile.TemporaryDirectory(prefix="aerostat-bench-") as work:
-        for part in args.where.split(","):
-            if part == "memory":
-                found.update(memory(work))
-            elif part == "bochs":
-                found.update({name + ".vmx": f for name, f in paths(work, "bochs", options).items()})
-            else:
-                found.update(paths(work, "qemu", options))
-    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-    with open(args.out, "w", encoding="utf-8") as out:
-        json.dump(found, out, indent=2)
-        out.write("\n")
-    earlier = {}
+    earlier, found, where = {}, {}, args.where.split(",")
     if args.compare:
         with open(args.compare, encoding="utf-8") as old:
             earlier = json.load(old)
-    show(found, earlier)
-    print(f"written to {args.out}")
+    os.makedirs(args.folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="aerostat-bench-") as work:
+        if "qemu" in where:
+            found.update(paths(work, "qemu", 1024, 192))
+        if "memory" in where:
+            found.update(memory(work))
+        if found:
+            found = {name: found[name] for name in [*GOALS, *found] if name in found}
+            show(found, earlier)
+            write(args.folder, "paths.json", {name: f for name, f in found.items() if name in GOALS})
+            missing = [name for name in GOALS if name not in found]
+            print("not measured: " + " ".join(missing) if missing else "all measured")
+        if "bochs" in where:
+            vmx = paths(work, "bochs", 192, 96)
+            show(vmx, {})
+            write(args.folder, "paths-vmx.json", vmx)
+        if "growth" in where:
+            grown = growth(work)
+            show_growth(grown)
+            write(args.folder, "growth.json", grown)
 
 
 if __name__ == "__main__":
