@@ -1,11 +1,17 @@
 /*
- * Ticket locks. Every CPU keeps the locks it holds in ascending order of rank (lib_cpu.held); that list
- * is kept and checked in all builds: it costs one comparison, and a wrong order is a hang some day.
+ * Ticket locks. In debug builds every CPU keeps the locks it holds in ascending order of rank (lib_cpu.held), and that
+ * order is checked; without, a lock that nobody else wants costs a handful of instructions.
  */
 #include "lib/lock.h"
 
 #include "lib/panic.h"
 #include "lib/platform.h"
+
+#ifdef DEBUG
+#define TRACKED true
+#else
+#define TRACKED false
+#endif
 
 void lock_init(struct lock *l, const char *name, enum lock_rank rank)
 {
@@ -16,16 +22,30 @@ static void check_rank(const struct lib_cpu *cpu, const struct lock *l)
 {
 	const struct lock *top = cpu->locks_held ? cpu->held[cpu->locks_held - 1] : NULL;
 
-	if (unlikely(top && top->rank >= l->rank))
+	if (TRACKED && unlikely(top && top->rank >= l->rank))
 		panic("lock order: %s (rank %u) wanted while %s (rank %u) is held", l->name, l->rank, top->name,
 		      top->rank);
 }
 
 static void note_acquired(struct lib_cpu *cpu, struct lock *l)
 {
+	WRITE_ONCE(l->owner_cpu, cpu->id);
+	if (!TRACKED)
+		return;
 	CHECK(cpu->locks_held < LOCKS_HELD_MAX);
 	cpu->held[cpu->locks_held++] = l;
-	WRITE_ONCE(l->owner_cpu, cpu->id);
+}
+
+static void note_released(struct lib_cpu *cpu, const struct lock *l)
+{
+	u32 i = cpu->locks_held;
+
+	while (i > 0 && cpu->held[i - 1] != l)
+		i--;
+	CHECK(i > 0); /* released by a CPU that does not hold it */
+	for (; unlikely(i < cpu->locks_held); i++)
+		cpu->held[i - 1] = cpu->held[i];
+	cpu->locks_held--;
 }
 
 void lock_acquire(struct lock *l)
@@ -54,15 +74,8 @@ bool lock_try_acquire(struct lock *l)
 
 void lock_release(struct lock *l)
 {
-	struct lib_cpu *cpu = platform_this_cpu();
-	u32 i = cpu->locks_held;
-
-	while (i > 0 && cpu->held[i - 1] != l)
-		i--;
-	CHECK(i > 0); /* released by a CPU that does not hold it */
-	for (; unlikely(i < cpu->locks_held); i++)
-		cpu->held[i - 1] = cpu->held[i];
-	cpu->locks_held--;
+	if (TRACKED)
+		note_released(platform_this_cpu(), l);
 	__atomic_store_n(&l->owner_ticket, l->owner_ticket + 1, __ATOMIC_RELEASE);
 }
 

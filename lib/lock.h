@@ -1,7 +1,7 @@
 /*
  * Spin locks with a rank. A CPU takes locks in ascending rank only and never
- * two of one rank; the order is written here once and checked on every
- * acquisition. The hypervisor runs with interrupts off except
+ * two of one rank; the order is written here once and, in debug builds, checked on
+ * every acquisition. The hypervisor runs with interrupts off except
  * in the CPU loop's windows, so locks need not disable them; interrupt handlers
  * take LOCK_RANK_IRQ and above only.
  */
@@ -43,7 +43,7 @@ void lock_init(struct lock *l, const char *name, enum lock_rank rank);
 void lock_acquire(struct lock *l);
 bool lock_try_acquire(struct lock *l);
 void lock_release(struct lock *l);
-bool lock_held(const struct lock *l); /* by this CPU */
+bool lock_held(const struct lock *l); /* by this CPU; debug builds only */
 #define lock_assert_held(l) DCHECK(lock_held(l))
 /* No lock may be held across a guest entry or in the CPU loop. */
 void lock_assert_none(void);
