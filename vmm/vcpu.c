@@ -11,6 +11,7 @@
 #include "vmm/vm.h"
 
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "a vCPU is one frame, its scratch page the next");
+_Static_assert(AERO_CALL_NOP == 0, "what struct hv_fast.nop answers");
 #define VCPU_ORDER 1
 
 const char *vcpu_state_name(enum vcpu_state s)
@@ -54,6 +55,7 @@ int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out)
 		return err;
 	}
 	hv_set_owner(v->hv, v);
+	hv_fast(v->hv)->nop = true;
 	v->vm = vm;
 	v->scratch = mm_hfn_to_va(hfn + 1);
 	v->index = index;

@@ -118,7 +118,6 @@ static void enter_running(struct vm *vm)
 	struct hv_start s = { .rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA };
 
 	hv->vcpu_reset(vm->vcpu[0]->hv, &s);
-	hv_fast(vm->vcpu[0]->hv)->nop = AERO_CALL_NOP == 0;
 	vm->started_ns = vm->clock_base_ns = platform_now_ns();
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);

@@ -139,7 +139,6 @@ void hv_vcpu_init(struct hv_vcpu *v, const struct hv_start *s)
 	v->exception.valid = v->irq.valid = false;
 	v->regs = (struct hv_regs){.rip = s->rip, .rsp = s->rsp, .rdi = s->rdi, .rsi = s->rsi};
 	v->asid.flush = true;
-	memset(&v->fast, 0, sizeof(v->fast));
 	for (u32 i = 0; i < HV_FAST_CPUIDS; i++)
 		v->fast.cpuid[i].key = HV_FAST_NO_KEY;
 }

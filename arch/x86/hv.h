@@ -110,7 +110,7 @@ struct hv_caps {
 
 /*
  * Answers that the back end gives without leaving its loop. The owner of the vCPU fills it in, at any time the vCPU is not
- * running; what is not found here exits as ever. count[]: exits answered so, by kind.
+ * running; what is not found here exits as ever. count[]: exits answered so, by kind. A reset clears cpuid[].
  */
 #define HV_FAST_CPUIDS 16U
 struct hv_fast_cpuid {
