@@ -126,15 +126,15 @@ static void exit_io(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 		hv->inject_exception(v->hv, VECTOR_GP, true, 0);
 		return;
 	}
-	if (e->io.in) {
+	if (e->io.port == PORT_DEBUG && e->io.bytes == 1 && !e->io.in) {
+		char c = (char)e->io.value;
+
+		vm_console_put(v->vm, &c, 1);
+	} else if (e->io.in) {
 		u64 mask = e->io.bytes == 1 ? 0xff : e->io.bytes == 2 ? 0xffff : 0xffffffff;
 
 		/* A 32-bit IN clears the upper half of RAX, as every 32-bit result does. */
 		r->rax = e->io.bytes == 4 ? mask : r->rax | mask;
-	} else if (e->io.port == PORT_DEBUG && e->io.bytes == 1) {
-		char c = (char)e->io.value;
-
-		vm_console_put(v->vm, &c, 1);
 	}
 	hv->skip(v->hv, e->len);
 }

@@ -24,6 +24,15 @@ static inline bool ring_put(struct ring *r, u8 c)
 	r->buf[r->head++ & (r->size - 1)] = c;
 	return true;
 }
+/* The oldest byte goes if there is no room: true. */
+static inline bool ring_force(struct ring *r, u8 c)
+{
+	bool full = ring_room(r) == 0;
+
+	r->buf[r->head++ & (r->size - 1)] = c;
+	r->tail += full;
+	return full;
+}
 static inline int ring_get(struct ring *r)
 {
 	if (ring_used(r) == 0)

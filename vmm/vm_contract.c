@@ -159,14 +159,12 @@ static void notify_operator(struct vm *vm)
 
 size_t vm_console_put(struct vm *vm, const char *text, size_t len)
 {
+	u32 dropped = 0;
+
 	lock_acquire(&vm->lock);
-	for (size_t i = 0; i < len; i++) {
-		if (ring_room(&vm->con_out) == 0) {
-			ring_get(&vm->con_out);
-			vm->con_dropped++;
-		}
-		ring_put(&vm->con_out, text[i]);
-	}
+	for (size_t i = 0; i < len; i++)
+		dropped += ring_force(&vm->con_out, (u8)text[i]);
+	vm->con_dropped += dropped;
 	lock_release(&vm->lock);
 	notify_operator(vm);
 	return len;
