@@ -274,7 +274,7 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 test: all $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
-# Measured is the hypervisor that is used: without debug checks, in a build of its own. BENCH: which parts.
+# Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
 COMPARE ?=
 BENCH ?= qemu,memory,bochs
 bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
