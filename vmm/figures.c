@@ -99,7 +99,7 @@ static void take_vcpus(const struct vm *vm, u64 now, struct vm_figures *f)
 		f->wait_ns += spent(vm->vcpu[i], VCPU_WAIT_MEMORY, now);
 	}
 	for (u32 i = 0; i < HV_EXIT_KINDS; i++) {
-		f->exits[i] = vm->exits[i];
+		f->exits[i] = vm->exits[i] + vm_fast_exits(vm, i);
 		f->exits_all += f->exits[i];
 	}
 }
