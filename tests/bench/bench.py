@@ -60,7 +60,7 @@ def machine(work, emulator, config, mem):
 
 def paths(work, emulator, mem, guest_mem, others=0):
     """A machine on which one guest runs `bench`, and `others` do next to nothing; what the first prints."""
-    config = HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="100%")
+    config = HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="50%")
     config += "".join(vm_section(f"other{i}", 16, "app=idle mem=25%", disk=None) for i in range(others))
     found = {}
     with machine(os.path.join(work, emulator), emulator, config, mem) as m:
