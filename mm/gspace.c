@@ -13,6 +13,12 @@
  * flushed, and a last mapper takes it for itself only if no space is stale. A change that widens (read-only to
  * writable, same frame) needs no flush: processors walk the tables again before they fault.
  *
+ * A mapped page that gets a frame of its own (copy-on-write, the first write to a zero page) would for a moment be two
+ * pages for a guest on several CPUs: one vCPU writes to the new frame, another still reads the old. So with `concurrent`
+ * set the entry is empty until a shootdown has ended; it waits with the lock held, which it may (arch/x86/tlb.h, rule 4),
+ * and who touches the page meanwhile waits for the lock. Changes from one read-only frame to another need none of that:
+ * both hold the same bytes, and the next write comes after a shootdown that covers them.
+ *
  * A frame's references can grow only through its entry in the share table. So who wants a shared frame for itself takes
  * the entry out first and counts afterwards.
  */
@@ -236,17 +242,28 @@ static inline void check_legal(const struct gspace *gs, gfn_t gfn, enum page_sta
 		panic("gspace %u gfn %#x: %s -> %s", gs->id, gfn, page_state_name(was), page_state_name(to));
 }
 
+/* The page gets another frame, which can be written: see above. gs->lock held, and waited with. */
+static __attribute__((noinline)) void unmap_everywhere(struct gspace *gs, u64 *entry)
+{
+	pt_exchange(entry, 0);
+	gs->tlb_gen++;
+	mm_tlb_shootdown(gs);
+}
+
 /* was: what *entry says. Inlined where that is known, so that nothing is left but what the change needs. */
 static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 *entry, gfn_t gfn,
 							 const struct page *was, enum page_state to, u32 payload)
 {
-	bool kept, same, narrower;
+	bool kept, same, narrower, replaced;
 
 	check_legal(gs, gfn, was->state, to);
-	pt_exchange(entry, page_encode(gs, to, payload));
 	same = was->payload == payload && state_present(to);
 	narrower = state_writable(was->state) && !state_writable(to);
-	if (state_present(was->state) && (!same || narrower))
+	replaced = state_present(was->state) && state_writable(to) && !same && gs->concurrent;
+	if (unlikely(replaced))
+		unmap_everywhere(gs, entry);
+	pt_exchange(entry, page_encode(gs, to, payload));
+	if (state_present(was->state) && (!same || narrower) && !replaced)
 		gspace_mark_stale(gs);
 
 	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;

@@ -9,6 +9,8 @@
  *  - sum(count[]) == pages, always. gspace_verify() proves it by walking the table.
  *  - A frame removed from the table is freed only after gspace_flush(): until then it stands in `limbo`, which
  *    every flush empties. A frame that was shared waits for the flushes of all spaces that may still translate to it.
+ *  - Of a space that several CPUs run at once no two of them ever use different frames for one page of which one can be
+ *    written: a page that gets another frame is unmapped everywhere before the new one can be reached.
  *  - A frame with a swap transfer under way (FRAME_F_IO) is freed by the end of the transfer, whatever became
  *    of its page meanwhile: rescued and then dropped, it is an orphan in state FRAME_HV.
  *
@@ -81,6 +83,7 @@ struct gspace {
 	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
 	bool tlb_dirty;	 /* changes since tlb_gen was advanced */
 	bool tlb_stale;	 /* a shootdown has not yet covered every change */
+	bool concurrent; /* several CPUs may run its guest at once: set by its owner before the first of them does */
 	bool limbo_shared; /* limbo holds frames that other spaces mapped */
 	hfn_t limbo;	 /* frames out of the table, to be freed after the next flush; linked by frame->next */
 	u32 users;	 /* gspace_get() without gspace_put(); LOCK_RANK_SPACES */

@@ -18,7 +18,7 @@ hfn_t mm_va_to_hfn(const void *va); /* inverse, for direct-map addresses only */
  * Makes every CPU that may hold translations of gs forget them before its next
  * guest entry; on return no CPU can use a translation that was changed before
  * the call. Callers free or reuse a frame only after it. gs->tlb_gen has been
- * advanced by the caller. With a single CPU this is only an assertion.
+ * advanced by the caller. gs->lock may be held: the CPUs waited for are in a guest and hold no lock.
  */
 void mm_tlb_shootdown(struct gspace *gs);
 

@@ -268,6 +268,40 @@ static void zero_then_write(void **state)
 	assert_true(page_is_zero(mm_hfn_to_va(frame_zero())));
 }
 
+static u32 entries_seen_empty;
+
+static void look_at_entry(struct gspace *gs)
+{
+	u32 level;
+	u64 *entry = pt_find(&gs->pt, 3UL << PAGE_SHIFT, &level);
+
+	assert_true(lock_held(&gs->lock));
+	assert_true(level == 1 && *entry == 0);
+	entries_seen_empty++;
+}
+
+/* With several CPUs at the page no two see different frames: it is gone before it comes back. */
+static void unmapped_before_replaced(void **state)
+{
+	u64 gen = one.tlb_gen;
+
+	(void)state;
+	one.concurrent = true;
+	touch(&one, 3, GSPACE_READ);
+	entries_seen_empty = 0;
+	fake_mm_on_shootdown = look_at_entry;
+	touch(&one, 3, GSPACE_WRITE);
+	assert_int_equal(entries_seen_empty, 1);
+	assert_true(fake_mm.shootdowns == 1 && one.tlb_gen == gen + 1); /* that one was enough */
+	assert_false(one.tlb_stale || one.tlb_dirty);
+	expect_state(&one, 3, PAGE_PRIVATE);
+	/* Nothing is replaced here. */
+	touch(&one, 4, GSPACE_WRITE);
+	touch(&one, 3, GSPACE_WRITE);
+	assert_int_equal(entries_seen_empty, 1);
+	fake_mm_on_shootdown = NULL;
+}
+
 static void out_of_frames(void **state)
 {
 	hfn_t held[FRAMES];
@@ -766,6 +800,7 @@ int main(void)
 	    CASE(destroy_skips_what_was_never_there),
 	    CASE(first_touch),
 	    CASE(zero_then_write),
+	    CASE(unmapped_before_replaced),
 	    CASE(out_of_frames),
 	    CASE(reclaim_may_refuse),
 	    CASE(copies),

@@ -4,7 +4,8 @@
  *
  * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a
  * stale read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on
- * reading and writing through what they have cached.
+ * reading and writing through what they have cached. Half of the guests run on several CPUs: then yet another vCPU walks
+ * the tables at such a moment and writes where they let it, and what the others have cached must not tell otherwise.
  *
  * Once with small spaces that never see a large page, once with larger ones and phases of plenty and of need.
  */
@@ -61,6 +62,8 @@ static struct prng rnd;
 static bool in_shootdown, large_pages;
 static hfn_t ballast[8192]; /* frames kept away in phases of need */
 static u32 ballast_count;
+static struct guest *copying; /* the record of these two pages is behind */
+static gfn_t copying_at;
 
 /* Transfers begun by hand, beside those of swap.c, that always fail in the end. */
 static struct {
@@ -70,7 +73,7 @@ static struct {
 } transfer[TRANSFERS];
 
 static struct {
-	u32 reads, writes, stale_writes, waits, pins, rescues, destroyed, shared, orphans;
+	u32 reads, writes, stale_writes, fresh_writes, waits, pins, rescues, destroyed, shared, orphans;
 	u32 fills, splits, rebuilt, stopped, units;
 } did;
 
@@ -174,6 +177,19 @@ static void guest_write(struct guest *g, gfn_t gfn)
 	did.writes++;
 }
 
+/* Another vCPU, on a third CPU, that has nothing cached: what it finds in the tables it may use at once. */
+static void fresh_write(struct guest *g, gfn_t gfn)
+{
+	struct tlb_entry t = {.hfn = HFN_NONE};
+
+	if (!g->gs.concurrent || g->gs.dying || g->undefined[gfn] || (g == copying && (gfn == copying_at || gfn == copying_at + 1)))
+		return;
+	if (!walk(g, gfn, &t) || !t.writable)
+		return;
+	write_bytes(g, gfn, mm_hfn_to_va(t.hfn));
+	did.fresh_writes++;
+}
+
 static void forget(struct guest *g)
 {
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
@@ -203,6 +219,7 @@ static void on_shootdown(struct gspace *gs)
 		gfn_t gfn = below(PAGES);
 		struct tlb_entry *t = &g->tlb[gfn];
 
+		fresh_write(g, gfn);
 		if (t->hfn == HFN_NONE || g->undefined[gfn])
 			continue;
 		check_bytes(g, gfn, mm_hfn_to_va(t->hfn), 0, PAGE_SIZE);
@@ -238,6 +255,8 @@ static void hv_copy(struct guest *g)
 	}
 	for (u32 i = 0; i < len; i++)
 		buf[i] = below(256);
+	copying = g;
+	copying_at = gfn;
 	/* A part may have been written before it had to wait: the same bytes again, until it is done. */
 	for (u32 i = 0; i < 200; i++) {
 		err = gspace_write(&g->gs, GPA(((u64)gfn << PAGE_SHIFT) + at), buf, len);
@@ -246,6 +265,7 @@ static void hv_copy(struct guest *g)
 		swap_out(&guest[below(SPACES)].gs, 16);
 		fake_blk_drain();
 	}
+	copying = NULL;
 	if (err)
 		goto waits;
 	memcpy(g->want[gfn] + at, buf, first);
@@ -427,6 +447,7 @@ static void create(struct guest *g)
 	snprintf(name, sizeof(name), "g%u", n);
 	assert_int_equal(gspace_init(&g->gs, name, PAGES, n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
+	g->gs.concurrent = n < SPACES / 2;
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
 		g->tlb[gfn].hfn = HFN_NONE;
 		g->undefined[gfn] = false;
@@ -580,12 +601,14 @@ static void run(u64 seed, bool large)
 			      did.rebuilt, did.stopped, did.units);
 		assert_true(did.fills && did.splits && did.rebuilt && did.stopped && did.units);
 	}
-	print_message("seed %lu: %u reads, %u writes (%u while stale), %u waits, %u pins, %lu out, %lu in, %u rescued, "
+	print_message("seed %lu: %u reads, %u writes (%u while stale, %u beside it), %u waits, %u pins, %lu out, %lu in, %u rescued, "
 		      "%u orphans, "
 		      "%lu matches, %lu zero, %u cow, %u broken, %u ended\n",
-		      seed, did.reads, did.writes, did.stale_writes, did.waits, did.pins, w.out, w.in, did.rescues,
+		      seed, did.reads, did.writes, did.stale_writes,
+		      did.fresh_writes, did.waits, did.pins, w.out, w.in, did.rescues,
 		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed);
-	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && s.matches && s.zero_found && did.destroyed);
+	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && did.fresh_writes && s.matches && s.zero_found &&
+		    did.destroyed);
 	assert_int_equal(w.checksum_errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);
 	for (u32 i = 0; i < 100; i++)
