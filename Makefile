@@ -48,7 +48,7 @@ VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules p
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
-	boot/memmap boot/options lib/cstring lib/elf lib/format lib/string
+	boot/entropy boot/memmap boot/options boot/place lib/cstring lib/elf lib/format lib/string
 # The guest: what knows the processor, and what is also built for the host.
 GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
@@ -58,7 +58,7 @@ GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
-	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options \
+	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options boot/place \
 	$(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
 UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \

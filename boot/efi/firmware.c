@@ -1,10 +1,9 @@
 /* What only the firmware can tell. All of it is optional: what is missing stays zero. */
-#include "arch/x86/asm.h"
 #include "boot/efi/loader.h"
+#include "boot/entropy.h"
 #include "lib/string.h"
 
-#define LOW_PAGE_MAX       0x9efffUL /* below the usual extended BIOS data area */
-#define CPUID_1_ECX_RDRAND BIT(30)
+#define LOW_PAGE_MAX 0x9efffUL /* below the usual extended BIOS data area */
 
 static bool guid_equal(const EFI_GUID *a, const EFI_GUID *b)
 {
@@ -54,23 +53,6 @@ static void find_framebuffer(struct boot_framebuffer *fb)
 					.format = mode->Info->PixelFormat};
 }
 
-/* SplitMix64's finaliser: spreads the few good bits of the time stamps. */
-static u64 mix(u64 x)
-{
-	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9UL;
-	x = (x ^ x >> 27) * 0x94d049bb133111ebUL;
-	return x ^ x >> 31;
-}
-
-static u64 cpu_random(void)
-{
-	u64 v = 0;
-
-	if (cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND)
-		__asm__ volatile("rdrand %0" : "+r"(v) : : "cc"); /* a failure leaves 0: one source of several */
-	return v;
-}
-
 static void gather_entropy(u64 entropy[4])
 {
 	EFI_GUID guid = EFI_RNG_PROTOCOL_GUID;
@@ -81,7 +63,7 @@ static void gather_entropy(u64 entropy[4])
 		rng->GetRNG(rng, NULL, sizeof(seed), (UINT8 *)seed);
 	for (u32 i = 0; i < 4; i++) {
 		bs->Stall(50);
-		entropy[i] = mix(seed[i] ^ mix(cpu_random() + mix(rdtsc() + i)));
+		entropy[i] = entropy_word(seed[i] + i);
 	}
 }
 

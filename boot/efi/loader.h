@@ -11,7 +11,6 @@
 #include "boot/memmap.h"
 #include "lib/types.h"
 
-#define LOADER_IMAGE_MAX (64 * MIB) /* hypervisor image in memory */
 #define LOADER_FILE_MAX (256 * MIB)
 #define LOADER_MEM_MAX 4096U /* entries of the memory map */
 
