@@ -24,7 +24,7 @@ GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
-	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter unit fuzz,$(GOALS)),test) \
+	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
 	$(if $(filter test e2e bench,$(GOALS)),run bochs test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
 $(error packages are missing)
@@ -49,6 +49,10 @@ BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
 	boot/entropy boot/memmap boot/options boot/place lib/cstring lib/elf lib/format lib/string
+# The multiboot2 loader, and what it shares with the hypervisor.
+MB2_C := $(addprefix boot/multiboot2/,main say tags) boot/entropy boot/memmap boot/options boot/place \
+	lib/cstring lib/elf lib/format lib/string
+MB2_ASM := boot/multiboot2/entry
 # The guest: what knows the processor, and what is also built for the host.
 GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
@@ -59,13 +63,13 @@ GUEST_LIB_C := format hash prng string
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options boot/place \
-	$(addprefix arch/x86/,asid guest_walk insn machine)
+	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := elf acpi line config command gpt hypercall
+FUZZERS := elf acpi multiboot2 line config command gpt hypercall
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare
@@ -97,7 +101,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test run run-bochs debug bench
+.PHONY: all help clean unit fuzz test run run-bochs debug image iso FORCE bench
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -174,6 +178,12 @@ $(B)/BOOTX64.EFI: $(B)/efi/loader.so
 	$(Q)$(OBJCOPY) -j .text -j .sdata -j .data -j .dynamic -j .dynsym -j .rel -j .rela -j '.rel.*' -j '.rela.*' -j .reloc \
 	  --target efi-app-x86_64 --subsystem=10 $< $@
 
+# ---- multiboot2 loader ---------------------------------------------------
+MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/hv/%.o)
+$(B)/loader.elf: boot/multiboot2/loader.ld $(MB2_OBJ)
+	$(call say,LD)
+	$(Q)$(LD) $(HV_LDFLAGS) -s -T boot/multiboot2/loader.ld $(MB2_OBJ) -o $@
+
 # ---- boot volume and emulators -------------------------------------------
 # Memory of `make run` in MiB, its CPUs, and more options for QEMU.
 MEM ?= 512
@@ -202,6 +212,30 @@ $(B)/data.img: tools/mkimage.py
 $(B)/bochs.img: CONFIG := boot/aerostat-bochs.ini
 $(B)/bochs.img: $(VOLUME_FILES) boot/aerostat-bochs.ini tools/mkimage.py
 	tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
+
+# What goes on a USB stick: IMAGE_PARTS="--part swap:4G --part data:4G" adds partitions of Aerostat's own.
+IMAGE_PARTS ?=
+# Changes when what was asked for does, so that the next image is a new one.
+$(B)/media: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' | cmp -s - $@ || echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' > $@
+FORCE:
+$(B)/aerostat.img: $(VOLUME_FILES) $(B)/media tools/mkimage.py
+	tools/mkimage.py $@ $(VOLUME_ARGS) $(IMAGE_PARTS)
+image: $(B)/aerostat.img ## build/aerostat.img, a disk image for a USB stick; UEFI
+	@echo "$<: write it with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
+
+$(B)/aerostat.iso: $(VOLUME_FILES) $(B)/media $(B)/loader.elf boot/multiboot2/grub.cfg
+	rm -rf $(B)/iso
+	mkdir -p $(B)/iso/boot/grub $(B)/iso/aerostat
+	cp boot/multiboot2/grub.cfg $(B)/iso/boot/grub/grub.cfg
+	cp $(B)/loader.elf $(B)/volume/aerostat.elf $(B)/iso/boot/
+	cp $(CONFIG) $(B)/iso/aerostat/aerostat.ini
+	cp $(GUEST_IMAGES) $(B)/iso/aerostat/
+	grub-mkrescue --fonts= --locales= --themes= -o $@ $(B)/iso -- -volid AEROSTAT > $(B)/mkrescue.log 2>&1 || \
+	  { cat $(B)/mkrescue.log; exit 1; }
+iso: $(B)/aerostat.iso ## build/aerostat.iso, for CD, USB stick and management boards; UEFI and BIOS
+	@echo "$<: burn it, or write it to a stick with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 
 run: $(B)/boot.img $(B)/data.img ## Aerostat in QEMU (OVMF, NVMe); the terminal is its console
 	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \

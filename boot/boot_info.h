@@ -46,9 +46,12 @@ struct boot_module {
 	char name[BOOT_NAME_BYTES]; /* file name on the volume, e.g. "guest.elf", terminated */
 };
 
+/* 32 bits a pixel; the numbers are EFI's PixelFormat. */
+enum boot_fb_format { BOOT_FB_RGB = 0, BOOT_FB_BGR = 1, BOOT_FB_MASK = 2 };
+
 struct boot_framebuffer {
-	u64 base;
-	u32 width, height, pitch_bytes, format; /* format: EFI PixelFormat; base 0 = none */
+	u64 base; /* 0: none */
+	u32 width, height, pitch_bytes, format;
 };
 
 struct boot_info {

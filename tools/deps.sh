@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|run|bochs|test ...
+# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|test ...
 # Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
 set -eu
 
@@ -8,6 +8,7 @@ run="qemu-system-x86 ovmf"
 bochs="bochs bochs-term seabios ovmf"
 test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect"
 debug="gdb"
+iso="grub-common grub-efi-amd64-bin grub-pc-bin xorriso mtools"
 
 wanted=
 for purpose in "$@"; do
@@ -17,6 +18,7 @@ for purpose in "$@"; do
 	bochs) wanted="$wanted $bochs" ;;
 	test) wanted="$wanted $test" ;;
 	debug) wanted="$wanted $debug" ;;
+	iso) wanted="$wanted $iso" ;;
 	*)
 		echo "deps.sh: unknown purpose '$purpose'" >&2
 		exit 2

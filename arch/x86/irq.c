@@ -32,11 +32,14 @@ static u64 unexpected; /* interrupts nobody had asked for */
 
 void irq_init(void)
 {
-	int err = lapic_init();
+	int err;
 
+	/* First, while the local APIC still passes it on: a BIOS leaves a request of its timer pending, which has to go
+	 * away where it came from. */
+	pic_init();
+	err = lapic_init();
 	if (err)
 		panic("no local APIC on this machine");
-	pic_init();
 	use_ioapic = ioapic_init() == 0;
 	lapic_set_extint(!use_ioapic);
 	log_info("irq", "%s, ISA lines through the %s", lapic_is_x2apic() ? "x2APIC" : "xAPIC",
