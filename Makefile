@@ -42,7 +42,7 @@ VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
-DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci selftest
+DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
 OPERATOR_C := alerts cmd_events cmd_history cmd_host cmd_mem cmd_vm command config events figures history line monitor numbers pairs settings
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
@@ -62,14 +62,14 @@ GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
-	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue) boot/memmap boot/options boot/place \
+	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
-FUZZERS := elf acpi multiboot2 line config command gpt hypercall
+FUZZERS := elf acpi multiboot2 textscreen line config command gpt hypercall
 
 # ---- flags ---------------------------------------------------------------
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-sign-compare
@@ -98,7 +98,7 @@ HV_C := $(addprefix lib/,$(LIB_C)) $(addprefix mm/,$(MM_C)) $(addprefix arch/x86
 	$(addprefix arch/x86/vmx/,$(VMX_C)) $(addprefix arch/x86/svm/,$(SVM_C)) $(addprefix drivers/,$(DRIVERS_C)) \
 	$(addprefix vmm/,$(VMM_C)) $(addprefix boot/,$(BOOT_C))
 HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM)) $(addprefix arch/x86/svm/,$(SVM_ASM))
-HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o)
+HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
 .PHONY: all help clean unit fuzz test run run-bochs debug image iso FORCE bench
@@ -120,6 +120,15 @@ $(B)/hv/%.asm.o: %.asm
 	@mkdir -p $(@D)
 	$(call say,NASM)
 	$(Q)$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
+
+# The screen's font comes from a Debian package.
+FONT := /usr/share/consolefonts/spleen-8x16.psfu.gz
+$(B)/hv/font.c: $(FONT) tools/mkfont.py
+	@mkdir -p $(@D)
+	tools/mkfont.py $< > $@
+$(B)/hv/font.o: $(B)/hv/font.c
+	$(call say,CC)
+	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
 
 # Linked twice: the first image names the functions for the symbol table in the second.
 $(B)/hv/ksyms0.c: tools/ksyms.py

@@ -13,7 +13,9 @@
 #include "boot/version.h"
 #include "drivers/acpi.h"
 #include "drivers/drivers.h"
+#include "drivers/screen.h"
 #include "drivers/uart.h"
+#include "lib/err.h"
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
@@ -58,6 +60,24 @@ static void apply_options(const char *cmdline)
 		log_warn("boot", "option panic: expected reboot or halt, got '%s'", value);
 }
 
+/* A second view of the console where the firmware left a picture. */
+static void start_screen(void)
+{
+	const struct boot_framebuffer *fb = &info.fb;
+	u64 bytes = (u64)fb->pitch_bytes * fb->height;
+	int err;
+
+	if (!fb->base)
+		return;
+	err = memory_has_ram(&info, fb->base, bytes) ? E_INVAL
+						     : screen_init(HPA(fb->base), fb->width, fb->height, fb->pitch_bytes);
+	if (err)
+		log_warn("screen", "frame buffer at 0x%lx, %ux%u, is not used: %s", fb->base, fb->width, fb->height,
+			 err_name(err));
+	else
+		uart_set_mirror(screen_write, screen_write_sync);
+}
+
 static void print_banner(void)
 {
 	char cpu[64];
@@ -87,7 +107,9 @@ static void init_machine(void)
 static void start(void *arg)
 {
 	(void)arg;
+	start_screen();
 	init_machine();
+	screen_start();
 	memory_free_loader(&info);
 	print_banner();
 	drivers_init();

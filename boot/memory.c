@@ -27,6 +27,16 @@ u64 memory_ram_bytes(void)
 	return ram_bytes;
 }
 
+bool memory_has_ram(const struct boot_info *bi, u64 base, u64 bytes)
+{
+	const struct boot_mem *mem = map_of(bi);
+
+	for (u32 i = 0; i < bi->mem_count; i++)
+		if (memmap_is_ram(mem[i].type) && mem[i].base < base + bytes && base < mem[i].base + mem[i].bytes)
+			return true;
+	return false;
+}
+
 static u64 ram_end(const struct boot_info *bi)
 {
 	const struct boot_mem *mem = map_of(bi);

@@ -54,6 +54,8 @@ static struct uart_stats stats;
 static struct timer poll_timer;
 static u32 fruitless_polls;
 static void (*rx_notify)(void);
+static void (*mirror)(const char *text, size_t len);
+static void (*mirror_sync)(const char *text, size_t len);
 
 static u32 tx_room(void)
 {
@@ -217,6 +219,8 @@ void uart_write(const char *text, size_t len)
 {
 	u32 need = wire_bytes(text, len);
 
+	if (mirror)
+		mirror(text, len);
 	if (!stats.present)
 		return;
 	lock_acquire(&uart_lock);
@@ -252,6 +256,8 @@ static void put_sync(char c)
 
 void uart_write_sync(const char *text, size_t len)
 {
+	if (mirror_sync)
+		mirror_sync(text, len);
 	if (!stats.present)
 		return;
 	while (tx_tail != tx_head)
@@ -287,6 +293,12 @@ int uart_read_byte(void)
 		c = rx[rx_tail++ % UART_RX_BYTES];
 	lock_release(&uart_lock);
 	return c;
+}
+
+void uart_set_mirror(void (*write)(const char *text, size_t len), void (*write_sync)(const char *text, size_t len))
+{
+	mirror = write;
+	mirror_sync = write_sync;
 }
 
 void uart_set_rx_notify(void (*fn)(void))

@@ -22,6 +22,9 @@ void uart_write_sync(const char *text, size_t len);
 /* Waits until everything queued is sent, at most `ms` milliseconds. */
 void uart_flush(u32 ms);
 
+/* Where everything that is written goes as well, with or without a UART: boot, once. */
+void uart_set_mirror(void (*write)(const char *text, size_t len), void (*write_sync)(const char *text, size_t len));
+
 int uart_read_byte(void); /* -1: none */
 /* fn is called, possibly from an interrupt, when bytes have arrived: it queues work. */
 void uart_set_rx_notify(void (*fn)(void));

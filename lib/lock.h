@@ -29,6 +29,7 @@ enum lock_rank {
 	LOCK_RANK_IRQ = 200,	/* interrupt vectors */
 	LOCK_RANK_LOG = 250,	/* log ring: inside nearly all others, so everything may log */
 	LOCK_RANK_UART = 251,	/* UART rings: lines go there with the log lock held */
+	LOCK_RANK_SCREEN = 252, /* text of the frame buffer, the same */
 };
 
 struct lock {

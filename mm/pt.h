@@ -22,7 +22,7 @@
 #define PT_LEVELS 4
 #define PT_ENTRIES 512U
 
-enum pt_prot { PT_R = 1, PT_W = 2, PT_X = 4, PT_USER = 8, PT_UNCACHED = 16, PT_GLOBAL = 32 };
+enum pt_prot { PT_R = 1, PT_W = 2, PT_X = 4, PT_USER = 8, PT_UNCACHED = 16, PT_GLOBAL = 32, PT_COMBINING = 64 };
 
 struct pt_format {
 	const char *name;

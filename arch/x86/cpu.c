@@ -16,7 +16,7 @@
 #define CPUID_7_EBX_SMAP  BIT(20)
 #define CPUID_7_ECX_UMIP  BIT(2)
 #define CPUID_EXT1_EDX_NX BIT(20)
-#define PAT_DEFAULT       0x0007040600070406UL /* as after reset: WB, WT, UC-, UC, twice */
+#define PAT_DEFAULT       0x0007040600070106UL /* WB, WC, UC-, UC; then as after reset: WB, WT, UC-, UC */
 
 static struct cpu boot_cpu;
 static struct cpu_tables boot_tables;

@@ -86,6 +86,8 @@ void cpu_delay_us(u64 us);
 
 /* Uncached window on device memory; page-granular; E_NOMEM. */
 int mmio_map(hpa_t hpa, size_t bytes, volatile void **va) must_check;
+/* The same with writes gathered into bursts: for frame buffers, which are not read. */
+int mmio_map_combining(hpa_t hpa, size_t bytes, volatile void **va) must_check;
 
 static inline void *hpa_to_va(hpa_t a) { return (void *)(DIRECT_MAP_BASE + a.v); }
 static inline hpa_t va_to_hpa(const void *va) { return HPA((u64)va - DIRECT_MAP_BASE); }

@@ -38,6 +38,7 @@ static u64 host_leaf_flags(u32 prot, u32 level)
 	e |= prot & PT_USER ? PTE_US : 0;
 	e |= prot & PT_GLOBAL ? PTE_G : 0;
 	e |= prot & PT_UNCACHED ? PTE_PCD | PTE_PWT : 0;
+	e |= prot & PT_COMBINING ? PTE_PWT : 0; /* as cpu_init_features() sets up the PAT */
 	e |= level > 1 ? PTE_PS : 0;
 	if (!(prot & PT_X) && (rdmsr(MSR_EFER) & EFER_NXE))
 		e |= PTE_NX;
@@ -48,7 +49,7 @@ static u32 host_leaf_prot(u64 e, u32 level)
 {
 	(void)level;
 	return PT_R | (e & PTE_W ? PT_W : 0) | (e & PTE_NX ? 0 : PT_X) | (e & PTE_US ? PT_USER : 0) |
-	       (e & PTE_PCD ? PT_UNCACHED : 0) | (e & PTE_G ? PT_GLOBAL : 0);
+	       (e & PTE_PCD ? PT_UNCACHED : e & PTE_PWT ? PT_COMBINING : 0) | (e & PTE_G ? PT_GLOBAL : 0);
 }
 
 static struct pt_format host_format = {
@@ -192,7 +193,7 @@ bool paging_readable(u64 va)
 	return pt_entry_present(&host_format, *pt_find(&host_pt, va, &level));
 }
 
-int mmio_map(hpa_t hpa, size_t bytes, volatile void **va)
+static int map_window(hpa_t hpa, size_t bytes, u32 prot, volatile void **va)
 {
 	u64 first = ALIGN_DOWN(hpa.v, PAGE_SIZE), end = ALIGN_UP(hpa.v + bytes, PAGE_SIZE), at;
 	int err;
@@ -201,13 +202,23 @@ int mmio_map(hpa_t hpa, size_t bytes, volatile void **va)
 	at = mmio_next;
 	err = end <= first || end - first > MMIO_MAP_BASE + MMIO_MAP_BYTES - at ? E_NOMEM : 0;
 	if (!err)
-		err = pt_map_range(&host_pt, at, HPA(first), end - first, PT_R | PT_W | PT_UNCACHED | PT_GLOBAL);
+		err = pt_map_range(&host_pt, at, HPA(first), end - first, PT_R | PT_W | PT_GLOBAL | prot);
 	if (!err) {
 		mmio_next = at + (end - first) + PAGE_SIZE; /* an unmapped page between windows */
 		*va = (volatile void *)(at + (hpa.v - first));
 	}
 	lock_release(&host_lock);
 	return err ? log_err("paging", err, "device window of %zu bytes at 0x%lx", bytes, hpa.v) : 0;
+}
+
+int mmio_map(hpa_t hpa, size_t bytes, volatile void **va)
+{
+	return map_window(hpa, bytes, PT_UNCACHED, va);
+}
+
+int mmio_map_combining(hpa_t hpa, size_t bytes, volatile void **va)
+{
+	return map_window(hpa, bytes, PT_COMBINING, va);
 }
 
 const void *paging_view(hpa_t hpa, size_t bytes)

@@ -35,6 +35,16 @@ static void find_tables(struct boot_info *bi)
 	bi->efi_system_table = (u64)st;
 }
 
+/* A linear buffer with 32 bits a pixel; with masks, the highest bit of all tells. */
+static bool is_32_bit(const EFI_GRAPHICS_OUTPUT_MODE_INFORMATION *m)
+{
+	const EFI_PIXEL_BITMASK *b = &m->PixelInformation;
+
+	if (m->PixelFormat == PixelBitMask)
+		return ((b->RedMask | b->GreenMask | b->BlueMask | b->ReservedMask) >> 24) != 0;
+	return m->PixelFormat < PixelBitMask;
+}
+
 static void find_framebuffer(struct boot_framebuffer *fb)
 {
 	EFI_GUID guid = EFI_GRAPHICS_OUTPUT_PROTOCOL_GUID;
@@ -44,7 +54,7 @@ static void find_framebuffer(struct boot_framebuffer *fb)
 	if (EFI_ERROR(bs->LocateProtocol(&guid, NULL, (void **)&gop)) || !gop->Mode || !gop->Mode->Info)
 		return;
 	mode = gop->Mode;
-	if (mode->Info->PixelFormat > PixelBitMask) /* blt only: no linear frame buffer */
+	if (!is_32_bit(mode->Info))
 		return;
 	*fb = (struct boot_framebuffer){.base = mode->FrameBufferBase,
 					.width = mode->Info->HorizontalResolution,
