@@ -91,10 +91,31 @@ static void print_banner(void)
 		log_info("boot", "options: %s", info.cmdline);
 }
 
+/* The option wins over the firmware's table, and that over COM1. */
+static void place_serial(void)
+{
+	struct machine_serial to = machine.serial;
+	char value[24];
+	int err;
+
+	if (options_get(info.cmdline, "serial", value, sizeof(value)) && options_serial(value, &to))
+		log_warn("boot", "option serial: expected com1 to com4 or a port, and perhaps a baud rate "
+			 "(0x2f8,9600), got '%s'", value);
+	if (!to.addr)
+		return;
+	err = uart_move(&to);
+	if (err)
+		log_warn("uart", "the console stays where it is: %s 0x%lx: %s", to.memory ? "memory" : "port", to.addr,
+			 err_name(err));
+	else
+		log_info("uart", "console at %s 0x%lx", to.memory ? "memory" : "port", to.addr);
+}
+
 static void init_machine(void)
 {
 	machine_init(&machine);
 	acpi_init(info.rsdp, &machine);
+	place_serial();
 	if (!machine.pm_timer_port)
 		machine_probe_piix4(&machine);
 	time_init();

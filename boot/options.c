@@ -1,6 +1,10 @@
 /* Loader options: see options.h. The rest of the file is the configuration parser's business. */
 #include "boot/options.h"
+#include "lib/err.h"
 #include "lib/string.h"
+
+#define PORT_MAX 0xfff8U /* eight registers from here on */
+#define BAUD_MAX 115200U
 
 static bool is_blank(char c)
 {
@@ -78,4 +82,51 @@ bool options_get(const char *cmdline, const char *key, char *value, size_t size)
 			p++;
 	}
 	return false;
+}
+
+/* A number in digits of `base` up to a comma or the end; returns what stands behind it, NULL: none, or more than max. */
+static const char *number(const char *s, u32 base, u32 max, u32 *out)
+{
+	const char *first = s;
+	u32 n = 0;
+
+	for (; *s && *s != ','; s++) {
+		u32 digit = *s >= '0' && *s <= '9' ? *s - '0' : (*s | 0x20) >= 'a' ? (*s | 0x20) - 'a' + 10 : base;
+
+		if (digit >= base)
+			return NULL;
+		n = n * base + digit;
+		if (n > max)
+			return NULL;
+	}
+	*out = n;
+	return s == first ? NULL : s;
+}
+
+int options_serial(const char *value, struct machine_serial *out)
+{
+	static const u16 port[] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+	static const u8 line[] = {4, 3, 4, 3};
+	struct machine_serial s = {.stride = 1, .line = MACHINE_LINE_NONE, .baud = BAUD_MAX};
+	const char *rest = value + 2;
+	u32 n = 0;
+
+	if (str_starts(value, "com") && value[3] >= '1' && value[3] <= '4') {
+		s.addr = port[value[3] - '1'];
+		rest = value + 4;
+	} else if (str_starts(value, "0x")) {
+		rest = number(rest, 16, PORT_MAX, &n);
+		s.addr = n;
+	} else {
+		return E_INVAL;
+	}
+	if (rest && *rest == ',')
+		rest = number(rest + 1, 10, BAUD_MAX, &s.baud);
+	if (!rest || *rest || !s.addr || !s.baud)
+		return E_INVAL;
+	for (u32 i = 0; i < ARRAY_SIZE(port); i++)
+		if (s.addr == port[i])
+			s.line = line[i];
+	*out = s;
+	return 0;
 }

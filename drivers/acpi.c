@@ -34,6 +34,20 @@
 #define MADT_LOCAL_X2APIC       9
 #define MADT_CPU_ENABLED        1
 
+#define SPCR_INTERFACE          36
+#define SPCR_ADDRESS            40
+#define SPCR_IRQ_TYPE           52
+#define SPCR_IRQ                53
+#define SPCR_GSI                54
+#define SPCR_BAUD               58
+#define SPCR_BYTES              59
+#define SPCR_16550              0
+#define SPCR_16450              1
+#define SPCR_16550_GAS          0x12
+#define SPCR_IRQ_8259           BIT(0)
+#define SPCR_IRQ_IOAPIC         BIT(1)
+#define GAS_DWORD               3
+
 #define AML_NAME_OP             0x08
 #define AML_PACKAGE_OP          0x12
 #define AML_BYTE_PREFIX         0x0a
@@ -229,6 +243,44 @@ static void parse_madt(const struct table *t, struct machine *m)
 	}
 }
 
+static u32 spcr_baud(u8 code)
+{
+	static const u32 baud[] = {[3] = 9600, [4] = 19200, [6] = 57600, [7] = 115200};
+
+	return code < ARRAY_SIZE(baud) ? baud[code] : 0;
+}
+
+static u8 spcr_line(const struct table *t)
+{
+	u32 line = MACHINE_LINE_NONE;
+
+	if (t->data[SPCR_IRQ_TYPE] & SPCR_IRQ_8259)
+		line = t->data[SPCR_IRQ];
+	else if (t->data[SPCR_IRQ_TYPE] & SPCR_IRQ_IOAPIC)
+		line = get32(t->data + SPCR_GSI);
+	return line < ISA_LINES ? line : MACHINE_LINE_NONE;
+}
+
+/* The serial console of the firmware. A table for another kind of UART, or with console redirection off, is the same as none. */
+static void parse_spcr(const struct table *t, struct machine *m)
+{
+	const u8 *gas = t->data + SPCR_ADDRESS;
+	u8 kind;
+	u64 addr;
+
+	if (t->bytes < SPCR_BYTES)
+		return;
+	kind = t->data[SPCR_INTERFACE];
+	addr = get64(gas + 4);
+	if ((kind != SPCR_16550 && kind != SPCR_16450 && kind != SPCR_16550_GAS) || gas[0] > GAS_IO ||
+	    (gas[0] == GAS_IO && addr > 0xfff8) || addr > BITS(51, 0))
+		return;
+	m->serial = (struct machine_serial){.addr = addr, .memory = gas[0] == GAS_MEMORY, .stride = 1,
+					    .line = spcr_line(t), .baud = spcr_baud(t->data[SPCR_BAUD])};
+	if (m->serial.memory && (gas[1] == 32 || gas[3] == GAS_DWORD))
+		m->serial.stride = 4;
+}
+
 static void parse_table(const struct acpi_reader *r, u64 pa, struct machine *m, u32 *bad)
 {
 	struct table t;
@@ -241,6 +293,8 @@ static void parse_table(const struct acpi_reader *r, u64 pa, struct machine *m, 
 		parse_fadt(r, &t, m);
 	else if (has_signature(&t, "APIC"))
 		parse_madt(&t, m);
+	else if (has_signature(&t, "SPCR"))
+		parse_spcr(&t, m);
 	else if (has_signature(&t, "SSDT"))
 		find_s5(&t, m);
 }

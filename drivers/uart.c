@@ -8,6 +8,7 @@
 #include "drivers/uart.h"
 #include "arch/x86/asm.h"
 #include "arch/x86/cpu.h"
+#include "lib/err.h"
 #include "lib/format.h"
 #include "lib/lock.h"
 #include "lib/log.h"
@@ -15,7 +16,9 @@
 #include "lib/timer.h"
 
 #define COM1             0x3f8
-#define COM1_IRQ         4
+#define COM1_LINE        4
+#define CLOCK_BAUD       115200U
+#define UART_DATA        0
 #define UART_IER         1
 #define UART_IIR         2
 #define UART_FCR         2
@@ -34,15 +37,18 @@
 #define LSR_DATA         0x01
 #define LSR_THRE         0x20
 #define FIFO_BYTES       16U
-#define DIVISOR_115200   1
+#define UART_REGS        8
 
 #define PUSH_MAX         1024U /* bytes moved to the device in one go: bounds the time with interrupts off */
 #define WAIT_NS          (2 * NSEC_PER_MSEC)
 #define SYNC_SPINS       200000U /* per byte; at 115200 a byte takes 87 us */
 #define POLL_FAST_NS     (20 * NSEC_PER_MSEC)
 #define POLL_SLOW_NS     (500 * NSEC_PER_MSEC)
+#define POLL_ALWAYS_NS   NSEC_PER_MSEC /* without an interrupt line */
 #define POLLS_TO_WARN    50U
 
+static struct machine_serial place = {.addr = COM1, .stride = 1, .line = COM1_LINE, .baud = CLOCK_BAUD};
+static volatile u8 *window; /* of a UART in memory */
 static struct lock uart_lock = LOCK_INIT("uart", LOCK_RANK_UART);
 static char tx[UART_TX_BYTES];
 static u8 rx[UART_RX_BYTES];
@@ -57,6 +63,23 @@ static void (*rx_notify)(void);
 static void (*mirror)(const char *text, size_t len);
 static void (*mirror_sync)(const char *text, size_t len);
 
+static u8 reg_in(u32 reg)
+{
+	if (!window)
+		return inb((u16)(place.addr + reg));
+	return place.stride == 4 ? (u8)*(volatile u32 *)(window + reg * 4) : window[reg];
+}
+
+static void reg_out(u32 reg, u8 v)
+{
+	if (!window)
+		outb((u16)(place.addr + reg), v);
+	else if (place.stride == 4)
+		*(volatile u32 *)(window + reg * 4) = v;
+	else
+		window[reg] = v;
+}
+
 static u32 tx_room(void)
 {
 	return UART_TX_BYTES - (tx_head - tx_tail);
@@ -65,7 +88,7 @@ static u32 tx_room(void)
 static void set_ier(u8 v)
 {
 	if (v != ier)
-		outb(COM1 + UART_IER, v);
+		reg_out(UART_IER, v);
 	ier = v;
 }
 
@@ -74,9 +97,9 @@ static void push_tx(void)
 {
 	u32 budget = PUSH_MAX;
 
-	while (tx_tail != tx_head && budget >= FIFO_BYTES && (inb(COM1 + UART_LSR) & LSR_THRE)) {
+	while (tx_tail != tx_head && budget >= FIFO_BYTES && (reg_in(UART_LSR) & LSR_THRE)) {
 		for (u32 i = 0; i < FIFO_BYTES && tx_tail != tx_head; i++)
-			outb(COM1, tx[tx_tail++ % UART_TX_BYTES]);
+			reg_out(UART_DATA, tx[tx_tail++ % UART_TX_BYTES]);
 		budget -= FIFO_BYTES;
 	}
 	if (irq_on)
@@ -88,8 +111,8 @@ static bool pull_rx(void)
 {
 	bool any = false;
 
-	for (u32 i = 0; i < UART_RX_BYTES && (inb(COM1 + UART_LSR) & LSR_DATA); i++) {
-		u8 c = inb(COM1);
+	for (u32 i = 0; i < UART_RX_BYTES && (reg_in(UART_LSR) & LSR_DATA); i++) {
+		u8 c = reg_in(UART_DATA);
 
 		any = true;
 		if (rx_head - rx_tail == UART_RX_BYTES) {
@@ -102,20 +125,90 @@ static bool pull_rx(void)
 	return any;
 }
 
+static void set_baud(void)
+{
+	u32 divisor = CLOCK_BAUD / place.baud;
+
+	reg_out(UART_LCR, LCR_DLAB);
+	reg_out(UART_DATA, (u8)divisor);
+	reg_out(UART_IER, (u8)(divisor >> 8));
+}
+
+/* False: nothing answers as a UART does. The clock of one in memory is unknown: its speed stays as it is. */
+static bool begin(void)
+{
+	reg_out(UART_SCRATCH, 0xa5);
+	if (reg_in(UART_SCRATCH) != 0xa5)
+		return false;
+	reg_out(UART_IER, 0);
+	if (place.baud && !place.memory)
+		set_baud();
+	reg_out(UART_LCR, LCR_8N1);
+	reg_out(UART_FCR, FCR_ENABLE_CLEAR);
+	reg_out(UART_MCR, MCR_DTR_RTS);
+	return true;
+}
+
 void uart_init(void)
 {
-	outb(COM1 + UART_SCRATCH, 0xa5);
-	if (inb(COM1 + UART_SCRATCH) != 0xa5)
-		return;
-	outb(COM1 + UART_IER, 0);
-	outb(COM1 + UART_LCR, LCR_DLAB);
-	outb(COM1 + 0, DIVISOR_115200);
-	outb(COM1 + 1, 0);
-	outb(COM1 + UART_LCR, LCR_8N1);
-	outb(COM1 + UART_FCR, FCR_ENABLE_CLEAR);
-	outb(COM1 + UART_MCR, MCR_DTR_RTS);
-	stats.present = true;
+	stats.present = begin();
 	stats.polled = true;
+}
+
+static void put_sync(char c)
+{
+	for (u32 i = 0; i < SYNC_SPINS && !(reg_in(UART_LSR) & LSR_THRE); i++)
+		;
+	reg_out(UART_DATA, c);
+}
+
+static void put_text_sync(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '\n')
+			put_sync('\r');
+		put_sync(text[i]);
+	}
+}
+
+static void drain(void)
+{
+	while (tx_tail != tx_head)
+		put_sync(tx[tx_tail++ % UART_TX_BYTES]);
+}
+
+/* The log so far, for whoever listens at the new place. */
+static void repeat_log(void)
+{
+	char line[LOG_LINE_BYTES];
+	u64 cursor = 0;
+
+	while (log_read(&cursor, line, sizeof(line))) {
+		put_text_sync(line, strlen(line));
+		put_text_sync("\n", 1);
+	}
+}
+
+int uart_move(const struct machine_serial *to)
+{
+	struct machine_serial before = place;
+	volatile void *va = NULL;
+
+	if (to->addr == place.addr && to->memory == place.memory)
+		return 0;
+	if (to->memory && mmio_map(HPA(to->addr), UART_REGS * to->stride, &va))
+		return E_NOMEM;
+	drain();
+	place = *to;
+	window = va;
+	if (!begin()) {
+		place = before;
+		window = NULL;
+		return E_NODEV;
+	}
+	stats.present = true;
+	repeat_log();
+	return 0;
 }
 
 static void service(void)
@@ -137,16 +230,16 @@ static void uart_irq(void *arg)
 	(void)arg;
 	stats.irqs++;
 	stats.polled = false;
-	inb(COM1 + UART_IIR); /* acknowledges THRE */
+	reg_in(UART_IIR); /* acknowledges THRE */
 	service();
 }
 
 static void uart_poll(struct timer *t)
 {
 	service();
-	if (stats.polled && ++fruitless_polls == POLLS_TO_WARN)
+	if (irq_on && stats.polled && ++fruitless_polls == POLLS_TO_WARN)
 		log_warn("uart", "no interrupt has come: polling every %lu ms", POLL_FAST_NS / NSEC_PER_MSEC);
-	timer_arm(t, cpu_now_ns() + (stats.polled ? POLL_FAST_NS : POLL_SLOW_NS));
+	timer_arm(t, cpu_now_ns() + (!irq_on ? POLL_ALWAYS_NS : stats.polled ? POLL_FAST_NS : POLL_SLOW_NS));
 }
 
 void uart_init_irq(void)
@@ -157,16 +250,20 @@ void uart_init_irq(void)
 		return;
 	timer_init(&poll_timer, uart_poll);
 	timer_arm(&poll_timer, cpu_now_ns() + POLL_FAST_NS);
+	if (place.line == MACHINE_LINE_NONE) {
+		log_info("uart", "no interrupt line is known: polling");
+		return;
+	}
 	vector = irq_alloc(uart_irq, NULL, "uart");
-	if (vector < 0 || irq_route_isa(COM1_IRQ, vector)) {
-		log_warn("uart", "no interrupt for COM1: polling");
+	if (vector < 0 || irq_route_isa(place.line, vector)) {
+		log_warn("uart", "no interrupt from line %u: polling", place.line);
 		return;
 	}
 	lock_acquire(&uart_lock);
-	outb(COM1 + UART_MCR, MCR_DTR_RTS | MCR_OUT2);
-	inb(COM1 + UART_LSR);
-	inb(COM1 + UART_MSR);
-	inb(COM1 + UART_IIR);
+	reg_out(UART_MCR, MCR_DTR_RTS | MCR_OUT2);
+	reg_in(UART_LSR);
+	reg_in(UART_MSR);
+	reg_in(UART_IIR);
 	irq_on = true;
 	set_ier(IER_RX | IER_THRE); /* the first THRE interrupt shows whether the line works */
 	lock_release(&uart_lock);
@@ -247,26 +344,14 @@ u32 uart_tx_room(void)
 	return room;
 }
 
-static void put_sync(char c)
-{
-	for (u32 i = 0; i < SYNC_SPINS && !(inb(COM1 + UART_LSR) & LSR_THRE); i++)
-		;
-	outb(COM1, c);
-}
-
 void uart_write_sync(const char *text, size_t len)
 {
 	if (mirror_sync)
 		mirror_sync(text, len);
 	if (!stats.present)
 		return;
-	while (tx_tail != tx_head)
-		put_sync(tx[tx_tail++ % UART_TX_BYTES]);
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '\n')
-			put_sync('\r');
-		put_sync(text[i]);
-	}
+	drain();
+	put_text_sync(text, len);
 }
 
 void uart_flush(u32 ms)
@@ -279,7 +364,7 @@ void uart_flush(u32 ms)
 	do {
 		lock_acquire(&uart_lock);
 		push_tx();
-		empty = tx_tail == tx_head && (inb(COM1 + UART_LSR) & LSR_THRE);
+		empty = tx_tail == tx_head && (reg_in(UART_LSR) & LSR_THRE);
 		lock_release(&uart_lock);
 	} while (!empty && cpu_now_ns() < end);
 }

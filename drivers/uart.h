@@ -1,16 +1,22 @@
 /*
- * Serial console: 16550 at COM1, 115200 8N1. Writing queues into a ring and never waits for long: what does not fit in
+ * Serial console: a 16550, 8N1, at COM1 with 115200 baud unless it is moved. Writing queues into a ring and never waits for long: what does not fit in
  * 2 ms is dropped as a whole and counted. A '\n' goes out as "\r\n". Usable from cpu_init_boot() on.
  */
 #ifndef DRIVERS_UART_H
 #define DRIVERS_UART_H
 
+#include "arch/x86/machine.h"
 #include "lib/types.h"
 
 #define UART_TX_BYTES (32 * KIB)
 #define UART_RX_BYTES 1024U
 
 void uart_init(void); /* polled; without a UART everything is dropped */
+/*
+ * At boot, between uart_init() and uart_init_irq(), with page tables of our own: uses another UART, which gets the log so far.
+ * E_NODEV: none answers there, all stays as it is. E_NOMEM.
+ */
+int uart_move(const struct machine_serial *to) must_check;
 /* After irq_init() and time_init(): interrupts in both directions, polling as the fallback. */
 void uart_init_irq(void);
 

@@ -17,6 +17,16 @@ struct machine_reg { /* ACPI generic address, I/O and memory space only; bits 0:
 	bool memory;
 };
 
+#define MACHINE_LINE_NONE 0xff
+
+struct machine_serial { /* a 16550 that the firmware's console uses */
+	u64 addr;    /* 0: none is described */
+	bool memory; /* at a physical address, else at a port */
+	u8 stride;   /* bytes from register to register */
+	u8 line;     /* ISA interrupt line, or MACHINE_LINE_NONE */
+	u32 baud;    /* 0: as the firmware left it */
+};
+
 struct machine {
 	bool acpi;		 /* tables were found */
 	u32 cpu_count;		 /* enabled CPUs; 0: unknown, one */
@@ -35,6 +45,7 @@ struct machine {
 	u8 s5_type_a, s5_type_b;
 	bool s5_valid;
 	bool piix4;		 /* power management found by machine_probe_piix4() */
+	struct machine_serial serial;
 	struct machine_reg reset;
 	u8 reset_value;
 };

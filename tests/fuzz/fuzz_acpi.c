@@ -69,6 +69,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (acpi_parse(&reader, BASE, &m, &bad) == 0) {
 		CHECK(m.acpi && m.cpu_count <= MACHINE_CPUS_MAX && m.ioapic_count <= MACHINE_IOAPICS_MAX);
 		CHECK(!m.s5_valid || (m.s5_type_a <= 7 && m.s5_type_b <= 7));
+		CHECK(m.serial.memory || m.serial.addr <= 0xfff8);
+		CHECK(m.serial.addr == 0 || m.serial.line < ISA_LINES || m.serial.line == MACHINE_LINE_NONE);
+		CHECK(m.serial.addr == 0 || m.serial.stride == 1 || (m.serial.memory && m.serial.stride == 4));
 		CHECK(m.reset.bits == 0 || m.reset.memory || m.reset.addr <= 0xffff);
 	}
 	while (view_count)

@@ -18,6 +18,7 @@
 #define FADT      (MEM_BASE + 0x400)
 #define MADT      (MEM_BASE + 0x800)
 #define DSDT      (MEM_BASE + 0x1000)
+#define SPCR      (MEM_BASE + 0x1800)
 
 static u8 mem[MEM_BYTES];
 static struct machine m;
@@ -263,12 +264,69 @@ static void test_s5_ends(void **state)
 	assert_false(m.s5_valid);
 }
 
+/* In the place of the FADT. */
+static void build_spcr(u32 bytes, u8 kind, u8 space, u64 addr)
+{
+	head(SPCR, "SPCR", bytes);
+	*at(SPCR + 36) = kind;
+	*at(SPCR + 40) = space;
+	*at(SPCR + 41) = 8;
+	set64(SPCR + 44, addr);
+	*at(SPCR + 52) = 3; /* 8259 and IOAPIC */
+	*at(SPCR + 53) = 3;
+	set32(SPCR + 54, 19);
+	*at(SPCR + 58) = 7;
+	seal_table(SPCR);
+	set64(XSDT + 36, SPCR);
+	seal_table(XSDT);
+}
+
+static void test_serial(void **state)
+{
+	build_spcr(80, 0, 1, 0x2f8);
+	assert_int_equal(acpi_parse(&reader, RSDP, &m, &bad), 0);
+	assert_true(m.serial.addr == 0x2f8 && !m.serial.memory);
+	assert_int_equal(m.serial.line, 3);
+	assert_int_equal(m.serial.baud, 115200);
+	build(state);
+	build_spcr(59, 0x12, 0, 0xfe030000); /* the shortest, in memory, 32-bit registers, IOAPIC line beyond ISA */
+	*at(SPCR + 43) = 3;
+	*at(SPCR + 52) = 2;
+	*at(SPCR + 58) = 99;
+	seal_table(SPCR);
+	assert_int_equal(acpi_parse(&reader, RSDP, &m, &bad), 0);
+	assert_true(m.serial.addr == 0xfe030000 && m.serial.memory);
+	assert_int_equal(m.serial.stride, 4);
+	assert_int_equal(m.serial.line, MACHINE_LINE_NONE);
+	assert_int_equal(m.serial.baud, 0);
+}
+
+static void test_serial_refused(void **state)
+{
+	static const struct {
+		u32 bytes;
+		u8 kind, space;
+		u64 addr;
+	} none[] = {
+	    {58, 0, 1, 0x3f8}, {80, 3, 1, 0x3f8}, {80, 0, 2, 0x3f8}, {80, 0, 1, 0xfff9}, {80, 0, 0, ~0UL}, {80, 0, 1, 0},
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(none); i++) {
+		build(state);
+		build_spcr(none[i].bytes, none[i].kind, none[i].space, none[i].addr);
+		assert_int_equal(acpi_parse(&reader, RSDP, &m, &bad), 0);
+		assert_int_equal(bad, 0);
+		assert_true(m.serial.addr == 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup(test_everything, build),    cmocka_unit_test_setup(test_root, build),
 	    cmocka_unit_test_setup(test_broken_tables, build), cmocka_unit_test_setup(test_madt_ends, build),
 	    cmocka_unit_test_setup(test_fadt_variants, build), cmocka_unit_test_setup(test_s5_ends, build),
+	    cmocka_unit_test_setup(test_serial, build),	       cmocka_unit_test(test_serial_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,6 +205,37 @@ static void test_options_get(void **state)
 	assert_string_equal(v, "0123456");
 }
 
+static void test_options_serial(void **state)
+{
+	static const struct {
+		const char *value;
+		u64 addr;
+		u8 line;
+		u32 baud;
+	} good[] = {
+	    {"com1", 0x3f8, 4, 115200},	 {"com4", 0x2e8, 3, 115200}, {"com2,9600", 0x2f8, 3, 9600},
+	    {"0x2F8", 0x2f8, 3, 115200}, {"0xf0a0,57600", 0xf0a0, MACHINE_LINE_NONE, 57600},
+	    {"0xfff8", 0xfff8, MACHINE_LINE_NONE, 115200},
+	};
+	static const char *const bad[] = {"", "com", "com0", "com5", "com11", "com1,", "com1,0", "com1,115201", "com1,x",
+					  "0x", "0x0", "0xfff9", "0x100000000000003f8", "3f8", "0x3f8,9600,8", "0x3g8", "0x,1"};
+	struct machine_serial s;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(options_serial(good[i].value, &s), 0);
+		assert_true(s.addr == good[i].addr && !s.memory && s.stride == 1);
+		assert_int_equal(s.line, good[i].line);
+		assert_int_equal(s.baud, good[i].baud);
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+		memset(&s, 0x5a, sizeof(s));
+		if (options_serial(bad[i], &s) == 0)
+			fail_msg("'%s' was accepted", bad[i]);
+		assert_int_equal(s.line, 0x5a);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +248,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_random, fresh),
 	    cmocka_unit_test(test_options_file),
 	    cmocka_unit_test(test_options_get),
+	    cmocka_unit_test(test_options_serial),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
