@@ -21,6 +21,8 @@
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/reclaim.h"
+#include "mm/swap.h"
+#include "vmm/config.h"
 #include "vmm/vmm.h"
 
 void hv_main(struct boot_info *handoff);
@@ -48,16 +50,43 @@ static void check_handoff(const struct boot_info *bi)
 		panic("hand-off of another version: magic %lx version %u bytes %u", bi->magic, bi->version, bi->bytes);
 }
 
-static void apply_options(const char *cmdline)
+static void option_panic(const char *value)
 {
-	char value[16];
-
-	if (!options_get(cmdline, "panic", value, sizeof(value)))
-		return;
 	if (str_eq(value, "reboot"))
 		panic_set_reboot(true);
 	else if (!str_eq(value, "halt"))
 		log_warn("boot", "option panic: expected reboot or halt, got '%s'", value);
+}
+
+static void option_log(const char *value)
+{
+	u32 level;
+
+	if (config_parse_level(value, &level))
+		log_warn("boot", "option log: expected error, warning, info or debug, got '%s'", value);
+	else
+		log_set_level(level);
+}
+
+static void option_swap(const char *value)
+{
+	if (str_eq(value, "off"))
+		swap_keep_off("boot option");
+	else if (!str_eq(value, "on"))
+		log_warn("boot", "option swap: expected on or off, got '%s'", value);
+}
+
+static void apply_options(const char *cmdline)
+{
+	static const struct {
+		const char *key;
+		void (*fn)(const char *value);
+	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}};
+	char value[16];
+
+	for (u32 i = 0; i < ARRAY_SIZE(option); i++)
+		if (options_get(cmdline, option[i].key, value, sizeof(value)))
+			option[i].fn(value);
 }
 
 /* A second view of the console where the firmware left a picture. */

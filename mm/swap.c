@@ -76,6 +76,8 @@ static struct {
 	struct in_io in[IN_RECORDS];
 } swap;
 
+static const char *kept_off; /* by the operator; NULL: not */
+
 static void out_done(struct blk_req *r);
 static void in_done(struct blk_req *r);
 
@@ -83,7 +85,7 @@ void swap_init(u64 key, u64 seed)
 {
 	lock_init(&swap.lock, "swap", LOCK_RANK_SWAP);
 	swap.state = SWAP_OFF;
-	swap.why = "no swap partition";
+	swap.why = kept_off ? kept_off : "no swap partition";
 	swap.part = NULL;
 	swap.key = key;
 	swap.reserved = 0;
@@ -105,8 +107,17 @@ void swap_init(u64 key, u64 seed)
 	}
 }
 
+void swap_keep_off(const char *why)
+{
+	kept_off = why;
+}
+
 int swap_on(struct blk_part *part)
 {
+	if (kept_off) {
+		log_info("swap", "off: %s", kept_off);
+		return E_PERM;
+	}
 	if (part->kind != BLK_PART_SWAP || part->pages < MIN_SLOTS)
 		return E_INVAL;
 	if (READ_ONCE(part->dev->gone))

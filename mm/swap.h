@@ -33,6 +33,7 @@ struct swap_stats {
 };
 
 void swap_init(u64 key, u64 seed);	/* SWAP_OFF, "no swap partition" */
+void swap_keep_off(const char *why);	/* for good, before or after swap_init(): swap_on() is E_PERM */
 /* E_EXIST: on already (one partition). E_INVAL: not a swap partition, or too small. E_NODEV. */
 int swap_on(struct blk_part *part) must_check;
 

@@ -18,7 +18,7 @@ ALLOWED = {
     "arch/x86/svm": ["lib", "arch/x86", "mm/pt.h", "mm/frame.h", "mm/platform.h"],
     "arch/x86/vmx": ["lib", "arch/x86", "mm/pt.h", "mm/frame.h", "mm/platform.h"],
     "drivers": ["lib", "arch/x86", "mm"],
-    "vmm": ["lib", "arch/x86", "mm", "drivers", "guest/abi", "boot/boot_info.h"],
+    "vmm": ["lib", "arch/x86", "mm", "drivers", "guest/abi", "boot/boot_info.h", "boot/options.h"],
     "boot": ["lib", "arch/x86", "mm", "drivers", "vmm"],
     "boot/multiboot2": ["lib", "boot", "arch/x86/asm.h"],
     "boot/efi": ["lib", "boot", "arch/x86/asm.h", "arch/x86/cpu.h"],

@@ -56,8 +56,8 @@ const char *config_level_name(u32 level);
 /* ---- on the machine (config_load.c) ---- */
 
 /* Parses the boot volume's file, once; errors go to the log. Before the first guest runs: libinih uses vector
- * registers. */
-const struct config *config_load(void);
+ * registers. Boot options (in force already) win over the file. */
+const struct config *config_load(const char *cmdline);
 /* Creates the configured VMs and starts those with autostart; what fails is logged. */
 void config_start_vms(const struct config *c);
 

@@ -1,5 +1,6 @@
 /* The configuration on the machine: from the boot volume's file to VMs. Runs once, on the boot CPU, before any guest.
  */
+#include "boot/options.h"
 #include "lib/log.h"
 #include "vmm/config.h"
 #include "vmm/modules.h"
@@ -10,16 +11,19 @@ static void report(void *arg, const char *line)
 	log_warn("config", "%s", line);
 }
 
-const struct config *config_load(void)
+const struct config *config_load(const char *cmdline)
 {
 	static struct config config;
 	const struct module *m = module_config();
+	char value[16];
 
 	if (!m) {
 		log_warn("config", "no " CONFIG_NAME " on the boot volume: no VMs");
 		return &config;
 	}
 	config_parse(m->data, m->bytes, &config, report, NULL);
+	if (options_get(cmdline, "log", value, sizeof(value)))
+		config.host.log_level = log_get_level() + 1;
 	log_info("config", CONFIG_NAME ": %u VMs, %u errors", config.vm_count, config.errors);
 	return &config;
 }

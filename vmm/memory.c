@@ -86,7 +86,7 @@ static void start_swap(void)
 	if (!part)
 		return;
 	err = swap_on(part);
-	if (err)
+	if (err && err != E_PERM)
 		log_warn("swap", "%s on %s is not used: %s", part->name, part->dev->name, err_name(err));
 }
 

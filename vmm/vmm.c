@@ -32,7 +32,7 @@ _Noreturn void vmm_start(const struct boot_info *bi)
 
 	modules_init(bi);
 	find_virtualisation();
-	c = config_load();
+	c = config_load(bi->cmdline);
 	vm_init();
 	memory_start(c);
 	sched_init_cpu();
