@@ -65,7 +65,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -272,7 +272,7 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 # Refuses frames at any point.
 $(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole
 # The console's: its commands, over VMs without processors.
-OPERATOR_TESTS := line config command monitor
+OPERATOR_TESTS := line config config_bad command monitor
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
 # The VMM's: virtual machines, with a fake processor to run them.

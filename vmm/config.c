@@ -257,7 +257,7 @@ static int fail_value(char *why, size_t size, int err, const char *key, const ch
 	char word[VALUE_SHOWN + 1];
 
 	if (err == E_AGAIN)
-		format_buf(why, size, "%s: '%s' is a part of memory: set memory first", key, shown(word, value));
+		format_buf(why, size, "%s: '%s' is a part of memory, which is expected before it", key, shown(word, value));
 	else
 		format_buf(why, size, "%s: expected %s, got '%s'", key, expected, shown(word, value));
 	return err == E_AGAIN ? E_INVAL : err;
@@ -272,7 +272,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 		if (!str_eq(key, vm_key[i].name))
 			continue;
 		if (seen && *seen & BIT(i)) {
-			format_buf(why, size, "%s: given twice, the first value stays", key);
+			format_buf(why, size, "%s: expected once: given twice, the first value stays", key);
 			return E_EXIST;
 		}
 		err = vm_key[i].set(vm, value);
@@ -352,7 +352,7 @@ static int check_seen(u32 *seen, u32 bit, const char *key, char *why, size_t siz
 {
 	if (!seen || !(*seen & BIT(bit)))
 		return 0;
-	format_buf(why, size, "%s: given twice, the first value stays", key);
+	format_buf(why, size, "%s: expected once: given twice, the first value stays", key);
 	return E_EXIST;
 }
 
@@ -441,12 +441,12 @@ static void complain(struct parser *p, const char *text)
 static void close_section(struct parser *p)
 {
 	if (p->header_pending)
-		complain_at(p, p->header_line, "a section without keys");
+		complain_at(p, p->header_line, "expected a key in this section");
 	if (p->section == SECTION_VM) {
 		if (p->vm.memory_bytes)
 			p->out->vm[p->out->vm_count++] = p->vm;
 		else
-			complain_at(p, p->header_line, "memory: not given (or not understood): this VM is left out");
+			complain_at(p, p->header_line, "memory: expected in every VM: this one is left out");
 	}
 	p->section = SECTION_NONE;
 	p->header_pending = false;
@@ -471,9 +471,9 @@ static enum section open_vm(struct parser *p, const char *name)
 		format_buf(text, sizeof(text), "[vm]: expected a name of 1 to 15 characters A-Z a-z 0-9 _ -, got '%s'",
 			   shown(word, name));
 	else if (vm_known(p->out, name))
-		format_buf(text, sizeof(text), "[vm %s]: a second section of this name is left out", name);
+		format_buf(text, sizeof(text), "[vm %s]: expected a name of its own: this second section is left out", name);
 	else if (p->out->vm_count == CONFIG_VMS_MAX)
-		format_buf(text, sizeof(text), "[vm %s]: more than %u VMs: left out", name, CONFIG_VMS_MAX);
+		format_buf(text, sizeof(text), "[vm %s]: expected at most %u VMs: this one is left out", name, CONFIG_VMS_MAX);
 	else {
 		config_vm_defaults(&p->vm);
 		str_copy(p->vm.name, name, sizeof(p->vm.name));
@@ -585,6 +585,18 @@ static bool examine(struct parser *p, char *buf)
 	return p->wants_key;
 }
 
+/* What stands below a header that cannot be read belongs to nobody, least of all to the section before. */
+static void refuse_line(struct parser *p, const char *s, size_t n, const char *text)
+{
+	for (; n && is_space(*s); n--)
+		s++;
+	if (n && *s == '[') {
+		close_section(p);
+		p->section = SECTION_BAD;
+	}
+	complain(p, text);
+}
+
 /* Copies the next line into buf, without its end. False: too long or not text, reported. */
 static bool take_line(struct parser *p, char *buf, size_t size)
 {
@@ -603,11 +615,11 @@ static bool take_line(struct parser *p, char *buf, size_t size)
 	if (n && (*s == ';' || *s == '#'))
 		return true; /* comments may hold anything */
 	if (n > CONFIG_LINE_MAX || n + 1 > size) {
-		complain(p, "the line is longer than 400 characters");
+		refuse_line(p, s, n, "expected a line of at most 400 characters");
 		return false;
 	}
 	if (!line_printable(s, n)) {
-		complain(p, "expected printable ASCII text");
+		refuse_line(p, s, n, "expected printable ASCII text");
 		return false;
 	}
 	memcpy(buf, s, n);
@@ -645,5 +657,5 @@ void config_parse(const char *text, size_t len, struct config *out, void (*repor
 	/* Its own verdict is not needed: every line it refuses has been reported by next_line(). */
 	(void)ini_parse_stream(next_line, &p, on_value, &p);
 	if (len > CONFIG_BYTES_MAX)
-		complain(&p, "the file is longer than 256 KiB: the rest is not read");
+		complain(&p, "expected at most 256 KiB: the rest of the file is not read");
 }

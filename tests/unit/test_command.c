@@ -171,8 +171,8 @@ static void test_create(void **state)
 	bad("vm create e memory", "'memory': expected KEY=VALUE\n");
 	bad("vm create e vcpus=1", "memory: expected memory=SIZE among the keys\n");
 	bad("vm create e memory=4M", "memory: expected a size of 8M to 64G, got '4M'\n");
-	bad("vm create e memory=8M memory=9M", "memory: given twice");
-	bad("vm create e shares=low memory=8M", "shares: 'low' is a part of memory: set memory first\n");
+	bad("vm create e memory=8M memory=9M", "memory: expected once: given twice");
+	bad("vm create e shares=low memory=8M", "shares: 'low' is a part of memory, which is expected before it\n");
 	bad("vm create e memory=8M size=3", "'size': expected a key of a VM: memory, ");
 	assert_null(vm_find("e"));
 	assert_string_equal(ok("vm create e memory=8M autostart=yes"), "e: created\ne: starting\n");

@@ -184,9 +184,9 @@ static void test_sections(void **state)
 	expect_report("[vm]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
 	expect_report("[vm a b]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
 	expect_report("[vm abcdefghijklmnop]\nmemory=8M\n", "got 'abcdefghijklmnop'\n");
-	expect_report("[vm a]\n[vm b]\nmemory=8M\n", "aerostat.ini:1: a section without keys\n");
+	expect_report("[vm a]\n[vm b]\nmemory=8M\n", "aerostat.ini:1: expected a key in this section\n");
 	expect_report("[vm a]\nvcpus=1\n",
-		      "aerostat.ini:1: memory: not given (or not understood): this VM is left out\n");
+		      "aerostat.ini:1: memory: expected in every VM: this one is left out\n");
 	/* Keys below a bad header belong to nobody, least of all to the section before. */
 	expect_report("[vm a]\nmemory=8M\n[vm\nmemory=16M\n", "aerostat.ini:3: expected a section");
 	assert_int_equal(report_count, 1);
@@ -200,13 +200,13 @@ static void test_duplicates(void **state)
 {
 	(void)state;
 	expect_report("[vm a]\nmemory=8M\n[vm a]\nmemory=16M\n",
-		      "aerostat.ini:3: [vm a]: a second section of this name is left out\n");
+		      "aerostat.ini:3: [vm a]: expected a name of its own: this second section is left out\n");
 	assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
 	expect_report("[vm a]\nmemory=8M\nmemory=16M\n",
-		      "aerostat.ini:3: memory: given twice, the first value stays\n");
+		      "aerostat.ini:3: memory: expected once: given twice, the first value stays\n");
 	assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
 	expect_report("[host]\nmin-free=8M\nmin-free=9M\n",
-		      "aerostat.ini:3: min-free: given twice, the first value stays\n");
+		      "aerostat.ini:3: min-free: expected once: given twice, the first value stays\n");
 	/* A value that was refused does not count. */
 	parse("[vm a]\nmemory=x\nmemory=16M\n");
 	assert_int_equal(report_count, 1);
@@ -217,9 +217,9 @@ static void test_parts_of_memory(void **state)
 {
 	(void)state;
 	expect_report("[vm a]\nreservation=50%\nmemory=8M\n",
-		      "aerostat.ini:2: reservation: '50%' is a part of memory: set memory first\n");
+		      "aerostat.ini:2: reservation: '50%' is a part of memory, which is expected before it\n");
 	expect_report("[vm a]\nshares=low\nmemory=8M\n",
-		      "aerostat.ini:2: shares: 'low' is a part of memory: set memory first\n");
+		      "aerostat.ini:2: shares: 'low' is a part of memory, which is expected before it\n");
 	parse("[vm a]\nmemory=64G\nreservation=100%\nlimit=33%\nshares=low\n");
 	assert_int_equal(config.errors, 0);
 	assert_true(config.vm[0].reservation_bytes == 64 * GIB);
@@ -242,7 +242,7 @@ static void test_limits(void **state)
 	strcat(text, "y");
 	expect_report(text, "aerostat.ini:3: cmdline: expected text of at most 255 characters, got 'xxxx");
 	memset(text + strlen(text), 'x', 200);
-	expect_report(text, "aerostat.ini:3: the line is longer than 400 characters\n");
+	expect_report(text, "aerostat.ini:3: expected a line of at most 400 characters\n");
 	assert_int_equal(config.vm_count, 1);
 
 	for (u32 i = 0; i < CONFIG_VMS_MAX + 2; i++)
@@ -250,7 +250,7 @@ static void test_limits(void **state)
 	parse(big);
 	assert_int_equal(config.vm_count, CONFIG_VMS_MAX);
 	assert_int_equal(config.errors, 2);
-	assert_non_null(strstr(reports, "aerostat.ini:129: [vm v64]: more than 64 VMs: left out\n"));
+	assert_non_null(strstr(reports, "aerostat.ini:129: [vm v64]: expected at most 64 VMs: this one is left out\n"));
 
 	memset(big, 'x', sizeof(big));
 	for (u32 i = 99; i < sizeof(big); i += 100)
@@ -262,7 +262,7 @@ static void test_limits(void **state)
 
 	memset(big, '\n', sizeof(big));
 	parse_bytes(big, sizeof(big));
-	assert_string_equal(reports, "aerostat.ini:262144: the file is longer than 256 KiB: the rest is not read\n");
+	assert_string_equal(reports, "aerostat.ini:262144: expected at most 256 KiB: the rest of the file is not read\n");
 	parse_bytes(big, 0);
 	assert_int_equal(config.errors, 0);
 }
