@@ -24,8 +24,8 @@ GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
-	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
-	$(if $(filter test e2e bench,$(GOALS)),run bochs test)
+	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak e2e,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
+	$(if $(filter test soak e2e bench,$(GOALS)),run bochs test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
 $(error packages are missing)
 endif
@@ -101,7 +101,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test run run-bochs debug image iso FORCE bench
+.PHONY: all help clean unit fuzz test soak run run-bochs debug image iso FORCE bench
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -314,7 +314,7 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
 	  $$f -max_total_time=$${FUZZ_SECONDS:-10} -print_final_stats=0 -verbosity=0 $(B)/corpus/$$(basename $$f) || exit 1; done
 
-test: all $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
+test: all $(B)/aerostat.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
 # Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
@@ -324,6 +324,9 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
+
+soak: all $(B)/aerostat.iso ## the long runs in QEMU and Bochs: many guests under pressure, all ways to boot; an hour and more
+	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e
 
 clean: ## removes build/
 	rm -rf $(B)

@@ -22,6 +22,7 @@ import tty
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 BOCHS_OVMF = "/usr/share/ovmf/OVMF.fd"
+BOCHS_BIOS = "/usr/share/seabios/bios.bin"
 BOCHS_VGA = "/usr/share/seabios/vgabios-stdvga.bin"
 ESCAPE = 0x01  # Ctrl-A
 
@@ -40,10 +41,19 @@ def pick_accel():
 
 
 class Qemu:
-    """QEMU with OVMF, NVMe disks. disks: paths, or strings of -drive options containing a comma ("file=x.img,format=raw,...")."""
+    """QEMU with OVMF, NVMe disks. disks: paths, or strings of -drive options containing a comma ("file=x.img,format=raw,...").
+    boot: what the first disk is: nvme, ahci, usb (a stick) or cd. bios: its own firmware instead of OVMF."""
+
+    BOOT = {
+        "nvme": ["-device", "nvme,drive=disk0,serial=aero0,bootindex=0"],
+        "ahci": ["-device", "ide-hd,bus=ide.0,drive=disk0,bootindex=0"],
+        "usb": ["-device", "qemu-xhci,id=xhci", "-device", "usb-storage,bus=xhci.0,drive=disk0,removable=on,bootindex=0"],
+        "cd": ["-device", "ide-cd,bus=ide.0,drive=disk0,bootindex=0"],
+    }
 
     def __init__(self, disks, mem=512, cpus=1, accel="auto", work=".", gdb=False, serial="mon:stdio", extra=(),
-                 cpu="max", icount=False):
+                 cpu="max", icount=False, boot="nvme", bios=False):
+        self.boot, self.bios = boot, bios
         self.why = "asked for"
         if accel == "auto":
             accel, self.why = pick_accel()
@@ -63,12 +73,14 @@ class Qemu:
             cmd += ["-accel", "tcg,thread=single" if self.icount else "tcg,thread=multi", "-cpu", self.cpu]
         if self.icount:
             cmd += ["-icount", "shift=0,sleep=off"]
-        cmd += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}",
-                "-drive", f"if=pflash,format=raw,file={variables}"]
+        if not self.bios:
+            cmd += ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}",
+                    "-drive", f"if=pflash,format=raw,file={variables}"]
         for number, disk in enumerate(self.disks):
             options = disk if "," in disk else f"file={disk},format=raw"
-            cmd += ["-drive", f"{options},if=none,id=disk{number}",
-                    "-device", f"nvme,drive=disk{number},serial=aero{number},bootindex={number}"]
+            cmd += ["-drive", f"{options},if=none,id=disk{number}"]
+            cmd += ["-device", f"nvme,drive=disk{number},serial=aero{number},bootindex={number}"] if number else \
+                self.BOOT[self.boot]
         cmd += ["-serial", self.serial, "-display", "none", "-vga", "std", "-net", "none", "-no-reboot"]
         if self.serial != "mon:stdio":
             cmd += ["-monitor", "none"]
@@ -78,11 +90,11 @@ class Qemu:
 
 
 class Bochs:
-    """Bochs with OVMF and ATA disks; serial is a socket server on `port` (Bochs connects nothing by itself)."""
+    """Bochs with OVMF (bios: SeaBIOS) and ATA disks, *.iso as a CD; serial is a socket server on `port` (Bochs connects nothing by itself)."""
 
     def __init__(self, disks, mem=512, work=".", model="corei7_skylake_x", port=0, ips=50000000, binary="bochs",
-                 log_action="ignore"):
-        self.disks, self.mem, self.work, self.model = disks, mem, work, model
+                 log_action="ignore", bios=False):
+        self.disks, self.mem, self.work, self.model, self.bios = disks, mem, work, model, bios
         self.ips, self.binary, self.log_action = ips, binary, log_action
         self.port = port or free_port()
 
@@ -91,10 +103,10 @@ class Bochs:
         lines = [
             f"cpu: model={self.model}, count=1, ips={self.ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
             f"memory: guest={self.mem}, host={self.mem}",
-            f"romimage: file={BOCHS_OVMF}, address=0xffe00000",
+            f"romimage: file={BOCHS_BIOS}" if self.bios else f"romimage: file={BOCHS_OVMF}, address=0xffe00000",
             f"vgaromimage: file={BOCHS_VGA}",
             "pci: enabled=1, chipset=i440fx",
-            "boot: disk",
+            f"boot: {'cdrom' if self.disks[0].endswith('.iso') else 'disk'}",
             "clock: sync=none, time0=utc",
             'display_library: rfb, options="timeout=0"',
             "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy",
@@ -115,7 +127,8 @@ class Bochs:
             if os.path.exists(lock):
                 os.remove(lock)
             where = f"ata{number // 2}-{'slave' if number % 2 else 'master'}"
-            lines.append(f'{where}: type=disk, path="{disk}", mode=flat')
+            kind = "cdrom" if disk.endswith(".iso") else "disk"
+            lines.append(f'{where}: type={kind}, path="{disk}", ' + ("status=inserted" if kind == "cdrom" else "mode=flat"))
         path = os.path.join(self.work, "bochsrc")
         with open(path, "w", encoding="utf-8") as rc:
             rc.write("\n".join(lines) + "\n")
@@ -170,7 +183,8 @@ def bridge(line, process):
 
 
 def run_bochs(args):
-    bochs = Bochs(args.disk, mem=args.mem, work=args.work, model=args.model, binary=args.bochs, log_action=args.log_action)
+    bochs = Bochs(args.disk, mem=args.mem, work=args.work, model=args.model, binary=args.bochs, log_action=args.log_action,
+                  bios=args.bios)
     print(f"Bochs ({args.model}, {args.mem} MiB): emulated VT-x, slow; the firmware takes 5-15 s. "
           "Leave with Ctrl-A X.", flush=True)
     command = bochs.command()
@@ -196,7 +210,7 @@ def run_bochs(args):
 
 def run_qemu(args):
     qemu = Qemu(args.disk, mem=args.mem, cpus=args.cpus, accel=args.accel, work=args.work, gdb=args.gdb,
-                serial=args.serial, extra=args.extra)
+                serial=args.serial, extra=args.extra, boot=args.boot, bios=args.bios)
     print(f"QEMU with {qemu.accel.upper()}: {qemu.why}. Leave with Ctrl-A X.", flush=True)
     command = qemu.command()
     os.execvp(command[0], command)
@@ -210,7 +224,9 @@ def main():
         sub.add_argument("--disk", action="append", default=[])
         sub.add_argument("--mem", type=int, default=512, help="MiB")
         sub.add_argument("--work", default="build/emu", help="folder for the emulator's own files")
+        sub.add_argument("--bios", action="store_true", help="BIOS instead of UEFI")
         if name == "qemu":
+            sub.add_argument("--boot", choices=tuple(Qemu.BOOT), default="nvme", help="what the first disk is")
             sub.add_argument("--cpus", type=int, default=1)
             sub.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
             sub.add_argument("--gdb", action="store_true", help="stop at start, wait for gdb at :1234")

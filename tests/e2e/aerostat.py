@@ -21,6 +21,7 @@ import mkimage  # noqa: E402
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
 GUEST = os.path.join(BUILD, "guest.elf")
+ISO = os.path.join(BUILD, "aerostat.iso")
 PROMPT = r"aerostat> "
 PANIC = r"PANIC"
 # A guest cannot cause an error line: the log keeps that level for Aerostat's own and the devices' faults.
@@ -72,22 +73,29 @@ def show_figures(m, title):
 class Machine:
     """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). config: text of aerostat.ini. parts: what is on the data disk;
     data_disk: that disk itself, a path or options of -drive. omit, replace: files of the boot volume.
-    device_errors: the log may hold lines at level error. qemu: more arguments of emu.Qemu."""
+    device_errors: the log may hold lines at level error. qemu: more arguments of emu.Qemu. boot, bios: see there; iso: boots the
+    image of `make iso`, which has a configuration of its own."""
 
     def __init__(self, work, emulator="qemu", config="", mem=512, parts=(("swap", 2048), ("data", 1024)), cpus=1,
                  data_disk=None, extra=(), omit=(), replace=None, device_errors=False, model="corei7_skylake_x",
-                 qemu=None):
+                 qemu=None, boot="nvme", bios=False, iso=False):
         self.work, self.emulator = str(work), emulator
         os.makedirs(self.work, exist_ok=True)
         self.mem_mib, self.cpus, self.extra, self.model, self.qemu = mem, cpus, list(extra), model, qemu or {}
+        self.boot_kind, self.bios = boot, bios
+        self.serial = "chardev:console"  # of COM1
         self.bad = re.compile("|".join([PANIC, WRONG] + ([] if device_errors else [LOG_ERROR])))
         self.process = self.line = self.console = None
         self.boot_disk = os.path.join(self.work, "boot.img")
         self.data_path = os.path.join(self.work, "data.img")
-        self._make_boot(config, set(omit), replace or {})
+        if not iso:
+            self._make_boot(config, set(omit), replace or {})
         if parts and not data_disk:
             mkimage.make(self.data_path, 0, [], [(kind, mib * MIB) for kind, mib in parts])
-        self.disks = [self.boot_disk] + ([data_disk or self.data_path] if parts or data_disk else [])
+        first = self.boot_disk
+        if iso:
+            first = ISO if emulator == "bochs" else f"file={ISO},format=raw,{'readonly' if boot == 'cd' else 'snapshot'}=on"
+        self.disks = [first] + ([data_disk or self.data_path] if parts or data_disk else [])
 
     def _make_boot(self, config, omit, replace):
         ini = os.path.join(self.work, "aerostat.ini")
@@ -104,13 +112,13 @@ class Machine:
         log = open(os.path.join(self.work, "console.txt"), "w", encoding="utf-8", errors="replace")
         if self.emulator == "qemu":
             qemu = emu.Qemu(self.disks, mem=self.mem_mib, cpus=self.cpus, accel="tcg", work=self.work,
-                            serial="chardev:console", extra=["-chardev", "stdio,id=console,signal=off"] + self.extra,
-                            **self.qemu)
+                            serial=self.serial, extra=["-chardev", "stdio,id=console,signal=off"] + self.extra,
+                            boot=self.boot_kind, bios=self.bios, **self.qemu)
             command = qemu.command()
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
                                          echo=False)
         else:
-            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model)
+            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model, bios=self.bios)
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
             self.line = emu.connect(bochs.port, self.process)
