@@ -283,7 +283,7 @@ $(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
-$(B)/unit/test_guest_%: $(B)/host/tests/unit/test_guest_%.o $(GUEST_HOST_OBJ)
+$(patsubst %,$(B)/unit/test_%,$(filter guest_%,$(UNIT_TESTS))): $(B)/unit/test_%: $(B)/host/tests/unit/test_%.o $(GUEST_HOST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka -o $@
