@@ -188,7 +188,7 @@ $(B)/BOOTX64.EFI: $(B)/efi/loader.so
 	  --target efi-app-x86_64 --subsystem=10 $< $@
 
 # ---- multiboot2 loader ---------------------------------------------------
-MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/hv/%.o)
+MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/hv/%.o) $(B)/hv/font.o
 $(B)/loader.elf: boot/multiboot2/loader.ld $(MB2_OBJ)
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -s -T boot/multiboot2/loader.ld $(MB2_OBJ) -o $@

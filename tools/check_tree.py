@@ -20,7 +20,7 @@ ALLOWED = {
     "drivers": ["lib", "arch/x86", "mm"],
     "vmm": ["lib", "arch/x86", "mm", "drivers", "guest/abi", "boot/boot_info.h", "boot/options.h"],
     "boot": ["lib", "arch/x86", "mm", "drivers", "vmm"],
-    "boot/multiboot2": ["lib", "boot", "arch/x86/asm.h"],
+    "boot/multiboot2": ["lib", "boot", "arch/x86/asm.h", "drivers/screen.h"],
     "boot/efi": ["lib", "boot", "arch/x86/asm.h", "arch/x86/cpu.h"],
     "guest/abi": [],
     "guest/kernel": ["guest/abi", "lib"],

@@ -94,6 +94,7 @@ static void read_info(u64 info, u64 base)
 	memmap_init(&map, entries, MAP_MAX);
 	if (mb2_parse((const void *)info, bytes, &mb2, &map, &why))
 		say_error("multiboot2 information: %s", why);
+	say_on_screen(&mb2.fb);
 	memmap_finish(&map, MEM_LIMIT);
 	if (map.overflow)
 		say_error("the memory map has more than %u entries", MAP_MAX);

@@ -74,7 +74,7 @@ class Machine:
     """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). config: text of aerostat.ini. parts: what is on the data disk;
     data_disk: that disk itself, a path or options of -drive. omit, replace: files of the boot volume.
     device_errors: the log may hold lines at level error. qemu: more arguments of emu.Qemu. boot, bios: see there; iso: boots the
-    image of `make iso`, which has a configuration of its own."""
+    image of `make iso`, which has a configuration of its own, or the one at this path."""
 
     def __init__(self, work, emulator="qemu", config="", mem=512, parts=(("swap", 2048), ("data", 1024)), cpus=1,
                  data_disk=None, extra=(), omit=(), replace=None, device_errors=False, model="corei7_skylake_x",
@@ -94,7 +94,8 @@ class Machine:
             mkimage.make(self.data_path, 0, [], [(kind, mib * MIB) for kind, mib in parts])
         first = self.boot_disk
         if iso:
-            first = ISO if emulator == "bochs" else f"file={ISO},format=raw,{'readonly' if boot == 'cd' else 'snapshot'}=on"
+            image = ISO if iso is True else iso
+            first = image if emulator == "bochs" else f"file={image},format=raw,{'readonly' if boot == 'cd' else 'snapshot'}=on"
         self.disks = [first] + ([data_disk or self.data_path] if parts or data_disk else [])
 
     def _make_boot(self, config, omit, replace):

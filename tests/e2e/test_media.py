@@ -2,6 +2,7 @@
 place of the serial console."""
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -168,6 +169,30 @@ def test_screen_of_a_machine_without_serial_port(machine, tmp_path):
             break
         assert time.monotonic() < end, lines
     assert any("boot: Aerostat 0." in line for line in lines), lines
+
+
+def broken_iso(folder, keep):
+    """An ISO that loads at once, and only these modules."""
+    top = folder / "iso"
+    (top / "boot/grub").mkdir(parents=True)
+    shutil.copy(os.path.join(BUILD, "iso/boot/loader.elf"), top / "boot")
+    with open(top / "boot/grub/grub.cfg", "w", encoding="utf-8") as out:
+        out.write("insmod all_video\nmultiboot2 /boot/loader.elf\n" + "".join(f"module2 {name}\n" for name in keep) + "boot\n")
+    path = str(folder / "broken.iso")
+    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "--fonts=", "--locales=", "--themes=", "-o", path, str(top)],
+                   capture_output=True, check=True)
+    return path
+
+
+def test_loader_says_what_is_missing(machine, tmp_path):
+    """On the line and on the screen: GRUB is gone by then."""
+    monitor = str(tmp_path / "monitor")
+    m = machine(iso=broken_iso(tmp_path, ["/boot/loader.elf loader.elf"]), boot="cd", bios=True, mem=256, parts=(),
+                extra=["-monitor", f"unix:{monitor},server=on,wait=off"]).start()
+    wanted = "Aerostat: error: there is no module aerostat.elf"
+    m.expect(wanted, 120)
+    m.expect("not started", 30)
+    assert wanted in screendump(m, monitor)
 
 
 # ---- the serial console's place ----
