@@ -234,15 +234,18 @@ $(B)/aerostat.img: $(VOLUME_FILES) $(B)/media tools/mkimage.py
 image: $(B)/aerostat.img ## build/aerostat.img, a disk image for a USB stick; UEFI
 	@echo "$<: write it with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 
-$(B)/aerostat.iso: $(VOLUME_FILES) $(B)/media $(B)/loader.elf boot/multiboot2/grub.cfg
-	rm -rf $(B)/iso
-	mkdir -p $(B)/iso/boot/grub $(B)/iso/aerostat
-	cp boot/multiboot2/grub.cfg $(B)/iso/boot/grub/grub.cfg
-	cp $(B)/loader.elf $(B)/volume/aerostat.elf $(B)/iso/boot/
-	cp $(CONFIG) $(B)/iso/aerostat/aerostat.ini
-	cp $(GUEST_IMAGES) $(B)/iso/aerostat/
-	grub-mkrescue --fonts= --locales= --themes= -o $@ $(B)/iso -- -volid AEROSTAT > $(B)/mkrescue.log 2>&1 || \
-	  { cat $(B)/mkrescue.log; exit 1; }
+# test.iso is the same with a menu that waits long enough for any test.
+MENU_SECONDS := 5
+$(B)/test.iso: MENU_SECONDS := 300
+$(B)/%.iso: $(VOLUME_FILES) $(B)/media $(B)/loader.elf boot/multiboot2/grub.cfg
+	rm -rf $(B)/iso-$*
+	mkdir -p $(B)/iso-$*/boot/grub $(B)/iso-$*/aerostat
+	sed 's/^set timeout=.*/set timeout=$(MENU_SECONDS)/' boot/multiboot2/grub.cfg > $(B)/iso-$*/boot/grub/grub.cfg
+	cp $(B)/loader.elf $(B)/volume/aerostat.elf $(B)/iso-$*/boot/
+	cp $(CONFIG) $(B)/iso-$*/aerostat/aerostat.ini
+	cp $(GUEST_IMAGES) $(B)/iso-$*/aerostat/
+	grub-mkrescue --fonts= --locales= --themes= -o $@ $(B)/iso-$* -- -volid AEROSTAT > $(B)/mkrescue-$*.log 2>&1 || \
+	  { cat $(B)/mkrescue-$*.log; exit 1; }
 iso: $(B)/aerostat.iso ## build/aerostat.iso, for CD, USB stick and management boards; UEFI and BIOS
 	@echo "$<: burn it, or write it to a stick with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 
@@ -314,7 +317,7 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
 	  $$f -max_total_time=$${FUZZ_SECONDS:-10} -print_final_stats=0 -verbosity=0 $(B)/corpus/$$(basename $$f) || exit 1; done
 
-test: all $(B)/aerostat.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
+test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
 # Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
@@ -325,7 +328,7 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
 
-soak: all $(B)/aerostat.iso ## the long runs in QEMU and Bochs: many guests under pressure, all ways to boot; an hour and more
+soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs: many guests under pressure, all ways to boot; an hour and more
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e
 
 clean: ## removes build/

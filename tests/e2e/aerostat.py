@@ -21,7 +21,7 @@ import mkimage  # noqa: E402
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
 GUEST = os.path.join(BUILD, "guest.elf")
-ISO = os.path.join(BUILD, "aerostat.iso")
+ISO = os.path.join(BUILD, "test.iso")  # as `make iso` makes it, with a patient menu
 PROMPT = r"aerostat> "
 PANIC = r"PANIC"
 # A guest cannot cause an error line: the log keeps that level for Aerostat's own and the devices' faults.

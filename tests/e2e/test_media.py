@@ -157,7 +157,7 @@ def test_console_is_on_the_screen_too(machine, tmp_path):
 def test_screen_of_a_machine_without_serial_port(machine, tmp_path):
     """Nothing on any line: the log is on the screen, by BIOS and multiboot2, too."""
     monitor = str(tmp_path / "monitor")
-    m = machine(iso=True, boot="cd", bios=True, mem=512, parts=(),
+    m = machine(iso=os.path.join(BUILD, "aerostat.iso"), boot="cd", bios=True, mem=512, parts=(),
                 extra=["-monitor", f"unix:{monitor},server=on,wait=off"])
     m.serial = "none"
     m.start()
@@ -175,7 +175,7 @@ def broken_iso(folder, keep):
     """An ISO that loads at once, and only these modules."""
     top = folder / "iso"
     (top / "boot/grub").mkdir(parents=True)
-    shutil.copy(os.path.join(BUILD, "iso/boot/loader.elf"), top / "boot")
+    shutil.copy(os.path.join(BUILD, "loader.elf"), top / "boot")
     with open(top / "boot/grub/grub.cfg", "w", encoding="utf-8") as out:
         out.write("insmod all_video\nmultiboot2 /boot/loader.elf\n" + "".join(f"module2 {name}\n" for name in keep) + "boot\n")
     path = str(folder / "broken.iso")
