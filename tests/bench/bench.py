@@ -53,9 +53,10 @@ def one(value, unit, where):
     return figure(value, value, value, unit, where)
 
 
-def machine(work, emulator, config, mem):
+def machine(work, emulator, config, mem, swap=0):
     qemu = {"cpu": "EPYC,+svm,+npt", "icount": True}
-    return closing(Machine(work, emulator=emulator, config=config, mem=mem, parts=(), qemu=qemu))
+    parts = (("swap", swap),) if swap else ()
+    return closing(Machine(work, emulator=emulator, config=config, mem=mem, parts=parts, qemu=qemu))
 
 
 def paths(work, emulator, mem, guest_mem, others=0):
@@ -63,7 +64,8 @@ def paths(work, emulator, mem, guest_mem, others=0):
     config = HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="50%")
     config += "".join(vm_section(f"other{i}", 16, "app=idle mem=25%", disk=None) for i in range(others))
     found = {}
-    with machine(os.path.join(work, emulator), emulator, config, mem) as m:
+    # What is not reserved has to have its place in swap; nothing goes there.
+    with machine(os.path.join(work, emulator), emulator, config, mem, swap=mem) as m:
         m.start()
         text, line = m.expect(r"not started|first guest, bench, runs \d+ TSC ticks after entry", 300)
         assert line.group(0) != "not started", text
