@@ -34,7 +34,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk frame gspace gspace_large gspace_life gspace_move gspace_verify policy pool pt reclaim rmap share swap swap_slots
+MM_C := balloon blk frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power time traps
 ARCH_ASM := entry hv_selftest_guest traps
@@ -65,7 +65,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c

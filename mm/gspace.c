@@ -56,7 +56,15 @@ static const u32 legal[PAGE_STATES] = {
 /* ---- entries ------------------------------------------------------------- */
 
 enum { TAG_PRIVATE = 1, TAG_ZERO, TAG_SHARED, TAG_PINNED, TAGS = 8 };
-enum { TOKEN_BALLOONED = 1, TOKEN_COMPRESSED, TOKEN_SWAPPED, TOKEN_SWAPPING_OUT, TOKEN_SWAPPING_IN };
+enum {
+	TOKEN_BALLOONED = 1,
+	TOKEN_COMPRESSED,
+	TOKEN_SWAPPED,
+	TOKEN_SWAPPING_OUT,
+	TOKEN_SWAPPING_IN,
+	/* Of mapped states: the page is watched, and comes back into the tables when it is touched. */
+	TOKEN_WATCHED, /* + the leaf's tag */
+};
 
 static const u8 state_tag[PAGE_STATES] = {
     [PAGE_PRIVATE] = TAG_PRIVATE,
@@ -77,6 +85,8 @@ static const u8 tag_state[TAGS] = {
 static const u8 token_state[PT_TOKEN_KINDS] = {
     [TOKEN_BALLOONED] = PAGE_BALLOONED,       [TOKEN_COMPRESSED] = PAGE_COMPRESSED,   [TOKEN_SWAPPED] = PAGE_SWAPPED,
     [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT, [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
+    [TOKEN_WATCHED + TAG_PRIVATE] = PAGE_PRIVATE, [TOKEN_WATCHED + TAG_ZERO] = PAGE_ZERO,
+    [TOKEN_WATCHED + TAG_SHARED] = PAGE_SHARED, [TOKEN_WATCHED + TAG_PINNED] = PAGE_PINNED,
 };
 
 static const char *const state_name[PAGE_STATES] = {
@@ -360,6 +370,22 @@ void gspace_host_counts(u64 out[PAGE_STATES])
 		out[s] = READ_ONCE(host_count[s]);
 }
 
+void page_unmap(struct gspace *gs, const struct page *p)
+{
+	lock_assert_held(&gs->lock);
+	CHECK(p->level == 1 && state_present(p->state));
+	pt_exchange(p->entry, pt_token(TOKEN_WATCHED + state_tag[p->state], p->payload));
+	gspace_mark_stale(gs);
+}
+
+/* Widens only: nothing to flush. */
+void page_map(struct gspace *gs, const struct page *p)
+{
+	lock_assert_held(&gs->lock);
+	CHECK(p->level == 1 && state_present(p->state));
+	pt_exchange(p->entry, page_encode(gs, p->state, p->payload));
+}
+
 /* ---- flush --------------------------------------------------------------- */
 
 static void flush_tlb(struct gspace *gs)
@@ -560,6 +586,8 @@ static int touch_swapped(struct touch *t)
 
 static int touch_by_state(struct touch *t)
 {
+	if (page_is_unmapped(t->gs, &t->p))
+		page_map(t->gs, &t->p);
 	switch (t->p.state) {
 	case PAGE_PRIVATE:
 	case PAGE_PINNED:

@@ -36,6 +36,7 @@
 #include "lib/lock.h"
 #include "lib/types.h"
 #include "mm/pt.h"
+#include "mm/wss.h"
 
 enum page_state {
 	PAGE_ABSENT,	 /* nothing; reads as zero */
@@ -68,6 +69,14 @@ struct gspace_stats {
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
 	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
+	u64 balloon_relief; /* pages it took back although its target asked for them */
+	u64 balloon_late;   /* times that a deadline passed with the target not reached */
+};
+
+/* Pages that may be moved now. */
+struct balloon_bucket {
+	u32 tokens;
+	u64 ns; /* filled up to then */
 };
 
 struct gspace {
@@ -116,9 +125,18 @@ struct gspace {
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
 	u64 balloon_raised_ns; /* last time its target rose */
 	u32 ration;	    /* frames it may have in state low, to be able to inflate; atomic */
-	bool balloon_stall_told; /* the operator has heard that it stands still */
-	u32 balloon_tokens; /* pages it may move now; with the next guarded by `lock` */
-	u64 balloon_tokens_ns;
+	u8 balloon_trouble; /* enum balloon_trouble, as the operator has heard */
+	u32 balloon_rate_down; /* pages a second down, 0 = as up */
+	struct balloon_bucket balloon_up, balloon_down, balloon_credit; /* guarded by `lock` */
+	u32 balloon_deadline_ms; /* time it has for its target, 0: none */
+	u64 balloon_deadline_ns; /* when that is over, 0: met or none */
+	u32 relief_pages;   /* atomic: taken back by the guest since the last balance */
+	u64 relieved_ns;    /* when that was last seen */
+	u64 watch_ns, watch_out, watch_broken; /* what its balloon had given and broken at the beginning of the watch */
+	u64 distrust_ns;    /* until then it is no tier: it takes back what it gives */
+	u32 held_mark;	    /* pages it held at the last change of state */
+	u32 wanted;	    /* pages that the guest is to have in all, 0: its size (dynamic memory) */
+	struct wss wss;	    /* sampling of the working set */
 	struct list link;   /* in the list of all spaces */
 };
 
@@ -246,6 +264,14 @@ void gspace_flush(struct gspace *gs);
 /* Test-and-clear of the accessed bit (false for a page not mapped); E_NOSYS without one. A large leaf has one for all
  * its pages. Flush is batched by the caller. */
 int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_check;
+
+/*
+ * Working-set samples (wss.c). A watched page shows whether it was touched since, by its accessed bit or, `unmap`, by being mapped
+ * again. Flush (gspace_flush) between the two. A page that is not mapped when it is watched counts once it is mapped and used.
+ */
+bool gspace_has_accessed(const struct gspace *gs);
+bool gspace_watch(struct gspace *gs, gfn_t gfn, bool unmap); /* true: there is something to flush */
+bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap);
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
 u64 gspace_verify(struct gspace *gs);

@@ -42,6 +42,16 @@ static inline gfn_t region_of(gfn_t gfn)
 	return ALIGN_DOWN(gfn, LARGE_PAGES);
 }
 
+/* A page of state_present() that is out of the tables to see whether it is touched: its entry is a token. */
+static inline bool page_is_unmapped(const struct gspace *gs, const struct page *p)
+{
+	return state_present(p->state) && !pt_entry_present(gs->pt.fmt, READ_ONCE(*p->entry));
+}
+
+/* Takes a mapped page out of the tables, state and frame as they are; and puts it back. gs->lock held. */
+void page_unmap(struct gspace *gs, const struct page *p);
+void page_map(struct gspace *gs, const struct page *p);
+
 /* Decodes *entry. CHECKs that it is one of ours. Of a large leaf, payload is its first frame. */
 void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);
 /* gs->lock held, gfn < gs->pages. Ends a rebuild of its region. */

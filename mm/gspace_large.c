@@ -246,7 +246,7 @@ static enum fit region_fit(struct gspace *gs, u64 *entry)
 		struct page p;
 
 		page_decode(gs->pt.fmt, entry + i, 1, &p);
-		if (p.state != PAGE_PRIVATE || frame_get(p.payload)->flags & FRAME_F_IO)
+		if (p.state != PAGE_PRIVATE || frame_get(p.payload)->flags & FRAME_F_IO || page_is_unmapped(gs, &p))
 			return FIT_NOT;
 		if (!i)
 			head = p.payload;

@@ -44,7 +44,7 @@ static bool test_accessed(struct gspace *gs, const struct page *p)
 {
 	u64 bit = gs->pt.fmt->accessed;
 
-	if (!state_present(p->state) || !(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
+	if (!state_present(p->state) || page_is_unmapped(gs, p) || !(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
 		return false;
 	gspace_mark_stale(gs);
 	return true;

@@ -85,7 +85,7 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 	page_decode(v->gs->pt.fmt, entry, level, &p);
 	v->count[p.state] += level > 1 ? LARGE_PAGES : 1;
 	v->large += page_is_large(&p);
-	if (state_present(p.state))
+	if (state_present(p.state) && !page_is_unmapped(v->gs, &p))
 		wrong = wrong_prot(v->gs->pt.fmt, &p);
 	if (p.state == PAGE_ZERO && p.payload != frame_zero())
 		wrong = "not the zero frame";

@@ -31,4 +31,10 @@ void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why);
 /* The balloon target of gs changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
 void mm_balloon_notify(struct gspace *gs);
 
+/*
+ * The time that the guest of gs has had: running, or halted of its own will. Not that in which it was paused or waited for a
+ * processor or for memory. Takes no lock, so it may be a little late.
+ */
+u64 mm_guest_time_ns(struct gspace *gs);
+
 #endif

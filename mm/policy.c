@@ -3,10 +3,12 @@
  * shares-per-page to where it is wanted until all VMs that lie strictly between their bounds have the same
  * pages-per-share. So the division is found directly, as the one price (pages per share) that spends what there is:
  *
- *	target(i) = clamp(price * shares(i), lower(i), upper(i)),  sum(target) <= avail, price as large as possible
+ *	target(i) = clamp(bought(price * shares(i)), lower(i), upper(i)),  sum(target) <= avail, price as large as possible
  *
- * Two rounds. What VMs hold now comes first: nothing is taken from one VM to leave room for another that does not
- * ask for it. Only what is left after that is divided as room to grow.
+ * where bought(b) = b up to the active pages, and of what is left of b each page beyond costs 1 / (1 - tax).
+ *
+ * Three rounds. What VMs hold now comes first: nothing is taken from one VM to leave room for another that does not
+ * ask for it. Then those grow that would use it at once. Only what is left after that is divided as room for all.
  */
 #include "mm/policy.h"
 
@@ -31,49 +33,73 @@ static u32 demand_of(const struct policy_vm *v)
 	return CLAMP(v->consumed, reserved_of(v), cap_of(v));
 }
 
-static u32 bought_at(const struct policy_vm *v, u64 price, u32 lower, u32 upper)
+/* What v would use if it got it, at least what it holds. */
+static u32 wants_of(const struct policy_vm *v)
+{
+	return CLAMP(v->wants, demand_of(v), cap_of(v));
+}
+
+enum round { ROUND_HOLD, ROUND_WANT, ROUND_ALL };
+
+struct division {
+	struct policy_vm *vm;
+	u32 n, tax;
+	enum round round;
+};
+
+static u32 bought_at(const struct policy_vm *v, u64 price, u32 tax, u32 lower, u32 upper)
 {
 	unsigned __int128 pages = ((unsigned __int128)price * MAX(v->shares, 1U)) >> PRICE_SHIFT;
 
+	if (pages > v->active)
+		pages = v->active + (pages - v->active) * (100 - tax) / 100;
 	return pages >= upper ? upper : MAX((u32)pages, lower);
 }
 
-/* bounds(v) of a round: [reservation, demand] or [demand, cap]. */
-static u32 target_at(const struct policy_vm *v, u64 price, bool growing)
+static u32 target_at(const struct division *d, const struct policy_vm *v, u64 price)
 {
-	return growing ? bought_at(v, price, demand_of(v), cap_of(v))
-		       : bought_at(v, price, reserved_of(v), demand_of(v));
+	switch (d->round) {
+	case ROUND_HOLD:
+		return bought_at(v, price, d->tax, reserved_of(v), demand_of(v));
+	case ROUND_WANT:
+		return bought_at(v, price, d->tax, demand_of(v), wants_of(v));
+	default:
+		return bought_at(v, price, d->tax, wants_of(v), cap_of(v));
+	}
 }
 
-static u64 spent_at(const struct policy_vm *vm, u32 n, u64 price, bool growing)
+static u64 spent_at(const struct division *d, u64 price)
 {
 	u64 sum = 0;
 
-	for (u32 i = 0; i < n; i++)
-		sum += target_at(&vm[i], price, growing);
+	for (u32 i = 0; i < d->n; i++)
+		sum += target_at(d, &d->vm[i], price);
 	return sum;
 }
 
 /* Highest price whose targets fit into avail; 0 (everybody at the lower bound) if none does. */
-static u64 find_price(const struct policy_vm *vm, u32 n, u64 avail, bool growing)
+static u64 find_price(const struct division *d, u64 avail)
 {
 	u64 price = 0;
 
-	if (spent_at(vm, n, ~0UL, growing) <= avail)
+	if (spent_at(d, ~0UL) <= avail)
 		return ~0UL;
 	for (int bit = 63; bit >= 0; bit--)
-		if (spent_at(vm, n, price | BIT(bit), growing) <= avail)
+		if (spent_at(d, price | BIT(bit)) <= avail)
 			price |= BIT(bit);
 	return price;
 }
 
-void policy_divide(struct policy_vm *vm, u32 n, u64 avail)
+void policy_divide(struct policy_vm *vm, u32 n, u64 avail, u32 tax_percent)
 {
-	bool growing = spent_at(vm, n, ~0UL, false) <= avail;
-	u64 price = find_price(vm, n, avail, growing);
+	struct division d = {vm, n, MIN(tax_percent, POLICY_TAX_MAX), ROUND_HOLD};
+	u64 price;
 
+	while (d.round < ROUND_ALL && spent_at(&d, ~0UL) <= avail)
+		d.round++;
+	price = find_price(&d, avail);
 	for (u32 i = 0; i < n; i++)
-		vm[i].target = target_at(&vm[i], price, growing);
+		vm[i].target = target_at(&d, &vm[i], price);
 }
 
 int policy_admit(const struct admission *a, u64 *missing)

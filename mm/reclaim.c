@@ -7,8 +7,9 @@
  *
  * Why balloon targets do not swing: memory a guest holds and memory that is free add up to the same whether it touches
  * its pages or not, so targets do not react to what they cause. With a balloon of size - target a guest cannot exceed
- * its target, so that is the most ever asked. Balloon targets rise only in soft and worse and fall only well above the
- * soft threshold (free above minFree), in steps, and small changes are left out.
+ * its target, so that is the most ever asked. Balloon targets rise only in soft and worse, and from there until high is
+ * reached; they fall only in high, in steps, as far as free memory is above the goal, and small changes are left out.
+ * Room that one VM was given and does not use stays its own until memory is short again.
  *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
  * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
@@ -26,13 +27,16 @@
 #include "lib/lock.h"
 #include "lib/log.h"
 #include "lib/panic.h"
+#include "lib/string.h"
 #include "mm/balloon.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
 #include "mm/policy.h"
+#include "mm/reclaim_cause.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/wss.h"
 
 #define SOFT_PCT         64U
 #define HARD_PCT         32U
@@ -54,8 +58,10 @@
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
-static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 256, 128};
-static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 8};
+static const u32 swap_budget[RECLAIM_STATES] = {128, 128, 128, 256, 128};
+/* What a guest gets beyond the time that its rate needs. */
+static const u32 deadline_slack_ms[RECLAIM_STATES] = {10000, 5000, 5000, 1000, 250};
+static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 32, 8};
 #define SHARE_BUDGET_PLENTY 4U /* more than 4 times minFree */
 #define PLENTY              4U /* times minFree, above which large pages are given: below 400 % ESX breaks them */
 #define REBUILD_REGIONS     64U /* looked at in a period, all VMs */
@@ -65,11 +71,17 @@ static struct {
 	struct reclaim_config cfg;
 	enum reclaim_state state;
 	u64 state_since_ns, next_period_ns;
-	u32 min_free, goal;
+	u32 min_free, goal, tax;
+	u32 balanced_free; /* free frames when targets were last computed */
+	bool unbalanced;   /* settings have changed since then */
+	bool recovering;   /* soft or worse was reached, and high not yet again */
+	char cause[CAUSE_BYTES];
 	u32 threshold[RECLAIM_STATES];
 	u64 transitions[RECLAIM_STATES];
 	struct gspace *space[GSPACE_MAX];
 	struct policy_vm vm[GSPACE_MAX];
+	u32 fair[GSPACE_MAX]; /* what each would hold if all that have a balloon got what they are worth */
+	bool hungry;	      /* one of those holds clearly less */
 	u32 spaces;
 	u32 turn;         /* whose turn it is to be swapped first */
 	bool swap_wanted; /* overdrafts were left at the end of the last step */
@@ -80,11 +92,11 @@ static struct {
 	u64 progress_balloon;
 	bool starved; /* somebody waited since the last progress */
 	struct log_limit log_limit;
-} reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM)};
+} reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM), .tax = POLICY_TAX_DEFAULT};
 
 const char *reclaim_state_name(enum reclaim_state s)
 {
-	static const char *const name[RECLAIM_STATES] = {"high", "soft", "hard", "low"};
+	static const char *const name[RECLAIM_STATES] = {"high", "clear", "soft", "hard", "low"};
 
 	return s < RECLAIM_STATES ? name[s] : "?";
 }
@@ -121,7 +133,7 @@ static void set_thresholds(u32 min_free)
 	t[RECLAIM_HARD] = MAX(percent_of(min_free, c->hard_pct), t[RECLAIM_LOW] + THRESHOLD_GAP);
 	t[RECLAIM_SOFT] = MAX(percent_of(min_free, c->soft_pct), t[RECLAIM_HARD] + THRESHOLD_GAP);
 	reclaim.min_free = MAX(min_free, t[RECLAIM_SOFT] + THRESHOLD_GAP);
-	t[RECLAIM_HIGH] = reclaim.min_free;
+	t[RECLAIM_HIGH] = t[RECLAIM_CLEAR] = reclaim.min_free;
 	reclaim.goal = percent_of(reclaim.min_free, GOAL_PCT);
 }
 
@@ -156,7 +168,10 @@ void reclaim_init(const struct reclaim_config *cfg)
 	reclaim.state_since_ns = reclaim.next_period_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
 	reclaim.spaces = reclaim.turn = 0;
 	reclaim.waiting = 0;
-	reclaim.swap_wanted = reclaim.starved = false;
+	reclaim.swap_wanted = reclaim.starved = reclaim.recovering = false;
+	reclaim.tax = POLICY_TAX_DEFAULT;
+	reclaim.cause[0] = 0;
+	cause_mark(NULL, 0);
 	reclaim.failures = f.failures;
 	reclaim.log_limit = (struct log_limit){0};
 	for (u32 i = 0; i < RECLAIM_STATES; i++)
@@ -173,7 +188,21 @@ void reclaim_set_min_free(u32 frames)
 	reclaim.cfg.min_free = frames;
 	apply_min_free(f.total);
 	reclaim.next_period_ns = 0;
+	cause_note_thresholds();
 	lock_release(&reclaim.lock);
+}
+
+void reclaim_set_tax(u32 percent)
+{
+	lock_acquire(&reclaim.lock);
+	reclaim.tax = MIN(percent, POLICY_TAX_MAX);
+	reclaim.unbalanced = true;
+	lock_release(&reclaim.lock);
+}
+
+void reclaim_rebalance(void)
+{
+	WRITE_ONCE(reclaim.unbalanced, true);
 }
 
 /* Free frames that lead out of state s, upward: a little above where it began. */
@@ -201,10 +230,13 @@ static void update_state(u64 now)
 	WRITE_ONCE(reclaim.state, s);
 	reclaim.transitions[s]++;
 	reclaim.state_since_ns = now;
+	reclaim.recovering = s >= RECLAIM_SOFT || (s != RECLAIM_HIGH && reclaim.recovering);
+	cause_find(reclaim.space, reclaim.spaces, s > old, reclaim.cause);
+	cause_mark(reclaim.space, reclaim.spaces);
 	/* Guests' doing, so limited as such lines are. */
-	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s", reclaim_state_name(old),
+	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s cause=\"%s\"", reclaim_state_name(old),
 		  reclaim_state_name(s), format_size(free_text, (u64)free << PAGE_SHIFT),
-		  format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT));
+		  format_size(min_text, (u64)reclaim.min_free << PAGE_SHIFT), reclaim.cause);
 }
 
 /* ---- registration -------------------------------------------------------- */
@@ -219,10 +251,14 @@ void reclaim_add(struct gspace *gs)
 		gs->balloon_rate = BALLOON_RATE_DEFAULT;
 	gs->balloon_manual = GFN_NONE;
 	gs->balloon_target = gs->balloon_last = gs->balloon_speed = 0;
-	gs->balloon_stall_told = false;
+	gs->balloon_trouble = BALLOON_FINE;
+	gs->watch_ns = gs->distrust_ns = gs->relieved_ns = gs->balloon_deadline_ns = 0;
+	gs->watch_out = gs->watch_broken = 0;
+	gs->relief_pages = gs->balloon_deadline_ms = gs->held_mark = 0;
 	gs->ration = 0;
 	gs->target = MIN(gs->alloc.limit, gs->pages);
 	reclaim.space[reclaim.spaces++] = gs;
+	reclaim.unbalanced = true;
 	lock_release(&reclaim.lock);
 }
 
@@ -231,6 +267,8 @@ void reclaim_remove(struct gspace *gs)
 	u32 kept = 0;
 
 	lock_acquire(&reclaim.lock);
+	cause_note_end(gs);
+	reclaim.unbalanced = true;
 	for (u32 i = 0; i < reclaim.spaces; i++)
 		if (reclaim.space[i] != gs)
 			reclaim.space[kept++] = reclaim.space[i];
@@ -257,29 +295,64 @@ static u64 collect(void)
 						   .limit = cap,
 						   .reservation = MIN(MAX(gs->alloc.reservation, FLOOR_PAGES), cap),
 						   .shares = gs->alloc.shares,
+						   .active = wss_active(gs),
 						   .consumed = gspace_consumed(gs)};
+		/* Who has a balloon would be larger; the others are as large as they please already. */
+		reclaim.vm[i].wants = balloon_size(gs) || gs->balloon_target ? cap : 0;
 		sum += reclaim.vm[i].consumed;
 	}
 	return sum;
 }
 
 /*
- * Two divisions. By what VMs hold: it says from whom to take. By what all could want: a VM that holds less than
- * that is entitled to grow to it, whatever the others hold now. The greater is the target.
+ * Two divisions. By what VMs hold: it says from whom to take; and if nothing has to be taken, what is free above the
+ * goal is room for those with a balloon, all of it: their balloons fall until free memory is the goal. By what all could
+ * want: a VM that holds less than that is entitled to grow to it, whatever the others hold now. The greater is the
+ * target. An idle VM's entitlement costs the others nothing before it is used; then the first division takes from
+ * those above theirs.
  */
 static void set_targets(void)
 {
 	u64 held = collect() + frame_free_count(), avail = held > reclaim.goal ? held - reclaim.goal : 0;
 
-	policy_divide(reclaim.vm, reclaim.spaces, avail);
+	reclaim.balanced_free = frame_free_count();
+	reclaim.unbalanced = false;
+	policy_divide(reclaim.vm, reclaim.spaces, avail, reclaim.tax);
 	for (u32 i = 0; i < reclaim.spaces; i++) {
 		WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
 		reclaim.vm[i].consumed = reclaim.vm[i].limit;
 	}
-	policy_divide(reclaim.vm, reclaim.spaces, avail);
+	policy_divide(reclaim.vm, reclaim.spaces, avail, reclaim.tax);
 	for (u32 i = 0; i < reclaim.spaces; i++)
 		if (reclaim.vm[i].target > reclaim.space[i]->target)
 			WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
+}
+
+/* Samples of the working set are few: smaller differences than this part of a VM mean nothing. */
+static u32 fair_slack(const struct gspace *gs)
+{
+	return gs->pages / 8;
+}
+
+/*
+ * A VM with a balloon cannot show that it could use more, since it gets no page to touch; so memory would stay with an idle
+ * neighbour as long as none is short. The third division takes those at their word, by shares and idle tax.
+ */
+static void set_fair(void)
+{
+	u64 held = collect() + frame_free_count(), avail = held > reclaim.goal ? held - reclaim.goal : 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		reclaim.vm[i].consumed = MAX(reclaim.vm[i].consumed, reclaim.vm[i].wants);
+	policy_divide(reclaim.vm, reclaim.spaces, avail, reclaim.tax);
+	reclaim.hungry = false;
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		const struct gspace *gs = reclaim.space[i];
+
+		reclaim.fair[i] = reclaim.vm[i].target;
+		if (reclaim.vm[i].wants && gspace_consumed(gs) + fair_slack(gs) < reclaim.fair[i])
+			reclaim.hungry = true;
+	}
 }
 
 static u32 excess(u32 held, u32 target)
@@ -316,17 +389,26 @@ static u32 wanted(const struct gspace *gs, u32 held, u32 target)
 	return MIN(balloon_size(gs) + excess(held, target), full_balloon(gs, target));
 }
 
-static u32 raised_target(const struct gspace *gs, bool stalled)
+/* What it gives for those, once its idleness has been measured and not guessed; not to the last page. */
+static u32 fair_part(const struct gspace *gs, u32 held, u32 fair)
+{
+	if (!reclaim.hungry || !gs->wss.periods || held <= fair + fair_slack(gs))
+		return 0;
+	return wanted(gs, held, fair + fair_slack(gs) / 2);
+}
+
+static u32 raised_target(const struct gspace *gs, u32 fair, bool trouble)
 {
 	u32 held = gspace_consumed(gs), old = gs->balloon_target, want;
 
 	/* The limit is for good, so what swap took for it counts, too; for the rest it is better left where it is. */
 	want = wanted(gs, held + gs->count[PAGE_SWAPPED], cap_of(gs));
-	if (reclaim.state != RECLAIM_HIGH)
+	want = MAX(want, fair_part(gs, held, fair));
+	if (reclaim.recovering)
 		want = MAX(want, wanted(gs, held, gs->target));
-	if (stalled || want <= old)
+	if (trouble || want <= old)
 		return old;
-	if (reclaim.state < RECLAIM_HARD && want - old < deadband(gs) && want < full_balloon(gs, gs->target))
+	if (reclaim.state == RECLAIM_SOFT && want - old < deadband(gs) && want < full_balloon(gs, gs->target))
 		return old;
 	return want;
 }
@@ -351,41 +433,49 @@ static u32 manual_target(const struct gspace *gs)
 	return MIN(gs->balloon_manual, full_balloon(gs, gs->alloc.reservation));
 }
 
-static void tell_stall(struct gspace *gs, bool stalled)
+/*
+ * The guest took back what it was asked to give: it is short of memory. Nothing more is asked of it for a while, and what it
+ * took counts as in use, so that the next division asks others.
+ */
+static bool relieved(struct gspace *gs, u64 now)
 {
-	if (stalled == gs->balloon_stall_told)
-		return;
-	gs->balloon_stall_told = stalled;
-	if (stalled)
-		log_warn("balloon", "%s: no progress for %lu s at %u of %u pages; swap takes its part", gs->name,
-			 BALLOON_STALL_NS / NSEC_PER_SEC, balloon_size(gs), gs->balloon_target);
-	else
-		log_info("balloon", "%s: moves again", gs->name);
+	u32 pages = __atomic_exchange_n(&gs->relief_pages, 0, __ATOMIC_RELAXED);
+
+	if (pages) {
+		/* One rest at a time, and as long a time in between. */
+		if (!gs->relieved_ns || now - gs->relieved_ns >= 2 * BALLOON_RELIEF_NS)
+			gs->relieved_ns = now;
+		wss_raise(gs, gspace_consumed(gs) + pages);
+	}
+	return gs->relieved_ns && now - gs->relieved_ns < BALLOON_RELIEF_NS;
 }
 
-static void balance_balloon(struct gspace *gs, u64 now)
+static void balance_balloon(struct gspace *gs, u32 fair, u64 now)
 {
-	bool stalled = balloon_stalled(gs, now);
+	bool rests = relieved(gs, now), trouble = balloon_judge(gs, now) != BALLOON_FINE;
 	u32 size = balloon_size(gs), target;
 
 	gs->balloon_speed = (gs->balloon_speed * 3 + excess(size, gs->balloon_last)) / 4;
 	gs->balloon_last = size;
-	tell_stall(gs, stalled);
 	if (!READ_ONCE(gs->balloon_present))
 		target = 0;
 	else if (gs->balloon_manual != GFN_NONE)
 		target = manual_target(gs);
-	else if ((target = raised_target(gs, stalled)) == gs->balloon_target)
+	else if (rests)
+		target = MIN(gs->balloon_target, size);
+	else if ((target = raised_target(gs, fair, trouble)) == gs->balloon_target)
 		target = lowered_target(gs);
+	gs->balloon_deadline_ms = balloon_deadline_ms(gs, target, deadline_slack_ms[reclaim.state]);
 	balloon_set_target(gs, target);
-	__atomic_store_n(&gs->ration, stalled || size >= gs->balloon_target ? 0 : RATION_FRAMES, __ATOMIC_RELAXED);
+	__atomic_store_n(&gs->ration, trouble || size >= gs->balloon_target ? 0 : RATION_FRAMES, __ATOMIC_RELAXED);
 }
 
 static void balance(u64 now)
 {
 	set_targets();
+	set_fair();
 	for (u32 i = 0; i < reclaim.spaces; i++)
-		balance_balloon(reclaim.space[i], now);
+		balance_balloon(reclaim.space[i], reclaim.fair[i], now);
 }
 
 /* ---- swap ---------------------------------------------------------------- */
@@ -396,7 +486,7 @@ static u32 balloon_pending(const struct gspace *gs, u64 now)
 	u32 size = balloon_size(gs), left = gs->balloon_target > size ? gs->balloon_target - size : 0;
 	u32 periods = MAX(1000 / reclaim.cfg.period_ms, 1U), speed = gs->balloon_speed * periods;
 
-	if (!READ_ONCE(gs->balloon_present) || balloon_stalled(gs, now))
+	if (!READ_ONCE(gs->balloon_present) || gs->balloon_trouble != BALLOON_FINE || balloon_stalled(gs, now))
 		return 0;
 	if (now - gs->balloon_raised_ns < PATIENCE_NS)
 		speed = MAX(speed, gs->balloon_rate);
@@ -412,7 +502,7 @@ static u32 limit_need(const struct gspace *gs, u32 held, u32 pending)
 }
 
 /* What it has to take for the host. */
-static u32 state_need(const struct gspace *gs, u32 held, u32 pending)
+static u32 state_need(const struct gspace *gs, u32 held, u32 pending, u64 now)
 {
 	u32 over = excess(held, gs->target);
 
@@ -421,7 +511,13 @@ static u32 state_need(const struct gspace *gs, u32 held, u32 pending)
 		return over;
 	case RECLAIM_HARD:
 		return excess(over, pending);
+	case RECLAIM_CLEAR:
+		if (!reclaim.recovering)
+			return 0;
+		/* fall through */
 	case RECLAIM_SOFT: /* only what the balloon will never give, and no trifles */
+		if (gs->relieved_ns && now - gs->relieved_ns < BALLOON_RELIEF_NS)
+			return 0;
 		return pending || over < deadband(gs) ? 0 : over;
 	default:
 		return 0;
@@ -435,7 +531,7 @@ static u32 swap_need(const struct gspace *gs, u64 now)
 
 	if (gs->dying)
 		return 0;
-	return MAX(limit_need(gs, held, pending), state_need(gs, held, pending));
+	return MAX(limit_need(gs, held, pending), state_need(gs, held, pending, now));
 }
 
 /* Takes up to the state's budget, from each VM in proportion to its need. Returns pages taken. */
@@ -565,6 +661,13 @@ static void rebuild_large(void)
 		done = gspace_rebuild(reclaim.space[(reclaim.turn + i) % reclaim.spaces], each);
 }
 
+static void watch_working_sets(void)
+{
+	for (u32 i = 0; i < reclaim.spaces; i++)
+		if (!reclaim.space[i]->dying)
+			wss_step(reclaim.space[i]);
+}
+
 /* ---- the step ------------------------------------------------------------ */
 
 static u32 scan_budget(void)
@@ -579,6 +682,14 @@ void reclaim_scan(void)
 	share_scan(scan_budget());
 }
 
+/* Since targets were computed: a quarter of minFree, or settings. */
+static bool large_change(void)
+{
+	u32 free = frame_free_count(), then = READ_ONCE(reclaim.balanced_free);
+
+	return READ_ONCE(reclaim.unbalanced) || (free > then ? free - then : then - free) > reclaim.min_free / 4;
+}
+
 void reclaim_step(u64 now_ns)
 {
 	bool period, waited = false, wake;
@@ -591,10 +702,11 @@ void reclaim_step(u64 now_ns)
 	if (period) /* a little early: the caller's timer must not find it just not due */
 		reclaim.next_period_ns = now_ns + reclaim.cfg.period_ms * NSEC_PER_MSEC * 7 / 8;
 	update_state(now_ns);
-	if (period || reclaim.state > before)
+	if (period || reclaim.state > before || large_change())
 		balance(now_ns);
 	taken = period || reclaim.state == RECLAIM_LOW ? swap_step(now_ns) : 0;
 	if (period) {
+		watch_working_sets();
 		rebuild_large();
 		waited = somebody_waited();
 		watch(now_ns, taken, waited);
@@ -613,7 +725,7 @@ bool reclaim_pressure(void)
 	u32 free = frame_free_count();
 
 	if (s != RECLAIM_LOW)
-		return free < reclaim.threshold[s + 1];
+		return free < reclaim.threshold[s + 1] || (reclaim.spaces && large_change());
 	return free >= leave_at(s) || (READ_ONCE(reclaim.swap_wanted) && swap_can_out());
 }
 
@@ -691,7 +803,9 @@ void reclaim_stats(struct reclaim_stats *out)
 				      .free = frame_free_count(),
 				      .min_free = reclaim.min_free,
 				      .state_since_ns = reclaim.state_since_ns,
+				      .tax = reclaim.tax,
 				      .ballooned = ballooned_pages()};
+	str_copy(out->cause, reclaim.cause, sizeof(out->cause));
 	for (u32 i = 0; i < RECLAIM_STATES; i++) {
 		out->threshold[i] = reclaim.threshold[i];
 		out->transitions[i] = reclaim.transitions[i];

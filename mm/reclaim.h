@@ -1,12 +1,14 @@
 /*
  * The order in which memory is taken back, and when. States by free memory
  * against minFree (a sliding share of RAM), with hysteresis:
- *   high  share at the low rate only. With more than 4 times minFree free there is plenty: large guest pages are given and put
+ *   high  share at the low rate only; balloons fall as far as demand allows. With more than 4 times minFree free there is plenty: large guest pages are given and put
  *         together again, and the scanner leaves them alone; below, it breaks those in which it finds something to share
+ *   clear share actively
  *   soft  + balloon
  *   hard  + swap
  *   low   + swap at full speed; guest allocations of VMs above their target wait
- * Targets always aim above high. The figures are set by reclaim_config.
+ * Targets always aim above high: what soft or worse has begun goes on, in clear too, until high is reached. The figures are
+ * set by reclaim_config.
  */
 #ifndef MM_RECLAIM_H
 #define MM_RECLAIM_H
@@ -15,10 +17,10 @@
 
 struct gspace;
 
-enum reclaim_state { RECLAIM_HIGH, RECLAIM_SOFT, RECLAIM_HARD, RECLAIM_LOW, RECLAIM_STATES };
+enum reclaim_state { RECLAIM_HIGH, RECLAIM_CLEAR, RECLAIM_SOFT, RECLAIM_HARD, RECLAIM_LOW, RECLAIM_STATES };
 const char *reclaim_state_name(enum reclaim_state s);
 
-/* Percent of minFree below which each state begins (ESX 6/4/2/1 % of RAM = 100/64/32/16 % of minFree). */
+/* Percent of minFree below which each state begins; clear: 100 (ESX 6/4/2/1 % of RAM = 100/64/32/16 % of minFree). */
 struct reclaim_config {
 	u32 min_free;		   /* frames; 0 = sliding scale: 6 % of the first 4 GiB, 4 % of 4-12, 2 % of 12-28, 1 % of the rest */
 	u32 soft_pct, hard_pct, low_pct; /* 64, 32, 16 */
@@ -32,6 +34,8 @@ struct reclaim_stats {
 	u32 threshold[RECLAIM_STATES]; /* frames: state s begins below threshold[s] (HIGH: min_free) */
 	u64 transitions[RECLAIM_STATES];
 	u64 state_since_ns;
+	char cause[64];		   /* of the last change */
+	u32 tax;		   /* percent */
 	u64 ballooned_target, ballooned; /* pages, all VMs */
 };
 
@@ -41,6 +45,10 @@ u32 reclaim_sliding_min_free(u64 frames);
 void reclaim_init(const struct reclaim_config *cfg);
 /* Operator: minFree from now on, with the thresholds that hang on it; 0 = the sliding scale. Frames. */
 void reclaim_set_min_free(u32 frames);
+/* Operator: idle memory tax, percent, at most POLICY_TAX_MAX. */
+void reclaim_set_tax(u32 percent);
+/* Settings of a space have changed: targets are computed anew at once. */
+void reclaim_rebalance(void);
 /* Registers a space for reclaim, after admission; and removes it. */
 void reclaim_add(struct gspace *gs);
 void reclaim_remove(struct gspace *gs);

@@ -84,6 +84,8 @@ static void print_balloon(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "balloon-back", gs->stats.balloon_back);
 	pairs_number(p, "balloon-broken", gs->stats.balloon_broken);
 	pairs_number(p, "balloon-refused", gs->stats.balloon_refused);
+	pairs_number(p, "balloon-relief", gs->stats.balloon_relief);
+	pairs_number(p, "balloon-late", gs->stats.balloon_late);
 }
 
 static void print_events(struct pairs *p, const struct gspace *gs)
@@ -103,6 +105,19 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "large-fills", gs->stats.large_fills);
 	pairs_number(p, "large-splits", gs->stats.large_splits);
 	pairs_number(p, "large-rebuilt", gs->stats.large_rebuilt);
+}
+
+/* The greatest of the three is what counts. */
+static void print_active(struct pairs *p, const struct gspace *gs)
+{
+	const struct wss *w = &gs->wss;
+
+	pairs_number(p, "active", wss_active(gs));
+	pairs_number(p, "active-fast", (u64)gs->pages * w->fast / WSS_ONE);
+	pairs_number(p, "active-slow", (u64)gs->pages * w->slow / WSS_ONE);
+	pairs_number(p, "active-now", (u64)gs->pages * w->current / WSS_ONE);
+	pairs_number(p, "active-periods", w->periods);
+	pairs_format(p, "active-by", "%s", w->by_unmapping ? "unmap" : "accessed");
 }
 
 void cmd_mem_print_vm(struct console_out *o, struct vm *vm)
@@ -127,6 +142,8 @@ void cmd_mem_print_vm(struct console_out *o, struct vm *vm)
 	pairs_number(&p, "limit", gs->alloc.limit);
 	pairs_number(&p, "shares", gs->alloc.shares);
 	pairs_number(&p, "target", gs->target);
+	pairs_end(&p);
+	print_active(&p, gs);
 	pairs_end(&p);
 	print_balloon(&p, gs);
 	pairs_end(&p);
@@ -182,9 +199,12 @@ static void print_reclaim(struct console_out *o)
 	pairs_format(&p, "state", "%s", reclaim_state_name(s.state));
 	pairs_format(&p, "since", "%lus", (platform_now_ns() - s.state_since_ns) / NSEC_PER_SEC);
 	pairs_size(&p, "min-free", to_bytes(s.min_free));
+	pairs_format(&p, "cause", "\"%s\"", s.cause);
+	pairs_number(&p, "idle-tax", s.tax);
 	pairs_size(&p, "soft-below", to_bytes(s.threshold[RECLAIM_SOFT]));
 	pairs_size(&p, "hard-below", to_bytes(s.threshold[RECLAIM_HARD]));
 	pairs_size(&p, "low-below", to_bytes(s.threshold[RECLAIM_LOW]));
+	pairs_number(&p, "to-clear", s.transitions[RECLAIM_CLEAR]);
 	pairs_number(&p, "to-soft", s.transitions[RECLAIM_SOFT]);
 	pairs_number(&p, "to-hard", s.transitions[RECLAIM_HARD]);
 	pairs_number(&p, "to-low", s.transitions[RECLAIM_LOW]);

@@ -395,7 +395,8 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 		return err ? fail_value(why, size, err, key, host_key[i].expected, value) : 0;
 	}
 	format_buf(why, size,
-		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level or one of alert-...",
+		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level, idle-tax, "
+		   "balloon-rate-down or one of wss-..., alert-...",
 		   shown(word, key));
 	return E_NOENT;
 }

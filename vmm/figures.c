@@ -80,7 +80,7 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->balloon_target = READ_ONCE(gs->balloon_target);
 	f->balloon_max = gs->balloon_max;
 	f->balloon_present = READ_ONCE(gs->balloon_present);
-	f->balloon_stalled = balloon_stalled(gs, now);
+	f->balloon_stalled = balloon_stalled(gs, now) || gs->balloon_trouble == BALLOON_LYING;
 	f->balloon_manual = gs->balloon_manual != GFN_NONE;
 }
 

@@ -11,6 +11,7 @@
 #include "mm/rmap.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/wss.h"
 #include "vmm/config.h"
 #include "vmm/modules.h"
 #include "vmm/settings.h"
@@ -98,6 +99,7 @@ void memory_start(const struct config *c)
 	rmap_init();
 	CHECK(share_init(random_word(), random_word()) == 0);
 	start_swap();
+	wss_init(random_word());
 	reclaim_init(&cfg);
 	settings_apply(&c->host);
 	work_init(&step_work, "reclaim", step);

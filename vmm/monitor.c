@@ -224,12 +224,10 @@ static void note_state(const struct monitor_vm *m)
 static void note_reclaim(void)
 {
 	enum reclaim_state was = host.before.reclaim.state, is = host.now.reclaim.state;
-	char free[FORMAT_SIZE_BYTES];
 
 	if (was != is)
-		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "memory %s -> %s, free %s",
-			   reclaim_state_name(was), reclaim_state_name(is),
-			   format_size(free, host.now.memory.free << PAGE_SHIFT));
+		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "memory %s -> %s: %s",
+			   reclaim_state_name(was), reclaim_state_name(is), host.now.reclaim.cause);
 }
 
 /* ---- a sample ---- */

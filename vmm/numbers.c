@@ -2,6 +2,8 @@
 #include "vmm/numbers.h"
 
 #include "lib/string.h"
+#include "mm/policy.h"
+#include "mm/wss.h"
 
 const struct number_key number_key[NUMBERS] = {
     [NUMBER_ALERT_BALLOON] = {"alert-balloon", 1, 95, 10, "percent of a VM's memory"},
@@ -11,6 +13,11 @@ const struct number_key number_key[NUMBERS] = {
     [NUMBER_ALERT_REFAULT] = {"alert-refault", 1, 1000000, 200, "pages a second"},
     [NUMBER_ALERT_DISK_LATENCY] = {"alert-disk-latency", 0, 60000, 50, "ms"},
     [NUMBER_ALERT_CASCADE_VMS] = {"alert-cascade-vms", 1, 256, 2, "VMs that page at once"},
+    [NUMBER_IDLE_TAX] = {"idle-tax", 0, POLICY_TAX_MAX, POLICY_TAX_DEFAULT, "percent"},
+    [NUMBER_BALLOON_RATE_DOWN] = {"balloon-rate-down", 0, 1000000, 0, "pages a second and VM, 0: as balloon-rate"},
+    [NUMBER_WSS_SAMPLES] = {"wss-samples", 0, WSS_SAMPLES_MAX, WSS_SAMPLES_DEFAULT, "pages of each VM, 0: off"},
+    [NUMBER_WSS_PERIOD] = {"wss-period", 1, WSS_PERIOD_MAX, WSS_PERIOD_DEFAULT, "seconds of the VM's time"},
+    [NUMBER_WSS_UNMAP] = {"wss-unmap", 0, 1, 0, "(1: without accessed bits)"},
     [NUMBER_ALERT_CLEAR] = {"alert-clear", 1, 3600, 10, "seconds without cause"},
 };
 

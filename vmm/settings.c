@@ -4,6 +4,7 @@
 #include "mm/balloon.h"
 #include "mm/reclaim.h"
 #include "mm/share.h"
+#include "mm/wss.h"
 #include "vmm/vm.h"
 
 static struct host_config current = {
@@ -24,6 +25,17 @@ static void apply_balloon_rate(u32 rate)
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
 		if (vm->gs_valid)
 			WRITE_ONCE(vm->gs.balloon_rate, rate);
+}
+
+static void apply_policy(const struct host_config *h)
+{
+	if (h->number[NUMBER_IDLE_TAX])
+		reclaim_set_tax(settings_number(NUMBER_IDLE_TAX));
+	wss_configure(settings_number(NUMBER_WSS_SAMPLES), settings_number(NUMBER_WSS_PERIOD),
+		      settings_number(NUMBER_WSS_UNMAP));
+	for (struct vm *vm = vm_next(NULL); vm && h->number[NUMBER_BALLOON_RATE_DOWN]; vm = vm_next(vm))
+		if (vm->gs_valid)
+			WRITE_ONCE(vm->gs.balloon_rate_down, settings_number(NUMBER_BALLOON_RATE_DOWN));
 }
 
 void settings_apply(const struct host_config *h)
@@ -50,4 +62,5 @@ void settings_apply(const struct host_config *h)
 	for (u32 i = 0; i < NUMBERS; i++)
 		if (h->number[i])
 			current.number[i] = h->number[i];
+	apply_policy(h);
 }

@@ -5,6 +5,7 @@
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/panic.h"
+#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
@@ -270,6 +271,7 @@ int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 		lock_acquire(&vm->gs.lock);
 		vm->gs.alloc.reservation = (u32)(bytes >> PAGE_SHIFT);
 		lock_release(&vm->gs.lock);
+		reclaim_rebalance();
 	}
 	vm->config.reservation_bytes = bytes;
 	return 0;
@@ -284,6 +286,7 @@ int vm_set_limit(struct vm *vm, u64 bytes, char *why, size_t size)
 		lock_acquire(&vm->gs.lock);
 		vm->gs.alloc.limit = vm_limit_pages(&vm->config);
 		lock_release(&vm->gs.lock);
+		reclaim_rebalance();
 	}
 	return 0;
 }
@@ -297,6 +300,7 @@ int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size)
 		lock_acquire(&vm->gs.lock);
 		vm->gs.alloc.shares = shares;
 		lock_release(&vm->gs.lock);
+		reclaim_rebalance();
 	}
 	return 0;
 }
@@ -313,6 +317,25 @@ u32 vm_limit_pages(const struct vm_config *c)
 void mm_wake(struct gspace *gs)
 {
 	sched_wake_memory(gs ? vm_of_gspace(gs) : NULL);
+}
+
+static u64 vcpu_had_ns(const struct vcpu *v, u64 now, bool runs)
+{
+	enum vcpu_state s = READ_ONCE(v->state);
+	u64 had = READ_ONCE(v->ns_in[VCPU_RUNNING]) + READ_ONCE(v->ns_in[VCPU_HALTED]), since = READ_ONCE(v->since_ns);
+
+	return had + (runs && (s == VCPU_RUNNING || s == VCPU_HALTED) && now > since ? now - since : 0);
+}
+
+u64 mm_guest_time_ns(struct gspace *gs)
+{
+	const struct vm *vm = vm_of_gspace(gs);
+	u64 now = platform_now_ns(), most = 0;
+
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i])
+			most = MAX(most, vcpu_had_ns(vm->vcpu[i], now, READ_ONCE(vm->state) == VM_RUNNING));
+	return most;
 }
 
 /*

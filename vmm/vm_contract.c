@@ -43,7 +43,9 @@ static void fill_balloon(struct vm *vm, struct aero_info *info)
 	info->balloon.floor = gs->alloc.reservation;
 	info->balloon.max = gs->balloon_max;
 	info->balloon.rate = gs->balloon_rate ? gs->balloon_rate : BALLOON_RATE_DEFAULT;
-	info->balloon.deadline_ms = 0;
+	info->balloon.rate_down = gs->balloon_rate_down ? gs->balloon_rate_down : info->balloon.rate;
+	info->balloon.credit = (u32)balloon_credit_pages(gs);
+	info->balloon.deadline_ms = gs->balloon_deadline_ms;
 	barrier();
 	info->balloon.sequence++;
 }

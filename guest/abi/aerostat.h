@@ -121,11 +121,13 @@ struct aero_info {
 		uint64_t target;      /* pages the balloon should hold */
 		uint64_t floor;	      /* pages of memory the host will not go below */
 		uint64_t max;	      /* most pages the balloon may hold */
-		uint32_t rate;	      /* pages a second, up and down */
+		uint32_t rate;	      /* pages a second up */
 		uint32_t deadline_ms; /* wanted within; 0: none */
 		uint64_t sequence;    /* changes with the target */
+		uint32_t rate_down;   /* pages a second down; rate: up. 0: as rate */
+		uint32_t credit;      /* pages that may come back at once, whatever the rate and the target */
 	} balloon;
-	uint8_t pad0[1024 - 8 - 40 - 40];
+	uint8_t pad0[1024 - 8 - 40 - 48];
 
 	/* written by the guest; all counters since start */
 	struct {

@@ -9,6 +9,7 @@
 #include "mm/platform.h"
 #include "mm/rmap.h"
 #include "mm/share.h"
+#include "tests/unit/fake_platform.h"
 
 /* vmm/ has its own where it is linked. */
 #define WEAK __attribute__((weak))
@@ -98,4 +99,10 @@ WEAK void mm_balloon_notify(struct gspace *gs)
 {
 	(void)gs;
 	fake_mm.balloon_notified++;
+}
+
+WEAK u64 mm_guest_time_ns(struct gspace *gs)
+{
+	(void)gs;
+	return fake_now_ns;
 }

@@ -228,7 +228,6 @@ static void test_rate(void **state)
 	assert_int_equal(balloon_allowance(&gs, fake_now_ns), 512);
 	assert_int_equal(inflate(large(0)), AERO_BALLOON_OK);
 	assert_int_equal(inflate(small(600)), AERO_BALLOON_BUSY);
-	assert_int_equal(deflate(large(0)), AERO_BALLOON_BUSY); /* both ways */
 	for (u32 i = 0; i < 3000; i++) {                        /* 3 s, fractions of pages are kept */
 		fake_now_ns += NSEC_PER_MSEC;
 		moved += inflate(small(600 + moved)) == AERO_BALLOON_OK;
@@ -239,6 +238,90 @@ static void test_rate(void **state)
 	gs.balloon_rate = 0;
 	assert_int_equal(balloon_allowance(&gs, fake_now_ns + NSEC_PER_SEC), BALLOON_RATE_DEFAULT / 4);
 	assert_int_equal(balloon_allowance(&gs, 0), BALLOON_RATE_DEFAULT / 4); /* a clock that went back */
+}
+
+/* Down has a rate of its own, and beyond it a credit, for a guest that is short of memory. */
+static void test_rate_down_and_credit(void **state)
+{
+	u32 back = 0;
+
+	(void)state;
+	gs.balloon_rate = 1 << 20;
+	gs.balloon_rate_down = 1000;
+	fake_now_ns += 20 * NSEC_PER_SEC; /* the credit is whole */
+	for (u32 i = 0; i < 6; i++)
+		assert_int_equal(inflate(large(i * 512)), AERO_BALLOON_OK);
+	assert_int_equal(balloon_credit_pages(&gs), 512); /* 3 % of the VM are less */
+	balloon_set_target(&gs, 3072);
+	for (u32 i = 0; i < 6; i++)
+		back += deflate(large(i * 512)) == AERO_BALLOON_OK;
+	assert_int_equal(back, 2);
+	assert_int_equal(gs.stats.balloon_relief, 1024);
+	assert_int_equal(gs.relief_pages, 1024);
+	fake_now_ns += NSEC_PER_SEC / 10; /* 100 by the rate, 5 by the credit */
+	for (u32 i = 0, before = back = 0; i < 512; i++, before = back) {
+		back += deflate(small(2048 + i)) == AERO_BALLOON_OK;
+		if (back == before)
+			break;
+	}
+	assert_in_range(back, 100, 107);
+	fake_now_ns += 20 * NSEC_PER_SEC;
+	/* What is above the target anyway is no relief. */
+	gs.stats.balloon_relief = 0;
+	balloon_set_target(&gs, 0);
+	assert_int_equal(deflate(large(1536)), AERO_BALLOON_OK);
+	assert_int_equal(gs.stats.balloon_relief, 0);
+}
+
+static void test_deadline(void **state)
+{
+	(void)state;
+	gs.balloon_rate = 1000;
+	assert_int_equal(balloon_deadline_ms(&gs, 2000, 500), 2500);
+	assert_int_equal(balloon_deadline_ms(&gs, 0, 500), 0);
+	gs.balloon_deadline_ms = balloon_deadline_ms(&gs, 100, 500);
+	balloon_set_target(&gs, 100);
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_FINE);
+	fake_now_ns += NSEC_PER_SEC / 2;
+	balloon_judge(&gs, fake_now_ns);
+	assert_int_equal(gs.stats.balloon_late, 0);
+	fake_now_ns += NSEC_PER_SEC;
+	balloon_judge(&gs, fake_now_ns);
+	balloon_judge(&gs, fake_now_ns);
+	assert_int_equal(gs.stats.balloon_late, 1);
+}
+
+static void give_and_touch(u32 pages)
+{
+	for (u32 i = 0; i < pages; i++) {
+		assert_int_equal(inflate(small(i)), AERO_BALLOON_OK);
+		touch(i, 1);
+	}
+}
+
+static void test_liar(void **state)
+{
+	(void)state;
+	gs.balloon_rate = 1 << 20;
+	gs.balloon_present = true;
+	balloon_set_target(&gs, 1000);
+	give_and_touch(BALLOON_LIE_PAGES - 1);
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_FINE);
+	give_and_touch(1);
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_LYING);
+	assert_true(fake_log_has("touches what it gave, 128 pages so far; swap takes its part"));
+	fake_now_ns += BALLOON_DISTRUST_NS - 1;
+	balloon_set_target(&gs, 0);
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_LYING);
+	fake_now_ns += 1;
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_FINE);
+	assert_true(fake_log_has("keeps its word again"));
+	/* Who gives much more than it breaks is no liar. */
+	balloon_set_target(&gs, 4000);
+	for (u32 i = 0; i < 4; i++)
+		assert_int_equal(inflate(large(1024 + i * 512)), AERO_BALLOON_OK);
+	give_and_touch(BALLOON_LIE_PAGES);
+	assert_int_equal(balloon_judge(&gs, fake_now_ns), BALLOON_FINE);
 }
 
 static void test_notify_and_stall(void **state)
@@ -320,6 +403,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_bound_of_a_call, start, finish),
 	    cmocka_unit_test_setup_teardown(test_target_and_maximum, start, finish),
 	    cmocka_unit_test_setup_teardown(test_rate, start, finish),
+	    cmocka_unit_test_setup_teardown(test_rate_down_and_credit, start, finish),
+	    cmocka_unit_test_setup_teardown(test_deadline, start, finish),
+	    cmocka_unit_test_setup_teardown(test_liar, start, finish),
 	    cmocka_unit_test_setup_teardown(test_notify_and_stall, start, finish),
 	    cmocka_unit_test_setup_teardown(test_random_batches, start, finish),
 	};

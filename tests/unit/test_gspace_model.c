@@ -526,6 +526,10 @@ static void step(struct guest *g)
 		break;
 	default:
 		assert_int_equal(gspace_test_accessed(&g->gs, gfn, &was), g->gs.pt.fmt->accessed ? 0 : E_NOSYS);
+		for (u32 n = below(8); n; n--)
+			gspace_watch(&g->gs, below(PAGES), one_in(2) || !gspace_has_accessed(&g->gs));
+		if (one_in(2))
+			gspace_flush(&g->gs);
 		if (one_in(large_pages ? 50 : 200)) {
 			destroy(g);
 			create(g);

@@ -15,7 +15,7 @@
 
 static struct policy_vm make(u32 size, u32 reservation, u32 limit, u32 shares, u32 consumed)
 {
-	return (struct policy_vm){size, reservation, limit, shares, consumed, 0};
+	return (struct policy_vm){size, reservation, limit, shares, consumed, 0, size, 0};
 }
 
 static void test_plenty(void **state)
@@ -23,10 +23,10 @@ static void test_plenty(void **state)
 	struct policy_vm vm[2] = {make(1000, 0, 1000, 10, 900), make(500, 100, 300, 10, 20)};
 
 	(void)state;
-	policy_divide(vm, 2, 1300);
+	policy_divide(vm, 2, 1300, 0);
 	assert_int_equal(vm[0].target, 1000);
 	assert_int_equal(vm[1].target, 300);
-	policy_divide(vm, 0, 1300);
+	policy_divide(vm, 0, 1300, 0);
 }
 
 static void test_by_shares(void **state)
@@ -34,7 +34,7 @@ static void test_by_shares(void **state)
 	struct policy_vm vm[2] = {make(1000, 0, 1000, 20, 1000), make(1000, 0, 1000, 10, 1000)};
 
 	(void)state;
-	policy_divide(vm, 2, 900);
+	policy_divide(vm, 2, 900, 0);
 	assert_in_range(vm[0].target, 599, 600);
 	assert_in_range(vm[1].target, 299, 300);
 }
@@ -46,14 +46,62 @@ static void test_revocation_order(void **state)
 				  make(1000, 0, 1000, 10, 50)};
 
 	(void)state;
-	policy_divide(vm, 3, 1150);
+	policy_divide(vm, 3, 1150, 0);
 	assert_in_range(vm[0].target, 799, 800);
 	assert_int_equal(vm[1].target, 300);
 	assert_int_equal(vm[2].target, 50);
-	policy_divide(vm, 3, 450);
+	policy_divide(vm, 3, 450, 0);
 	assert_in_range(vm[0].target, 199, 200);
 	assert_in_range(vm[1].target, 199, 200);
 	assert_int_equal(vm[2].target, 50);
+}
+
+/* An idle page costs 1 / (1 - tax) times an active one (OSDI'02, figure 8: two VMs, one idle). */
+static void test_idle_tax(void **state)
+{
+	struct policy_vm vm[2] = {make(256, 0, 256, 10, 256), make(256, 0, 256, 10, 256)};
+
+	(void)state;
+	vm[1].active = 0;
+	policy_divide(vm, 2, 360, 0);
+	assert_in_range(vm[0].target, 179, 180);
+	assert_in_range(vm[1].target, 179, 180);
+	policy_divide(vm, 2, 320, 75);
+	assert_int_equal(vm[0].target, 256);
+	assert_int_equal(vm[1].target, 64);
+	policy_divide(vm, 2, 200, 75);
+	assert_in_range(vm[0].target, 159, 160);
+	assert_in_range(vm[1].target, 39, 40);
+	policy_divide(vm, 2, 256, 99);
+	assert_in_range(vm[1].target, 2, 3);
+	/* Only what is idle is taxed. */
+	vm[1].active = 100;
+	policy_divide(vm, 2, 300, 75);
+	assert_in_range(vm[0].target, 179, 180);
+	assert_in_range(vm[1].target, 119, 120);
+	policy_divide(vm, 2, 150, 75);
+	assert_in_range(vm[0].target, 74, 75);
+	assert_in_range(vm[1].target, 74, 75);
+	policy_divide(vm, 2, 512, 99);
+	assert_int_equal(vm[1].target, 256);
+}
+
+/* What is left over is for those that want it first; then for all. */
+static void test_room_for_who_wants(void **state)
+{
+	struct policy_vm vm[3] = {make(1000, 0, 1000, 10, 600), make(1000, 0, 1000, 10, 100),
+				  make(1000, 0, 1000, 10, 700)};
+
+	(void)state;
+	vm[0].wants = vm[2].wants = 1000;
+	policy_divide(vm, 3, 1700, 75);
+	assert_in_range(vm[0].target, 799, 800);
+	assert_int_equal(vm[1].target, 100);
+	assert_in_range(vm[2].target, 799, 800);
+	policy_divide(vm, 3, 2300, 75);
+	assert_int_equal(vm[0].target, 1000);
+	assert_in_range(vm[1].target, 299, 300);
+	assert_int_equal(vm[2].target, 1000);
 }
 
 static void test_reservation(void **state)
@@ -61,10 +109,10 @@ static void test_reservation(void **state)
 	struct policy_vm vm[2] = {make(1000, 1000, 1000, 1, 1000), make(1000, 0, 1000, 1000, 1000)};
 
 	(void)state;
-	policy_divide(vm, 2, 1200);
+	policy_divide(vm, 2, 1200, 0);
 	assert_int_equal(vm[0].target, 1000);
 	assert_in_range(vm[1].target, 199, 200);
-	policy_divide(vm, 2, 600);
+	policy_divide(vm, 2, 600, 0);
 	assert_int_equal(vm[0].target, 1000);
 	assert_int_equal(vm[1].target, 0);
 }
@@ -74,10 +122,10 @@ static void test_limit(void **state)
 	struct policy_vm vm[2] = {make(1000, 100, 400, 1000, 1000), make(1000, 0, 1000, 1, 1000)};
 
 	(void)state;
-	policy_divide(vm, 2, 5000);
+	policy_divide(vm, 2, 5000, 0);
 	assert_int_equal(vm[0].target, 400);
 	assert_int_equal(vm[1].target, 1000);
-	policy_divide(vm, 2, 900);
+	policy_divide(vm, 2, 900, 0);
 	assert_int_equal(vm[0].target, 400);
 	assert_int_equal(vm[1].target, 500);
 }
@@ -87,10 +135,10 @@ static void test_extremes(void **state)
 	struct policy_vm vm[3] = {make(~0U, 0, ~0U, ~0U, ~0U), make(~0U, 0, ~0U, 0, ~0U), make(0, 0, 0, 5, 0)};
 
 	(void)state;
-	policy_divide(vm, 3, 1UL << 32);
+	policy_divide(vm, 3, 1UL << 32, 0);
 	assert_true((u64)vm[0].target + vm[1].target <= 1UL << 32);
 	assert_true(vm[0].target > 0xfffffff0U);
-	policy_divide(vm, 3, 0);
+	policy_divide(vm, 3, 0, 0);
 	assert_int_equal(vm[0].target | vm[1].target | vm[2].target, 0);
 }
 
@@ -141,13 +189,19 @@ static void test_guarantees(void **state)
 	for (int round = 0; round < 4000; round++) {
 		u32 n = random_vms(&p, vm);
 		u64 reserved = 0, caps = 0, sum = 0, avail;
+		bool taxed;
 
 		for (u32 i = 0; i < n; i++) {
 			reserved += vm[i].reservation;
 			caps += MIN(vm[i].limit, vm[i].size);
 		}
 		avail = prng_below(&p, caps + caps / 4 + 1);
-		policy_divide(vm, n, avail);
+		taxed = prng_below(&p, 2);
+		for (u32 i = 0; i < n && taxed; i++) {
+			vm[i].active = (u32)prng_below(&p, vm[i].size + 1);
+			vm[i].wants = (u32)prng_below(&p, vm[i].size + 1);
+		}
+		policy_divide(vm, n, avail, taxed ? (u32)prng_below(&p, 100) : 0);
 		for (u32 i = 0; i < n; i++) {
 			sum += vm[i].target;
 			assert_true(vm[i].target >= vm[i].reservation);
@@ -157,7 +211,8 @@ static void test_guarantees(void **state)
 		}
 		assert_true(sum <= MAX(avail, reserved));
 		assert_true(sum + n >= MIN(MAX(avail, reserved), caps)); /* nothing is left lying about */
-		check_min_funding(vm, n);
+		if (!taxed)
+			check_min_funding(vm, n);
 	}
 }
 
@@ -190,6 +245,8 @@ int main(void)
 	    cmocka_unit_test(test_plenty),
 	    cmocka_unit_test(test_by_shares),
 	    cmocka_unit_test(test_revocation_order),
+	    cmocka_unit_test(test_idle_tax),
+	    cmocka_unit_test(test_room_for_who_wants),
 	    cmocka_unit_test(test_reservation),
 	    cmocka_unit_test(test_limit),
 	    cmocka_unit_test(test_extremes),

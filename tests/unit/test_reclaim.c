@@ -20,6 +20,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/wss.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
@@ -32,6 +33,7 @@
 
 static struct sim_guest pool[GUESTS], *guest[GUESTS]; /* spaces may not move */
 static u32 guests, free_before;
+static u32 idle; /* bit i: guest i only answers its balloon */
 static struct reclaim_stats rs;
 static struct swap_stats ss;
 
@@ -49,10 +51,12 @@ static int start_machine(bool with_swap)
 	fake_blk.latency_ns = NSEC_PER_MSEC;
 	swap_init(0x5eed, 1);
 	reclaim_init(NULL);
+	/* Guests of the simulation set no accessed bits. */
+	wss_configure(WSS_SAMPLES_DEFAULT, 5, true);
 	if (with_swap)
 		assert_int_equal(swap_on(&fake_blk_part), 0);
 	fake_mm_on_wake = on_wake;
-	guests = 0;
+	guests = idle = 0;
 	free_before = frame_free_count();
 	return 0;
 }
@@ -116,7 +120,8 @@ static void run(u64 ms, u32 accesses)
 		host_tick();
 		for (u32 i = 0; i < guests; i++) {
 			sim_balloon(guest[i]); /* its interrupt comes first */
-			sim_run(guest[i], accesses);
+			if (!(idle & BIT(i)))
+				sim_run(guest[i], accesses);
 		}
 	}
 }
@@ -219,24 +224,32 @@ static void test_states(void **state)
 	assert_int_equal(rs.threshold[RECLAIM_HARD], 640);
 	assert_int_equal(rs.threshold[RECLAIM_LOW], 320);
 	assert_int_equal(frame_reserve(), 160);
-	assert_int_equal(state_at(1300), RECLAIM_HIGH);
+	assert_int_equal(rs.threshold[RECLAIM_CLEAR], 2000);
+	assert_int_equal(state_at(2000), RECLAIM_HIGH);
 	assert_false(reclaim_pressure());
-	set_free(1279);
+	set_free(1999);
 	assert_true(reclaim_pressure());
+	assert_int_equal(state_at(1999), RECLAIM_CLEAR);
+	assert_int_equal(state_at(2100), RECLAIM_CLEAR);
+	assert_int_equal(state_at(2160), RECLAIM_HIGH);
 	assert_int_equal(state_at(1279), RECLAIM_SOFT);
 	assert_int_equal(state_at(1400), RECLAIM_SOFT); /* 8 % of minFree of hysteresis */
-	assert_int_equal(state_at(1441), RECLAIM_HIGH);
+	assert_int_equal(state_at(1441), RECLAIM_CLEAR);
 	assert_int_equal(state_at(300), RECLAIM_LOW);
 	assert_int_equal(state_at(400), RECLAIM_LOW);
 	assert_int_equal(state_at(481), RECLAIM_HARD);
 	assert_int_equal(state_at(481), RECLAIM_HARD);
-	assert_int_equal(state_at(1500), RECLAIM_HIGH);
+	assert_int_equal(state_at(2300), RECLAIM_HIGH);
 	assert_int_equal(rs.transitions[RECLAIM_LOW], 1);
 	assert_int_equal(rs.transitions[RECLAIM_HIGH], 2);
-	assert_true(fake_log_has("reclaim: state soft -> high free="));
-	assert_true(fake_log_has("reclaim: state high -> low free=1.1M min=7.8M"));
+	assert_int_equal(rs.transitions[RECLAIM_CLEAR], 2);
+	assert_true(fake_log_has("reclaim: state soft -> clear free="));
+	assert_true(fake_log_has("reclaim: state clear -> low free=1.1M min=7.8M cause=\"the hypervisor's own use\""));
+	assert_true(fake_log_has("reclaim: state hard -> high free=8.9M min=7.8M cause=\"guests let go\""));
+	assert_int_equal(state_at(1500), RECLAIM_CLEAR);
 	reclaim_set_min_free(1000);
-	assert_int_equal(state_at(700), RECLAIM_HIGH);
+	assert_int_equal(state_at(1500), RECLAIM_HIGH);
+	assert_true(fake_log_has("cause=\"min-free was set\""));
 	reclaim_set_min_free(1); /* the smallest that works */
 	reclaim_stats(&rs);
 	assert_true(rs.threshold[RECLAIM_LOW] > frame_reserve() &&
@@ -502,6 +515,85 @@ static void test_stalled_is_told(void **state)
 	check_consistent();
 }
 
+/* Three fill the machine; two go idle and one frees nothing: with the tax the idle ones give to the busy one. */
+static void test_idle_tax(void **state)
+{
+	u32 busy, held[2];
+
+	(void)state;
+	for (u32 i = 0; i < 3; i++)
+		add("g0\0g1\0g2" + 3 * i, 4000, 3800, SIM_GOOD, 0);
+	idle = 6;
+	for (u32 tax = 0; tax < 2; tax++) {
+		reclaim_set_tax(tax ? 75 : 0);
+		idle = 0;
+		run(20000, 6);
+		idle = 6;
+		run(60000, 6);
+		held[tax] = gspace_consumed(&guest[0]->gs);
+		check_consistent();
+	}
+	busy = gspace_consumed(&guest[1]->gs);
+	assert_in_range(wss_active(&guest[1]->gs), 0, 800);
+	assert_true(held[1] > held[0] + 300);
+	assert_true(held[1] > 3 * busy / 2);
+}
+
+/*
+ * Idle guests hold less than they are entitled to. What is free beyond the goal goes to the busy one's balloon, down to the goal
+ * and no further, and then everything stands still.
+ */
+static void test_plenty_goes_to_the_ballooned(void **state)
+{
+	u32 target, moves = 0, goal;
+
+	(void)state;
+	add("busy", 6000, 5800, SIM_GOOD, 0);
+	add("i1", 3000, 1200, SIM_GOOD, 0);
+	add("i2", 3000, 1200, SIM_GOOD, 0);
+	add("end", 3000, 2800, SIM_GOOD, 0);
+	run(20000, 10);
+	assert_true(balloon_size(&guest[0]->gs) > 1500);
+	end_guest(3);
+	idle = 6;
+	run(30000, 20);
+	reclaim_stats(&rs);
+	goal = rs.min_free * 112 / 100;
+	assert_int_equal(rs.state, RECLAIM_HIGH);
+	assert_in_range(rs.free, rs.min_free * 105 / 100, goal + 300);
+	for (u32 t = 0; t < 100; t++) {
+		target = guest[0]->gs.balloon_target;
+		run(250, 20);
+		moves += guest[0]->gs.balloon_target != target;
+	}
+	assert_true(moves < 10);
+	reclaim_stats(&rs);
+	assert_int_equal(rs.state, RECLAIM_HIGH);
+	/* The idle ones come back: nobody is the worse for it. */
+	idle = 0;
+	run(20000, 10);
+	check_consistent();
+	for (u32 i = 0; i < guests; i++)
+		assert_int_equal(sim_verify(guest[i], host_tick), 0);
+}
+
+static void test_cause_and_liar_are_told(void **state)
+{
+	(void)state;
+	for (u32 i = 0; i < 4; i++)
+		add("g0\0g1\0g2\0g3" + 3 * i, 3600, 3000, i ? SIM_GOOD : SIM_LYING, 0);
+	run(20000, 6);
+	assert_true(fake_log_has(" grew by "));
+	assert_true(fake_log_has("balloons took ") || fake_log_has("swap took "));
+	assert_true(fake_log_has("balloon: warning: g0: touches what it gave"));
+	assert_true(guest[0]->gs.count[PAGE_SWAPPED] > 200);
+	guest[0]->kind = SIM_GOOD;
+	run(30000, 6);
+	assert_true(fake_log_has("balloon: g0: keeps its word again"));
+	assert_true(balloon_size(&guest[0]->gs) > 200);
+	check_consistent();
+}
+
 /* Guests of all kinds come and go under pressure, disks slow and quick. Ends with every frame and slot back (finish). */
 static void test_churn(void **state)
 {
@@ -542,6 +634,9 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_limit, start, finish),
 	    cmocka_unit_test_setup_teardown(test_manual, start, finish),
 	    cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
+	    cmocka_unit_test_setup_teardown(test_idle_tax, start, finish),
+	    cmocka_unit_test_setup_teardown(test_plenty_goes_to_the_ballooned, start, finish),
+	    cmocka_unit_test_setup_teardown(test_cause_and_liar_are_told, start, finish),
 		cmocka_unit_test_setup_teardown(test_churn, start, finish),
 	};
 
