@@ -43,7 +43,7 @@ VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
-OPERATOR_C := alerts cmd_events cmd_history cmd_host cmd_mem cmd_vm command config events figures history line monitor numbers pairs settings
+OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_vm command config events figures history line monitor numbers pairs settings
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.

@@ -118,3 +118,11 @@ int policy_admit(const struct admission *a, u64 *missing)
 	}
 	return 0;
 }
+
+u64 policy_worst_missing(const struct worst_case *w)
+{
+	u64 firm = w->reserved + w->headroom + w->overhead, slots = MIN(w->swap, w->promised);
+	u64 ram = firm > w->ram ? firm - w->ram : 0, rest = w->pages - MIN(w->pages, w->reserved);
+
+	return ram + (rest > slots ? rest - slots : 0);
+}

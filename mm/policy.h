@@ -34,4 +34,14 @@ struct admission {
 };
 int policy_admit(const struct admission *a, u64 *missing) must_check;
 
+/* All guests at their worst at once: every page in use, none like another. Frames, pages, slots. */
+struct worst_case {
+	u64 pages;		  /* of all VMs */
+	u64 reserved, headroom, overhead; /* RAM that is promised: to stay, to be able to run at all, for tables */
+	u64 ram;		  /* that is not the hypervisor's own nor minFree */
+	u64 swap, promised;	  /* good slots; promised to the VMs */
+};
+/* What the backing is short of; 0: nobody will ever have to end for want of memory. */
+u64 policy_worst_missing(const struct worst_case *w);
+
 #endif

@@ -29,6 +29,7 @@ static const struct command table[] = {
     {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", 1, 1, cmd_vm_console},
     {"vm", "set", "NAME reservation|limit|shares VALUE", "changes a VM's memory settings", 3, 3, cmd_vm_set},
     {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", 0, 2, cmd_balloon},
+    {"mem", "worst", "", "the worst case, and what backs it", 0, 0, cmd_mem_worst},
     {"mem", "check", "", "walks every page table and the frame table", 0, 0, cmd_mem_check},
     {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", 0, 1, cmd_mem},
     {"alerts", NULL, "[all]", "what needs attention now; all: every rule", 0, 1, cmd_alerts},

@@ -84,6 +84,7 @@ int cmd_vm_set(struct command_run *r);
 int cmd_balloon(struct command_run *r);
 int cmd_mem(struct command_run *r);
 int cmd_mem_check(struct command_run *r);
+int cmd_mem_worst(struct command_run *r);
 int cmd_set(struct command_run *r);
 int cmd_get(struct command_run *r);
 int cmd_log(struct command_run *r);

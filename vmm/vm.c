@@ -208,7 +208,7 @@ void vm_host_memory(struct vm_host_memory *out)
 	out->hypervisor = f.total - f.free - out->guest;
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
 		if (vm->gs_valid)
-			promised += vm->gs.alloc.reservation +
+			promised += vm->gs.alloc.reservation + vm_headroom_frames(vm->gs.alloc.reservation) +
 				    vm_overhead_frames(vm->config.memory_bytes, vm->config.vcpus);
 	promised += out->hypervisor + r.min_free;
 	out->ram_unreserved = out->total > promised ? out->total - promised : 0;

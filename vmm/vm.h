@@ -137,6 +137,16 @@ void vm_guest_shutdown(struct vm *vm, u64 how); /* enum aero_shutdown */
 u64 vm_fast_exits(const struct vm *vm, u32 kind); /* answered by the back end; enum hv_exit_kind */
 u32 vm_features_offered(const struct vm *vm); /* AERO_FEATURE_* */
 
+/*
+ * Frames that a VM must be able to get whatever the others do, so that a copy-on-write break or a page on its way back (from
+ * compression, from swap) never waits for ever: what its reservation does not promise anyway.
+ */
+#define VM_HEADROOM_FRAMES 128U
+static inline u32 vm_headroom_frames(u64 reservation_pages)
+{
+	return reservation_pages < VM_HEADROOM_FRAMES ? VM_HEADROOM_FRAMES - (u32)reservation_pages : 0;
+}
+
 void vm_init(void);
 /* Per-VM overhead reserved at admission: nested tables and control blocks, in frames. */
 u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus);

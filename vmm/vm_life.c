@@ -190,7 +190,10 @@ static int start_checked(struct vm *vm, char *why, size_t size)
 	if (m->image.paddr_low < MIB || m->image.paddr_high > c->memory_bytes)
 		return vm_fail(why, size, E_RANGE, "image '%s' does not fit into 1M to %luM", c->image,
 			       c->memory_bytes / MIB);
-	err = vm_admit(c->reservation_bytes >> PAGE_SHIFT, vm_overhead_frames(c->memory_bytes, c->vcpus), need, why, size);
+	err = vm_admit(c->reservation_bytes >> PAGE_SHIFT,
+		     vm_overhead_frames(c->memory_bytes, c->vcpus) +
+			     vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT),
+		     need, why, size);
 	if (err)
 		return err;
 	if (c->disk_bytes) {

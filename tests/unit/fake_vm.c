@@ -235,6 +235,11 @@ bool vm_read_info(struct vm *vm, struct aero_info *out)
 	return true;
 }
 
+u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus)
+{
+	return (u32)(memory_bytes / LARGE_SIZE) + vcpus;
+}
+
 void vm_host_memory(struct vm_host_memory *out)
 {
 	struct frame_stats f;

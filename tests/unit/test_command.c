@@ -339,6 +339,17 @@ static void test_vm_set(void **state)
 	bad("vm set z limit 1M", "'z': expected the name of a VM");
 }
 
+static void test_mem_worst(void **state)
+{
+	(void)state;
+	has(ok("mem worst"), "pages=0 reserved=0 head-room=0 overhead=0");
+	has(ok("mem worst"), "backed=yes missing=0");
+	make("a", true); /* which nothing has promised swap to */
+	has(ok("mem worst"), "head-room=");
+	has(ok("mem worst"), "backed=no missing=");
+	bad("mem worst a", "");
+}
+
 static void test_set(void **state)
 {
 	(void)state;
@@ -541,6 +552,7 @@ int main(void)
 	    T(test_balloon),
 	    T(test_vm_set),
 	    T(test_set),
+	    T(test_mem_worst),
 	    T(test_log),
 	    T(test_host_and_disk),
 	    T(test_shutdown),

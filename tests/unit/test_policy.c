@@ -239,6 +239,21 @@ static void test_admission(void **state)
 	assert_int_equal(policy_admit(&a, &missing), E_NOMEM);
 }
 
+static void test_worst(void **state)
+{
+	struct worst_case w = {.pages = 1000, .reserved = 300, .headroom = 50, .overhead = 20, .ram = 400, .swap = 900,
+			       .promised = 700};
+
+	(void)state;
+	assert_int_equal(policy_worst_missing(&w), 0);
+	w.ram = 360;
+	assert_int_equal(policy_worst_missing(&w), 10);
+	w.swap = 600; /* slots went bad after they were promised */
+	assert_int_equal(policy_worst_missing(&w), 110);
+	w = (struct worst_case){.pages = 100, .reserved = 100, .ram = 100};
+	assert_int_equal(policy_worst_missing(&w), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -252,6 +267,7 @@ int main(void)
 	    cmocka_unit_test(test_extremes),
 	    cmocka_unit_test(test_guarantees),
 	    cmocka_unit_test(test_admission),
+	    cmocka_unit_test(test_worst),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
