@@ -135,7 +135,6 @@ struct gspace {
 	u64 watch_ns, watch_out, watch_broken; /* what its balloon had given and broken at the beginning of the watch */
 	u64 distrust_ns;    /* until then it is no tier: it takes back what it gives */
 	u32 held_mark;	    /* pages it held at the last change of state */
-	u32 wanted;	    /* pages that the guest is to have in all, 0: its size (dynamic memory) */
 	struct wss wss;	    /* sampling of the working set */
 	struct list link;   /* in the list of all spaces */
 };
