@@ -36,15 +36,15 @@ endif
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
 MM_C := balloon blk frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
-	platform power time traps
-ARCH_ASM := entry hv_selftest_guest traps
+	platform power smp time tlb traps
+ARCH_ASM := ap_start entry hv_selftest_guest traps
 VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
 OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_vm command config events figures history line monitor numbers pairs settings
-VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk sched vcpu vm vm_contract vm_life vmm
+VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk run sched vcpu vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
@@ -63,9 +63,9 @@ GUEST_LIB_C := format hash prng string
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
-	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine)
+	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -281,7 +281,7 @@ $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/hos
 # The VMM's: virtual machines, with a fake processor to run them.
 VM_TESTS := hypercall pvdisk vm sched
 WRAP_ALLOC := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest,--wrap=frame_alloc_whole
-VM_C := cpuid exit hypercall memory modules numbers pvdisk sched settings vcpu vm vm_contract vm_life
+VM_C := cpuid exit hypercall memory modules numbers pvdisk run sched settings vcpu vm vm_contract vm_life
 $(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.

@@ -107,6 +107,21 @@ static void start_screen(void)
 		uart_set_mirror(screen_write, screen_write_sync);
 }
 
+/* Boot option cpus=N: at most so many. */
+static u32 cpus_wanted(const char *cmdline)
+{
+	char value[16];
+	u64 n = 0;
+
+	if (!options_get(cmdline, "cpus", value, sizeof(value)))
+		return CPUS_MAX;
+	if (parse_u64(value, ~0UL, &n) || n == 0) {
+		log_warn("boot", "option cpus: expected a number from 1, got '%s'", value);
+		return CPUS_MAX;
+	}
+	return (u32)MIN(n, CPUS_MAX);
+}
+
 static void print_banner(void)
 {
 	char cpu[64];
@@ -164,7 +179,7 @@ static void start(void *arg)
 	print_banner();
 	drivers_init();
 	selftest_run(info.cmdline);
-	vmm_start(&info);
+	vmm_start(&info, cpus_wanted(info.cmdline));
 }
 
 void hv_main(struct boot_info *handoff)

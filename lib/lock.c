@@ -13,6 +13,9 @@
 #define TRACKED false
 #endif
 
+#define STUCK_NS (60 * NSEC_PER_SEC) /* nobody holds a lock so long: a deadlock is reported, not waited for */
+#define SPINS_PER_LOOK 0x10000U
+
 void lock_init(struct lock *l, const char *name, enum lock_rank rank)
 {
 	*l = (struct lock)LOCK_INIT(name, rank);
@@ -48,6 +51,22 @@ static void note_released(struct lib_cpu *cpu, const struct lock *l)
 	cpu->locks_held--;
 }
 
+/* The ticket is taken; waits for its turn. */
+static void wait_turn(struct lock *l, u32 ticket)
+{
+	u64 since = 0, now;
+
+	for (u32 spins = 1; __atomic_load_n(&l->owner_ticket, __ATOMIC_ACQUIRE) != ticket; spins++) {
+		platform_relax();
+		if (spins % SPINS_PER_LOOK)
+			continue;
+		now = platform_now_ns();
+		since = since ? since : now;
+		if (now - since > STUCK_NS)
+			panic("lock %s is stuck, held by cpu%u", l->name, READ_ONCE(l->owner_cpu));
+	}
+}
+
 void lock_acquire(struct lock *l)
 {
 	struct lib_cpu *cpu = platform_this_cpu();
@@ -55,8 +74,8 @@ void lock_acquire(struct lock *l)
 
 	check_rank(cpu, l);
 	ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
-	while (__atomic_load_n(&l->owner_ticket, __ATOMIC_ACQUIRE) != ticket)
-		platform_relax();
+	if (__atomic_load_n(&l->owner_ticket, __ATOMIC_ACQUIRE) != ticket)
+		wait_turn(l, ticket);
 	note_acquired(cpu, l);
 }
 

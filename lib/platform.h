@@ -6,10 +6,13 @@
 #define LIB_PLATFORM_H
 
 #include "lib/list.h"
+#include "lib/lock.h"
 #include "lib/types.h"
 
 #define LOCKS_HELD_MAX 8
-struct lock;
+
+struct timer;
+struct work;
 
 /* lib's part of the per-CPU data. Touched by its own CPU only, unless said otherwise. */
 struct lib_cpu {
@@ -17,12 +20,20 @@ struct lib_cpu {
 	u32 locks_held;
 	const struct lock *held[LOCKS_HELD_MAX]; /* in order of acquisition, ranks ascending */
 	struct list work;			 /* pending struct work, see work.h */
+	struct work *posted;			 /* atomic: work queued here by other CPUs, newest first */
+	struct lock timer_lock;			 /* the next four, from any CPU; timer_next is also read without it */
 	struct list timers;			 /* armed struct timer, earliest first, see timer.h */
+	struct list timers_due;			 /* expired, their functions still to be called */
+	struct timer *timer_running;		 /* whose function this CPU is in */
+	u64 timer_next;				 /* deadline of the first of `timers`, or TIMER_NEVER */
 };
 
 void lib_cpu_init(struct lib_cpu *cpu, u32 id);
 
 struct lib_cpu *platform_this_cpu(void);
+struct lib_cpu *platform_cpu(u32 id); /* of a CPU that is up */
+/* Makes another CPU look at its work, timers and run queue soon: it leaves HLT or its guest. Any context. */
+void platform_kick(u32 id);
 u64 platform_now_ns(void); /* monotonic, since boot */
 void platform_relax(void); /* PAUSE in a spin loop */
 /* Console output of log lines: raw bytes, may drop when the device cannot follow. */

@@ -1,8 +1,13 @@
 /*
  * Deferred work: bounded pieces run by the CPU loop between guest slices.
  * A work item is queued at most once; an item that has more to do queues itself
- * again from its function. Queueing is legal from interrupt handlers and from
- * other CPUs (it lands on the calling CPU).
+ * again from its function.
+ *
+ * Each item has a home: the one CPU that ever runs it, the boot CPU unless work_init_on() said otherwise. So an item
+ * never runs beside itself, and what only items of one home touch needs no lock; the console, reclaim, the life of
+ * VMs and the completions of devices all live on the boot CPU.
+ *
+ * Queueing is legal from any CPU, from interrupt handlers and with any lock held: it takes none.
  */
 #ifndef LIB_WORK_H
 #define LIB_WORK_H
@@ -10,16 +15,21 @@
 #include "lib/list.h"
 #include "lib/types.h"
 
+#define WORK_BOOT_CPU 0U
+
 struct work {
 	struct list link;
+	struct work *next; /* while posted by another CPU */
 	void (*fn)(struct work *w);
 	const char *name;
+	u32 home;
 	u32 queued; /* atomic: 1 while on a list */
 	u64 runs;
 };
 
 void work_init(struct work *w, const char *name, void (*fn)(struct work *w));
-void work_queue(struct work *w); /* no-op if already queued */
+void work_init_on(struct work *w, u32 home, const char *name, void (*fn)(struct work *w));
+void work_queue(struct work *w); /* on its home, which is kicked; no-op if already queued */
 bool work_pending(void);	 /* on this CPU */
 bool work_is_queued(const struct work *w);
 /* Runs up to max items of this CPU; returns how many ran. */

@@ -90,18 +90,20 @@ class Qemu:
 
 
 class Bochs:
-    """Bochs with OVMF (bios: SeaBIOS) and ATA disks, *.iso as a CD; serial is a socket server on `port` (Bochs connects nothing by itself)."""
+    """Bochs with OVMF (bios: SeaBIOS) and ATA disks, *.iso as a CD; serial is a socket server on `port` (Bochs connects nothing by itself).
+
+    Several processors want Bochs 3.1 (binary): without its fw_cfg device the firmware makes no ACPI tables."""
 
     def __init__(self, disks, mem=512, work=".", model="corei7_skylake_x", port=0, ips=50000000, binary="bochs",
-                 log_action="ignore", bios=False):
+                 log_action="ignore", bios=False, cpus=1):
         self.disks, self.mem, self.work, self.model, self.bios = disks, mem, work, model, bios
-        self.ips, self.binary, self.log_action = ips, binary, log_action
+        self.ips, self.binary, self.log_action, self.cpus = ips, binary, log_action, cpus
         self.port = port or free_port()
 
     def write_rc(self):
         os.makedirs(self.work, exist_ok=True)
         lines = [
-            f"cpu: model={self.model}, count=1, ips={self.ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
+            f"cpu: model={self.model}, count={self.cpus}, ips={self.ips}, reset_on_triple_fault=0, ignore_bad_msrs=1",
             f"memory: guest={self.mem}, host={self.mem}",
             f"romimage: file={BOCHS_BIOS}" if self.bios else f"romimage: file={BOCHS_OVMF}, address=0xffe00000",
             f"vgaromimage: file={BOCHS_VGA}",
@@ -119,6 +121,8 @@ class Bochs:
             "debug: action=ignore",
             "magic_break: enabled=0",
         ]
+        if self.cpus > 1:
+            lines.append("fw_cfg: enabled=1")
         channels = (("ata0", "0x1f0", "0x3f0", 14), ("ata1", "0x170", "0x370", 15))
         for name, io1, io2, irq in channels:
             lines.append(f"{name}: enabled=1, ioaddr1={io1}, ioaddr2={io2}, irq={irq}")
@@ -184,7 +188,7 @@ def bridge(line, process):
 
 def run_bochs(args):
     bochs = Bochs(args.disk, mem=args.mem, work=args.work, model=args.model, binary=args.bochs, log_action=args.log_action,
-                  bios=args.bios)
+                  bios=args.bios, cpus=args.cpus)
     print(f"Bochs ({args.model}, {args.mem} MiB): emulated VT-x, slow; the firmware takes 5-15 s. "
           "Leave with Ctrl-A X.", flush=True)
     command = bochs.command()
@@ -225,9 +229,9 @@ def main():
         sub.add_argument("--mem", type=int, default=512, help="MiB")
         sub.add_argument("--work", default="build/emu", help="folder for the emulator's own files")
         sub.add_argument("--bios", action="store_true", help="BIOS instead of UEFI")
+        sub.add_argument("--cpus", type=int, default=1)
         if name == "qemu":
             sub.add_argument("--boot", choices=tuple(Qemu.BOOT), default="nvme", help="what the first disk is")
-            sub.add_argument("--cpus", type=int, default=1)
             sub.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
             sub.add_argument("--gdb", action="store_true", help="stop at start, wait for gdb at :1234")
             sub.add_argument("--serial", default="mon:stdio")

@@ -15,6 +15,7 @@
 #include "mm/swap.h"
 #include "vmm/command.h"
 #include "vmm/pairs.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define ROWS_PER_PIECE 16U
@@ -342,6 +343,7 @@ static void print_sum_check(struct console_out *o)
 	u64 frames = 0;
 	bool ok = true;
 
+	sched_freeze(); /* the sums are of one moment */
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm)) {
 		if (!vm->gs_valid)
 			continue;
@@ -358,6 +360,7 @@ static void print_sum_check(struct console_out *o)
 		console_printf(o, "sum check: frame states add up to %lu of %lu frames\n", frames, f.total);
 		ok = false;
 	}
+	sched_thaw();
 	if (ok)
 		console_printf(o, "sum check: ok\n");
 }
@@ -422,7 +425,9 @@ int cmd_mem_check(struct command_run *r)
 		console_printf(r->out, "%s: %u pages, %lu wrong\n", vm->config.name, vm->gs.pages, wrong);
 		return 0;
 	}
+	sched_freeze();
 	frame_verify();
+	sched_thaw();
 	if (r->cursor)
 		console_printf(r->out, "sum check: %lu pages are wrong, see the log\n", r->cursor);
 	else

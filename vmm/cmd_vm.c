@@ -93,6 +93,8 @@ static void show_config(struct console_out *o, struct vm *vm)
 	pairs_number(&p, "vcpus", c->vcpus);
 	pairs_size(&p, "disk", c->disk_bytes);
 	pairs_number(&p, "balloon-percent", c->balloon_max_percent ? c->balloon_max_percent : BALLOON_MAX_PERCENT);
+	pairs_number(&p, "cpu-weight", c->cpu_weight ? c->cpu_weight : 1000);
+	pairs_number(&p, "cpu-cap", c->cpu_cap);
 	pairs_number(&p, "watchdog", c->watchdog_sec);
 	pairs_format(&p, "autostart", "%s", c->autostart ? "yes" : "no");
 	pairs_text(&p, "image", c->image);
@@ -180,6 +182,12 @@ static void show_vcpus(struct console_out *o, struct vm *vm)
 		pairs_number(&p, key, v->slices);
 		format_buf(key, sizeof(key), "vcpu%u-ran-ms", i);
 		pairs_number(&p, key, v->ns_in[VCPU_RUNNING] / NSEC_PER_MSEC);
+		format_buf(key, sizeof(key), "vcpu%u-cpu", i);
+		pairs_number(&p, key, v->cpu);
+		format_buf(key, sizeof(key), "vcpu%u-ready-ms", i);
+		pairs_number(&p, key, v->ns_in[VCPU_READY] / NSEC_PER_MSEC);
+		format_buf(key, sizeof(key), "vcpu%u-halted-ms", i);
+		pairs_number(&p, key, v->ns_in[VCPU_HALTED] / NSEC_PER_MSEC);
 		format_buf(key, sizeof(key), "vcpu%u-memory-wait-ms", i);
 		pairs_number(&p, key, v->ns_in[VCPU_WAIT_MEMORY] / NSEC_PER_MSEC);
 	}
@@ -369,6 +377,20 @@ static int set_portion(struct command_run *r, struct vm *vm, bool limit, const c
 	return err;
 }
 
+/* Takes effect with the next turn of each vCPU. */
+static int set_cpu(struct command_run *r, struct vm *vm, const char *key, const char *value)
+{
+	struct vm_config cfg = vm->config;
+	int err = config_set_vm(&cfg, NULL, key, value, r->why, sizeof(r->why));
+
+	if (err)
+		return err;
+	WRITE_ONCE(vm->config.cpu_weight, cfg.cpu_weight);
+	WRITE_ONCE(vm->config.cpu_cap, cfg.cpu_cap);
+	console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+	return 0;
+}
+
 int cmd_vm_set(struct command_run *r)
 {
 	const char *key = command_arg(r, 1), *value = command_arg(r, 2);
@@ -381,8 +403,10 @@ int cmd_vm_set(struct command_run *r)
 		return E_NOENT;
 	if (str_eq(key, "reservation") || str_eq(key, "limit"))
 		return set_portion(r, vm, str_eq(key, "limit"), value);
+	if (str_eq(key, "cpu-weight") || str_eq(key, "cpu-cap"))
+		return set_cpu(r, vm, key, value);
 	if (!str_eq(key, "shares"))
-		return command_fail(r, E_NOENT, "'%s': expected reservation, limit or shares",
+		return command_fail(r, E_NOENT, "'%s': expected reservation, limit, shares, cpu-weight or cpu-cap",
 				    command_word(shown, sizeof(shown), key, sizeof(shown)));
 	err = config_parse_shares(value, vm->config.memory_bytes, &shares);
 	if (err)

@@ -186,6 +186,16 @@ static int set_balloon_max(struct vm_config *vm, const char *value)
 	return err;
 }
 
+static int set_cpu_weight(struct vm_config *vm, const char *value)
+{
+	return parse_number(value, 1, VM_CPU_WEIGHT_MAX, &vm->cpu_weight);
+}
+
+static int set_cpu_cap(struct vm_config *vm, const char *value)
+{
+	return parse_number(value, 0, VM_CPU_CAP_MAX, &vm->cpu_cap);
+}
+
 static int set_watchdog(struct vm_config *vm, const char *value)
 {
 	return parse_number(value, 0, WATCHDOG_MAX, &vm->watchdog_sec);
@@ -235,6 +245,8 @@ static const struct vm_key vm_key[] = {
     {"vcpus", "1 to 8", set_vcpus},
     {"disk", "0 (none) or a size of 1M to 16G", set_disk},
     {"balloon-max", "1 to 95 percent", set_balloon_max},
+    {"cpu-weight", "1 to 100000", set_cpu_weight},
+    {"cpu-cap", "0 (none) to 800 percent of one CPU", set_cpu_cap},
     {"watchdog", "0 (off) to 3600 seconds", set_watchdog},
     {"image", "a file name of at most 63 characters", set_image},
     {"cmdline", "text of at most 255 characters", set_cmdline},
@@ -282,7 +294,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 	}
 	format_buf(why, size,
 		   "'%s': expected a key of a VM: memory, reservation, limit, shares, vcpus, disk, balloon-max, "
-		   "watchdog, image, cmdline or autostart",
+		   "cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
 		   shown(word, key));
 	return E_NOENT;
 }

@@ -25,6 +25,7 @@
 #include "vmm/command.h"
 #include "vmm/line.h"
 #include "vmm/monitor.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define ROOM_WANTED        (2 * COMMAND_PIECE_BYTES) /* every byte may be a newline */
@@ -234,6 +235,7 @@ static _Noreturn void end_machine(bool reboot)
 {
 	flush();
 	log_info("console", "%s by the operator", reboot ? "restart" : "power-off");
+	sched_freeze(); /* no guest runs on */
 	blk_shutdown_all();
 	uart_flush(FLUSH_MS);
 	if (reboot)

@@ -7,6 +7,7 @@
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
+#include "vmm/sched.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -60,7 +61,9 @@ int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out)
 	v->scratch = mm_hfn_to_va(hfn + 1);
 	v->index = index;
 	list_init(&v->link);
-	timer_init(&v->timer, timer_fired);
+	v->cpu = sched_first_cpu();
+	v->loaded_on = CPU_NONE;
+	timer_init_local(&v->timer, timer_fired);
 	v->since_ns = platform_now_ns();
 	*out = v;
 	return 0;
@@ -69,7 +72,7 @@ int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out)
 void vcpu_destroy(struct vcpu *v)
 {
 	CHECK(v->state == VCPU_OFF);
-	timer_cancel(&v->timer);
+	timer_cancel_sync(&v->timer);
 	hv->vcpu_destroy(v->hv);
 	frame_free(mm_va_to_hfn(v), VCPU_ORDER);
 }

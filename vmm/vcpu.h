@@ -2,10 +2,11 @@
  * A virtual CPU and the CPU loop that runs it.
  *
  * Each physical CPU loops: let interrupts in, run timers and deferred work, pick a
- * vCPU, run it for a slice. A vCPU that halts or waits for memory is off the run queue.
+ * vCPU, run it for a slice. A vCPU that halts or waits for memory is off the run queue. The scheduler's rules are in
+ * sched.h.
  *
- * Locking: state, link and wake flags belong to the sched_cpu lock (LOCK_RANK_SCHED) of vcpu->cpu; the rest is touched
- * only by the CPU that runs the vCPU, or while it is off the queue.
+ * Locking: cpu, state, link, wake, stop and the times belong to the sched_cpu lock (LOCK_RANK_SCHED) of vcpu->cpu; the
+ * rest is touched only by the CPU that runs the vCPU, or by the boot CPU while it is OFF.
  */
 #ifndef VMM_VCPU_H
 #define VMM_VCPU_H
@@ -35,7 +36,13 @@ struct vcpu {
 	enum vcpu_state state;
 	bool wake;	  /* an event arrived: a HLT about to block does not */
 	bool upcall;	  /* atomic: an upcall has to be delivered */
+	bool stop;	  /* is to be OFF: the CPU that runs it sees to it */
+	u32 cpu;	  /* whose queue it belongs to */
+	u32 loaded_on;	  /* atomic: CPU that holds its registers, CPU_NONE; set by that CPU */
+	u64 vtime;	  /* run time by weight */
+	u64 charged_ns;	  /* RUNNING: up to when that is in vtime */
 	u32 wakes_seen;	  /* vm->mem_wakes when the failing touch began */
+	u32 host_wakes_seen; /* the same of wake-ups for all */
 	u64 irqs_off_since_ns; /* run time at which interrupts were first seen off, and always since; 0: they were on */
 	struct timer timer;
 	u64 since_ns;	  /* of the present state */
@@ -51,15 +58,36 @@ int vcpu_create(struct vm *vm, u32 index, hfn_t root, struct vcpu **out) must_ch
 void vcpu_destroy(struct vcpu *v);
 void vcpu_note_first_run(const struct vcpu *v); /* it is about to: how long the machine took to get there */
 
-void sched_init_cpu(void); /* on each CPU, before its loop */
+int sched_init_cpu(void) must_check; /* on each CPU, before its loop. E_NOMEM */
 _Noreturn void sched_loop(void);
+u32 sched_first_cpu(void); /* for a new vCPU */
+
+struct sched_cpu_stats {
+	u64 idle_ns, steals;
+	u32 ready;
+	bool running;
+};
+bool sched_cpu_stats(u32 cpu, struct sched_cpu_stats *out); /* false: no such CPU */
+
+/*
+ * Stops every other CPU in its loop, out of guests and with no lock held, until sched_thaw(): for what looks at
+ * everything at once, and for the end of the machine. On the boot CPU, no lock held.
+ */
+void sched_freeze(void);
+void sched_thaw(void);
 
 void sched_start(struct vcpu *v); /* OFF -> READY */
-void sched_stop(struct vcpu *v);  /* any -> OFF; the caller's CPU may be running it */
+/*
+ * Any state -> OFF. On return no CPU runs it or holds its registers. Waits for other CPUs: on the boot CPU only, no lock held.
+ */
+void sched_stop(struct vcpu *v);
+void sched_poke(struct vcpu *v);  /* its VM was paused or resumed */
 void sched_wake(struct vcpu *v);  /* HALTED -> READY; otherwise remembered for the next HLT */
 void sched_halt(struct vcpu *v);  /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
-void sched_wait_memory(struct vcpu *v); /* by the running CPU: unless mem_wakes moved since wakes_seen */
-void sched_wake_memory(struct vm *vm); /* NULL: all. Any context; takes effect before the next guest entry */
+/* By the running CPU, before a touch that may fail; and after it: RUNNING -> WAIT_MEMORY, unless woken since then. */
+void sched_note_wakes(struct vcpu *v);
+void sched_wait_memory(struct vcpu *v);
+void sched_wake_memory(struct vm *vm); /* NULL: all. Any CPU, no lock of LOCK_RANK_SCHED or above held */
 
 /* exit.c: decides what an exit means. */
 void exit_handle(struct vcpu *v, struct hv_exit *e);

@@ -2,6 +2,7 @@
  * The table of VMs: creation, look-up, settings, admission figures.
  * Life cycle is in vm_life.c, the contract with the guest in vm_contract.c.
  */
+#include "arch/x86/cpu.h"
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/panic.h"
@@ -338,14 +339,21 @@ u64 mm_guest_time_ns(struct gspace *gs)
 	return most;
 }
 
-/*
- * One CPU runs guests: its own next entry compares tlb_gen, and nobody else holds
- * translations.
- */
+static struct tlb_cpu *tlb_of(u32 id)
+{
+	return &cpu_at(id)->tlb;
+}
+
 void mm_tlb_shootdown(struct gspace *gs)
 {
+	static const struct tlb_machine machine = {.count = cpu_count,
+						   .cpu = tlb_of,
+						   .kick = cpu_kick,
+						   .relax = platform_relax,
+						   .now_ns = platform_now_ns};
+
 	DCHECK(gs->tlb_gen != 0);
-	(void)gs;
+	tlb_shootdown(&machine, this_cpu()->lib.id, &gs->tlb_gen);
 }
 
 void vm_init(void)

@@ -6,8 +6,13 @@
  * RUNNING -(stop, guest's own shutdown)-> STOPPING -> CREATED; RUNNING -(fault)-> STOPPING -> CRASHED -start-> STARTING.
  * STOPPING gives memory back in bounded pieces (deferred work). destroy removes a CREATED or CRASHED VM.
  *
- * Locking: vm->lock (LOCK_RANK_VM) guards state, devices, console rings and the info page's host side; config is
- * fixed while RUNNING except through vm_set_*. The table of VMs has LOCK_RANK_VM_LIST.
+ * What a VM is, the boot CPU decides: the table of VMs, `state`, what comes and goes with it (address space, vCPUs,
+ * disk, info page) and the settings are changed there only, in the console's commands and in life_work, and only while
+ * no vCPU runs where a vCPU looks at them without a lock. A CPU that runs a vCPU and wants its VM ended (a crash, a
+ * shutdown) asks: `end_asked` keeps the vCPUs from being entered again, and life_work does the rest.
+ *
+ * Locking: vm->lock (LOCK_RANK_VM) guards devices, console rings and the info page's host side. The list of VMs has
+ * LOCK_RANK_VM_LIST.
  */
 #ifndef VMM_VM_H
 #define VMM_VM_H
@@ -26,11 +31,15 @@
 #define VM_MAX 256
 #define VM_VCPUS_MAX 8
 #define VM_CONSOLE_BYTES (8 * KIB)
+#define VM_CPU_WEIGHT_MAX 100000U
+#define VM_CPU_CAP_MAX 800U
 #define VM_MEMORY_MIN (8 * MIB)
 #define VM_MEMORY_MAX (64 * GIB)
 
 enum vm_state { VM_CREATED, VM_STARTING, VM_RUNNING, VM_PAUSED, VM_STOPPING, VM_CRASHED, VM_STATES };
 const char *vm_state_name(enum vm_state s);
+
+enum vm_end { VM_END_NONE, VM_END_CRASH, VM_END_OFF, VM_END_REBOOT };
 
 struct vm_config {
 	char name[VM_NAME_MAX + 1];   /* [A-Za-z0-9_-]+ */
@@ -40,6 +49,8 @@ struct vm_config {
 	u32 vcpus;
 	u64 disk_bytes;		      /* paravirtual disk 0; 0: none */
 	u32 balloon_max_percent;      /* 0: 65 */
+	u32 cpu_weight;		      /* share of CPU time; 0: 1000 */
+	u32 cpu_cap;		      /* at most this percent of one CPU; 0: no cap */
 	u32 watchdog_sec;	      /* ends a guest that keeps interrupts off for so much of its own run time; 0: never */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];
@@ -81,8 +92,10 @@ struct vm {
 	struct work notify_work;/* mirrors the balloon target into the info page */
 	struct work life_work;	/* STARTING: loads the image; STOPPING: gives memory back */
 	struct timer life_timer;/* retries life_work; end of an orderly stop's patience */
-	u32 poisoned;		/* atomic: a page is lost, life_work has to end the VM */
-	char poison_why[96];
+	u32 end_claimed;	/* atomic: somebody writes end_why */
+	u32 end_asked;		/* atomic: enum vm_end; life_work has to end the VM for end_why */
+	char end_why[96];
+	u64 cap_start_ns, cap_used_ns; /* atomic: this period of the CPU cap */
 	struct log_limit log_limit;
 	u64 exits[32];		/* by enum hv_exit_kind, those answered by the back end not included: vm_fast_exits() */
 	u64 hypercalls, hypercall_errors;
@@ -106,10 +119,10 @@ struct vm *vm_find(const char *name);
 struct vm *vm_next(struct vm *vm); /* creation order; NULL starts */
 struct vm *vm_of_gspace(struct gspace *gs);
 
-/* Ends a VM for a fault of its own (or a lost page): state dump to the log, then STOPPING -> CRASHED. */
+/* Ends a VM for a fault of its own (or a lost page): soon, on the boot CPU; state dump to the log, STOPPING -> CRASHED. Any CPU, any lock. */
 void vm_crash(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 
-/* Sets an event bit and raises the upcall; nothing before HELLO. Takes no lock below LOCK_RANK_SCHED. */
+/* Sets an event bit and raises the upcall; nothing before HELLO. Any CPU; no lock of LOCK_RANK_SCHED or above held. */
 void vm_post_event(struct vm *vm, u64 event);
 
 /* Called (with no lock held) when a guest has printed or wants input; the operator's console sets it. */

@@ -71,14 +71,14 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 		return err;
 	lock_acquire(&vm->lock);
 	vm->info_gfn = gpa_to_gfn(gpa);
-	vm->info_hfn = hfn;
 	vm->features = features;
-	info = info_of(vm);
+	info = mm_hfn_to_va(hfn);
 	page_clear(info);
 	fill_clock(vm, info);
 	fill_balloon(vm, info);
 	if (ring_used(&vm->con_in)) /* typed before there was anybody to tell */
 		info->events = AERO_EVENT_CONSOLE;
+	__atomic_store_n(&vm->info_hfn, hfn, __ATOMIC_RELEASE); /* filled first: another CPU may post an event at once */
 	lock_release(&vm->lock);
 	if (features & AERO_FEATURE_BALLOON) {
 		vm->gs.balloon_progress_ns = platform_now_ns();
@@ -118,8 +118,9 @@ void vm_post_event(struct vm *vm, u64 event)
 
 	if (!info || !v)
 		return;
-	__atomic_or_fetch(&info->events, event, __ATOMIC_ACQ_REL);
-	if (vm->upcall_vector) {
+	/* A full barrier: either we see the vector, or the guest that sets it sees the event. */
+	__atomic_or_fetch(&info->events, event, __ATOMIC_SEQ_CST);
+	if (READ_ONCE(vm->upcall_vector)) {
 		WRITE_ONCE(v->upcall, true);
 		sched_wake(v);
 	}

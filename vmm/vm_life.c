@@ -118,6 +118,7 @@ static void enter_running(struct vm *vm)
 	struct hv_start s = { .rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA };
 
 	hv->vcpu_reset(vm->vcpu[0]->hv, &s);
+	hv->release(vm->vcpu[0]->hv);
 	vm->started_ns = vm->clock_base_ns = platform_now_ns();
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);
@@ -214,7 +215,8 @@ static void forget_last_run(struct vm *vm)
 	vm->why[0] = 0;
 	vm->crashed = vm->restart = false;
 	vm->load_step = 0;
-	vm->poisoned = 0;
+	vm->end_asked = vm->end_claimed = VM_END_NONE;
+	vm->cap_start_ns = vm->cap_used_ns = 0;
 	vm->upcall_vector = 0;
 	vm->features = 0;
 	vm->hypercalls = vm->hypercall_errors = 0;
@@ -244,11 +246,19 @@ int vm_start(struct vm *vm, char *why, size_t size)
 
 /* ---- pause, stop, crash ---- */
 
+static void set_paused(struct vm *vm, bool paused)
+{
+	WRITE_ONCE(vm->state, paused ? VM_PAUSED : VM_RUNNING);
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i])
+			sched_poke(vm->vcpu[i]);
+}
+
 int vm_pause(struct vm *vm, char *why, size_t size)
 {
 	if (vm->state != VM_RUNNING)
 		return vm_fail(why, size, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
-	vm->state = VM_PAUSED;
+	set_paused(vm, true);
 	return 0;
 }
 
@@ -256,19 +266,35 @@ int vm_resume(struct vm *vm, char *why, size_t size)
 {
 	if (vm->state != VM_PAUSED)
 		return vm_fail(why, size, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
-	vm->state = VM_RUNNING;
+	set_paused(vm, false);
 	return 0;
 }
 
-/* Any state with a valid space -> STOPPING. The reaper does the rest. */
-static void end(struct vm *vm, bool crashed, const char *why)
+static void dump_vcpus(struct vm *vm)
 {
-	vm->state = VM_STOPPING;
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i]) {
+			hv->dump(vm->vcpu[i]->hv, vm->config.name);
+			hv->release(vm->vcpu[i]->hv);
+		}
+}
+
+/*
+ * Any state with a valid space -> STOPPING. The reaper does the rest. When this returns no CPU runs a vCPU of the VM, or
+ * a timer of one.
+ */
+static void end(struct vm *vm, bool crashed, bool dump, const char *why)
+{
+	WRITE_ONCE(vm->state, VM_STOPPING);
 	vm->crashed = crashed;
 	str_copy(vm->why, why, sizeof(vm->why));
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
-		if (vm->vcpu[i])
+		if (vm->vcpu[i]) {
 			sched_stop(vm->vcpu[i]);
+			timer_cancel_sync(&vm->vcpu[i]->timer);
+		}
+	if (dump)
+		dump_vcpus(vm);
 	reclaim_remove(&vm->gs);
 	timer_cancel(&vm->life_timer);
 	work_queue(&vm->life_work);
@@ -284,7 +310,7 @@ int vm_stop(struct vm *vm, bool force, char *why, size_t size)
 	if (vm->state != VM_RUNNING && vm->state != VM_PAUSED && vm->state != VM_STARTING)
 		return vm_fail(why, size, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
 	if (force || vm->state != VM_RUNNING || vm->info_hfn == HFN_NONE) {
-		end(vm, false, "stopped by the operator");
+		end(vm, false, false, "stopped by the operator");
 		return 0;
 	}
 	vm_post_event(vm, AERO_EVENT_SHUTDOWN);
@@ -293,48 +319,57 @@ int vm_stop(struct vm *vm, bool force, char *why, size_t size)
 	return 0;
 }
 
+/* The first to ask says why. */
+static void ask_end(struct vm *vm, enum vm_end how, const char *why)
+{
+	if (__atomic_exchange_n(&vm->end_claimed, 1, __ATOMIC_ACQ_REL))
+		return;
+	str_copy(vm->end_why, why, sizeof(vm->end_why));
+	__atomic_store_n(&vm->end_asked, how, __ATOMIC_RELEASE);
+	work_queue(&vm->life_work);
+}
+
 void vm_crash(struct vm *vm, const char *fmt, ...)
 {
 	char why[sizeof(vm->why)];
 	va_list ap;
 
-	if (vm->state == VM_STOPPING || !vm->gs_valid)
-		return;
 	va_start(ap, fmt);
 	format_vbuf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	log_warn("vm", "%s: crashed: %s", vm->config.name, why);
-	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
-		if (vm->vcpu[i])
-			hv->dump(vm->vcpu[i]->hv, vm->config.name);
-	end(vm, true, why);
+	ask_end(vm, VM_END_CRASH, why);
 }
 
 void vm_guest_shutdown(struct vm *vm, u64 how)
 {
 	switch (how) {
 	case AERO_SHUTDOWN_OFF:
-		end(vm, false, "shut down by the guest");
+		ask_end(vm, VM_END_OFF, "shut down by the guest");
 		break;
 	case AERO_SHUTDOWN_REBOOT:
-		/* The operator who has asked for an end wants no new start. */
-		vm->restart = !vm->life_timer.armed;
-		end(vm, false, vm->restart ? "rebooted by the guest" : "shut down by the guest");
+		ask_end(vm, VM_END_REBOOT, "rebooted by the guest");
 		break;
 	default:
-		vm_crash(vm, "the guest reported a crash");
+		ask_end(vm, VM_END_CRASH, "the guest reported a crash");
 	}
 }
 
-/* May come with mm's locks held: only notes it. */
 void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why)
 {
-	struct vm *vm = vm_of_gspace(gs);
+	vm_crash(vm_of_gspace(gs), "page %#x is lost: %s", gfn, why);
+}
 
-	if (__atomic_exchange_n(&vm->poisoned, 1, __ATOMIC_ACQ_REL))
-		return;
-	format_buf(vm->poison_why, sizeof(vm->poison_why), "page %#x is lost: %s", gfn, why);
-	work_queue(&vm->life_work);
+static void do_end(struct vm *vm)
+{
+	bool crash = vm->end_asked == VM_END_CRASH;
+
+	if (crash)
+		log_warn("vm", "%s: crashed: %s", vm->config.name, vm->end_why);
+	/* The operator who has asked for an end wants no new start. */
+	vm->restart = vm->end_asked == VM_END_REBOOT && !vm->life_timer.armed;
+	if (vm->end_asked == VM_END_REBOOT && !vm->restart)
+		str_copy(vm->end_why, "shut down by the guest", sizeof(vm->end_why));
+	end(vm, crash, crash, vm->end_why);
 }
 
 /* ---- the reaper ---- */
@@ -391,8 +426,8 @@ static void life_step(struct work *w)
 {
 	struct vm *vm = container_of(w, struct vm, life_work);
 
-	if (READ_ONCE(vm->poisoned) && vm->state != VM_STOPPING)
-		vm_crash(vm, "%s", vm->poison_why);
+	if (__atomic_load_n(&vm->end_asked, __ATOMIC_ACQUIRE) && vm->gs_valid && vm->state != VM_STOPPING)
+		do_end(vm);
 	else if (vm->state == VM_STARTING)
 		starting(vm);
 	else if (vm->state == VM_STOPPING) {
@@ -413,10 +448,7 @@ static void life_timer_fired(struct timer *t)
 
 	if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
 		log_warn("vm", "%s: did not shut down in %lu s: forced", vm->config.name, STOP_PATIENCE_NS / NSEC_PER_SEC);
-		for (u32 i = 0; i < VM_VCPUS_MAX; i++)
-			if (vm->vcpu[i])
-				hv->dump(vm->vcpu[i]->hv, vm->config.name);
-		end(vm, false, "stopped by the operator, forced");
+		end(vm, false, true, "stopped by the operator, forced");
 	} else {
 		work_queue(&vm->life_work);
 	}

@@ -2,7 +2,9 @@
 #include "vmm/vmm.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
+#include "arch/x86/smp.h"
 #include "drivers/uart.h"
+#include "lib/panic.h"
 #include "lib/log.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
@@ -26,7 +28,24 @@ static void find_virtualisation(void)
 	cpu_halt();
 }
 
-_Noreturn void vmm_start(const struct boot_info *bi)
+/* On each further CPU. */
+static int prepare_cpu(char *why, size_t size)
+{
+	int err = hv->cpu_on(why, size);
+
+	return err ? err : sched_init_cpu();
+}
+
+static void start_cpus(const struct boot_info *bi, u32 limit)
+{
+	static struct smp_start s = {.prepare = prepare_cpu, .run = sched_loop};
+
+	s.limit = limit;
+	s.low_page = HPA(bi->low_page);
+	smp_start(&s);
+}
+
+_Noreturn void vmm_start(const struct boot_info *bi, u32 cpus)
 {
 	const struct config *c;
 
@@ -35,7 +54,8 @@ _Noreturn void vmm_start(const struct boot_info *bi)
 	c = config_load(bi->cmdline);
 	vm_init();
 	memory_start(c);
-	sched_init_cpu();
+	CHECK(sched_init_cpu() == 0);
+	start_cpus(bi, cpus);
 	console_init();
 	config_start_vms(c);
 	monitor_sync();

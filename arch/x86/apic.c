@@ -17,6 +17,8 @@
 #define LAPIC_SVR                0xf0
 #define LAPIC_IRR                0x200 /* eight of 32 vectors */
 #define LAPIC_ESR                0x280
+#define LAPIC_ICR                0x300
+#define LAPIC_ICR_HIGH           0x310
 #define LAPIC_LVT_TIMER          0x320
 #define LAPIC_LVT_THERMAL        0x330
 #define LAPIC_LVT_PMC            0x340
@@ -35,6 +37,8 @@
 #define TIMER_DIVIDE_1           0xbU
 #define PROBE_DEADLINE_NS        (10 * NSEC_PER_MSEC)
 #define PROBE_WAIT_US            100
+#define ICR_PENDING              BIT(12)
+#define ICR_SPINS                1000000U
 
 #define CPUID_1_EDX_APIC         BIT(9)
 #define CPUID_1_ECX_X2APIC       BIT(21)
@@ -75,6 +79,20 @@ bool lapic_is_x2apic(void)
 void lapic_set_extint(bool on)
 {
 	lapic_write(LAPIC_LVT_LINT0, on ? LVT_EXTINT : LVT_MASKED);
+}
+
+/* x2APIC register writes are not ordered after stores (SDM "x2APIC Register Access"): what the other CPU is to see comes first. */
+void lapic_send(u32 apic_id, u32 command)
+{
+	if (x2apic) {
+		__asm__ volatile("mfence; lfence" : : : "memory");
+		wrmsr(MSR_X2APIC + LAPIC_ICR / 16, (u64)apic_id << 32 | command);
+		return;
+	}
+	for (u32 i = 0; i < ICR_SPINS && (lapic_read(LAPIC_ICR) & ICR_PENDING); i++)
+		__asm__ volatile("pause");
+	lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+	lapic_write(LAPIC_ICR, command);
 }
 
 static int enable(void)
@@ -167,6 +185,13 @@ void timer_hw_init(void)
 		lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
 		log_info("timer", "local APIC, one-shot at %lu kHz%s", khz, x2apic ? ", x2APIC" : "");
 	}
+}
+
+void timer_hw_init_other(void)
+{
+	lapic_write(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_1);
+	lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER | (tsc_deadline ? LVT_TSC_DEADLINE : 0));
+	__asm__ volatile("mfence" : : : "memory");
 }
 
 static void arm_oneshot(u64 deadline_ns)

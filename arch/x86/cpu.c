@@ -3,11 +3,13 @@
  * Each CPU touches its own block only.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/apic.h"
 #include "arch/x86/asm.h"
 #include "arch/x86/desc.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/traps.h"
 #include "lib/err.h"
+#include "lib/panic.h"
 #include "lib/string.h"
 #include "lib/timer.h"
 #include "lib/work.h"
@@ -21,6 +23,8 @@
 static struct cpu boot_cpu;
 static struct cpu_tables boot_tables;
 /* Interrupt stacks until there are guarded ones. */
+static struct cpu *cpus[CPUS_MAX] = {&boot_cpu};
+static u32 cpus_up = 1;
 static u8 boot_ist[STACKS - 1][8 * KIB] aligned(16);
 
 static void set_bases(struct cpu *cpu)
@@ -31,6 +35,40 @@ static void set_bases(struct cpu *cpu)
 	wrmsr(MSR_FS_BASE, (u64)cpu->tls);
 	wrmsr(MSR_GS_BASE, (u64)cpu);
 	wrmsr(MSR_KERNEL_GS_BASE, 0);
+}
+
+u32 cpu_count(void)
+{
+	return __atomic_load_n(&cpus_up, __ATOMIC_ACQUIRE);
+}
+
+struct cpu *cpu_at(u32 id)
+{
+	CHECK(id < CPUS_MAX && cpus[id]);
+	return cpus[id];
+}
+
+void cpu_register(u32 id, struct cpu *cpu)
+{
+	CHECK(id < CPUS_MAX && id >= cpu_count());
+	cpus[id] = cpu;
+}
+
+void cpu_add(void)
+{
+	__atomic_store_n(&cpus_up, cpus_up + 1, __ATOMIC_RELEASE);
+}
+
+void cpu_kick(u32 id)
+{
+	lapic_send(cpu_at(id)->apic_id, LAPIC_IPI_FIXED | VECTOR_KICK);
+}
+
+void cpu_init_tables(struct cpu *cpu, struct cpu_tables *t)
+{
+	desc_load(cpu, t);
+	set_bases(cpu);
+	traps_load_idt();
 }
 
 void cpu_init_boot(void)
@@ -76,7 +114,11 @@ void cpu_init_features(void)
 
 int cpu_init_stacks(void)
 {
-	struct cpu *cpu = this_cpu();
+	return cpu_map_stacks(this_cpu());
+}
+
+int cpu_map_stacks(struct cpu *cpu)
+{
 	u64 top;
 
 	for (u32 i = 0; i < STACKS; i++) {

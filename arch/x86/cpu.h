@@ -6,6 +6,7 @@
 #ifndef ARCH_X86_CPU_H
 #define ARCH_X86_CPU_H
 
+#include "arch/x86/tlb.h"
 #include "lib/platform.h"
 #include "lib/types.h"
 
@@ -37,6 +38,9 @@ struct cpu {
 	void *vmm;	       /* scheduler's per-CPU part */
 	u64 timer_deadline_ns; /* armed hardware timer, TIMER_NEVER if none */
 	u64 tls[CPU_TLS_WORDS];/* FS base points here */
+	u32 stopped;	       /* atomic: a panic on another CPU has stopped this one, at: */
+	u64 stop_rip, stop_rbp, stop_rsp;
+	struct tlb_cpu tlb;    /* which guest it may be in; read by all */
 };
 _Static_assert(offsetof(struct cpu, self) == 0, "%gs:0");
 
@@ -47,12 +51,25 @@ static inline struct cpu *this_cpu(void)
 	return c;
 }
 
+/* CPUs that run; those numbered below it exist for good. Grows at boot only. */
+u32 cpu_count(void);
+struct cpu *cpu_at(u32 id); /* CHECKs the range */
+/* An interrupt that does nothing but end HLT or a guest's turn. Any context. */
+void cpu_kick(u32 id);
+
 /* Boot CPU's block, descriptor tables and IDT, on stacks inside the image: first of all; from here on faults are reported. */
 void cpu_init_boot(void);
 /* CR0, CR4, EFER and PAT as the hypervisor wants them, from CPUID; needs no memory. */
 void cpu_init_features(void);
 /* After paging_activate(): moves this CPU's interrupt stacks to guarded ones. E_NOMEM. */
 int cpu_init_stacks(void) must_check;
+
+/* For smp.c. The guarded stacks of a CPU with lib.id and tss set; descriptor tables, IDT and bases on that CPU itself. */
+int cpu_map_stacks(struct cpu *cpu) must_check;
+struct cpu_tables;
+void cpu_init_tables(struct cpu *cpu, struct cpu_tables *t);
+void cpu_register(u32 id, struct cpu *cpu); /* cpu_at() of a CPU that is being started */
+void cpu_add(void);			    /* it counts from now on */
 /* Continues in fn(arg) on this CPU's guarded main stack. */
 _Noreturn void cpu_continue_on_stack(u64 stack_top, void (*fn)(void *arg), void *arg);
 /* "GenuineIntel ..." brand string for the banner. */
@@ -77,6 +94,7 @@ void time_mark_entry(void); /* first thing of all */
 u64 cpu_ticks_since_entry(void); /* TSC ticks since then */
 void time_init(void); /* measures the TSC (PM timer of `machine`, else PIT) and starts the clock */
 void timer_hw_init(void); /* after irq_init(): the local APIC timer */
+void timer_hw_init_other(void); /* on each further CPU, with what the boot CPU measured */
 /* One-shot timer interrupt at an absolute time (platform_now_ns scale); TIMER_NEVER disarms. Early is allowed, late is not. */
 void cpu_timer_arm(u64 deadline_ns);
 u64 cpu_now_ns(void);

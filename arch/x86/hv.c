@@ -192,16 +192,24 @@ bool hv_efer_write(u64 cr0, u64 old, u64 value, u64 *efer)
 
 /* Remembers which page the reader could not give. */
 struct fetch {
-	void *owner;
+	struct hv_vcpu *vcpu;
 	gpa_t last;
 };
 
 static int fetch_read(void *arg, gpa_t gpa, void *dst, size_t len)
 {
+	struct tlb_cpu *tlb = &this_cpu()->tlb;
 	struct fetch *f = arg;
+	const u64 *space;
+	int err;
 
 	f->last = gpa;
-	return phys_read(f->owner, gpa, dst, len);
+	/* The reader may wait for other CPUs: for them this one is not in the guest meanwhile (tlb.h). */
+	space = tlb_guest_pause(tlb);
+	err = phys_read(f->vcpu->owner, gpa, dst, len);
+	if (tlb_guest_resume(tlb, space))
+		f->vcpu->asid.flush = true;
+	return err;
 }
 
 /* Bytes at gva up to the page's end, at most `max`. Returns the count or an error. */
@@ -221,7 +229,7 @@ int hv_fetch(struct hv_vcpu *v, const struct hv_sys *s, enum insn_id want, struc
 {
 	bool wide = s->efer & EFER_LMA && s->cs.attr & HV_ATTR_L;
 	u64 gva = wide ? v->regs.rip : (u32)(s->cs.base + v->regs.rip);
-	struct fetch f = {.owner = v->owner};
+	struct fetch f = {.vcpu = v};
 	u8 bytes[INSN_BYTES_MAX];
 	int have = 0, err, n;
 

@@ -83,6 +83,7 @@ static struct pt_alloc host_alloc = {host_table_alloc, host_table_free};
 static struct pt host_pt;
 static struct lock host_lock = LOCK_INIT("host-pt", LOCK_RANK_HOST_PT);
 static u64 mmio_next = MMIO_MAP_BASE;
+static hpa_t image_hpa;
 static bool active;
 
 int paging_init(void)
@@ -124,11 +125,17 @@ int paging_map_image(hpa_t base)
 {
 	int err = map_part(base, image_text_start, image_text_end, PT_R | PT_X);
 
+	image_hpa = base;
 	if (!err)
 		err = map_part(base, image_rodata_start, image_rodata_end, PT_R);
 	if (!err)
 		err = map_part(base, image_data_start, image_data_end, PT_R | PT_W);
 	return err;
+}
+
+hpa_t paging_image_base(void)
+{
+	return image_hpa;
 }
 
 void paging_activate(void)

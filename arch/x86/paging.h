@@ -14,6 +14,7 @@ int paging_init(void) must_check;
 int paging_map_ram(hpa_t base, u64 bytes) must_check;
 /* The image at its linked address and in the direct map. */
 int paging_map_image(hpa_t base) must_check;
+hpa_t paging_image_base(void); /* as given to paging_map_image() */
 void paging_activate(void); /* loads CR3 on this CPU */
 
 /* Fresh frames for one stack of a CPU, above its guard page. E_NOMEM. */

@@ -11,6 +11,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/platform.h"
+#include "arch/x86/smp.h"
 #include "arch/x86/traps.h"
 #include "lib/format.h"
 #include "lib/string.h"
@@ -31,6 +32,7 @@ static struct {
 static u32 section_count;
 static bool reboot_wanted;
 static u32 depth; /* atomic: panics begun */
+static u32 panic_cpu; /* who began the first */
 
 void panic_add_section(const char *title, void (*fn)(void))
 {
@@ -65,15 +67,28 @@ static _Noreturn void stop(void)
 		__asm__ volatile("hlt");
 }
 
-/* First call: goes on. Later ones: the panic itself failed, or another CPU was faster; one line and no more. */
+/*
+ * First call: stops the other CPUs and goes on. Later ones: another CPU was faster (it shows where this one is), or the
+ * panic itself failed; one line and no more.
+ */
 static void enter(void)
 {
+	struct cpu *c = this_cpu();
 	u32 before;
 
 	irq_disable();
 	before = __atomic_fetch_add(&depth, 1, __ATOMIC_SEQ_CST);
-	if (before == 0)
+	if (before == 0) {
+		WRITE_ONCE(panic_cpu, c->lib.id);
+		smp_stop_others();
 		return;
+	}
+	if (READ_ONCE(panic_cpu) != c->lib.id) {
+		c->stop_rbp = (u64)__builtin_frame_address(0);
+		c->stop_rip = (u64)enter;
+		__atomic_store_n(&c->stopped, 1, __ATOMIC_RELEASE);
+		stop();
+	}
 	panic_print("\nAEROSTAT PANIC: another fault on cpu%u during a panic\n", this_cpu()->lib.id);
 	if (before == 1 && reboot_wanted)
 		cpu_reboot();
@@ -119,10 +134,25 @@ static void print_stack(u64 rsp)
 		panic_print("%s %016lx%s", i % 4 == 0 ? " " : "", *(u64 *)rsp, i % 4 == 3 ? "\n" : "");
 }
 
+static void print_other_cpus(void)
+{
+	for (u32 id = 0; id < cpu_count(); id++) {
+		const struct cpu *c = cpu_at(id);
+
+		if (c == this_cpu())
+			continue;
+		panic_print("cpu%u%s: rsp %016lx guest %s locks held %u\n", id, c->stopped ? "" : " (did not stop)",
+			    c->stop_rsp, c->tlb.space ? "yes" : "no", c->lib.locks_held);
+		if (c->stopped)
+			backtrace(c->stop_rip, c->stop_rbp, BACKTRACE_MAX, print_address);
+	}
+}
+
 static _Noreturn void finish(u64 rip, u64 rbp)
 {
 	panic_print("backtrace:\n");
 	backtrace(rip, rbp, BACKTRACE_MAX, print_address);
+	print_other_cpus();
 	panic_print("interrupts:\n");
 	irq_print(panic_print);
 	for (u32 i = 0; i < section_count; i++) {

@@ -21,6 +21,16 @@ struct lib_cpu *platform_this_cpu(void)
 	return &this_cpu()->lib;
 }
 
+struct lib_cpu *platform_cpu(u32 id)
+{
+	return &cpu_at(id)->lib;
+}
+
+void platform_kick(u32 id)
+{
+	cpu_kick(id);
+}
+
 u64 platform_now_ns(void)
 {
 	return cpu_now_ns();

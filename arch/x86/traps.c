@@ -3,6 +3,7 @@
 #include "arch/x86/asm.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/desc.h"
+#include "arch/x86/smp.h"
 
 #define TRAP_STUB_BYTES 16
 #define GATE_INTERRUPT  0x8e /* present, ring 0, interrupt gate: IF is cleared */
@@ -59,7 +60,8 @@ void trap_handle(struct trap_frame *f)
 		this_cpu()->irqs++;
 		irq_dispatch((u32)f->vector);
 	} else if (f->vector == TRAP_NMI) {
-		this_cpu()->nmis++; /* a kick: its work is done by having ended a guest's run */
+		this_cpu()->nmis++;
+		smp_stop_if_asked(f);
 	} else {
 		panic_trap(f);
 	}

@@ -15,6 +15,7 @@
 #define VECTOR_ALLOC_FIRST 0x30
 #define VECTOR_ALLOC_LAST 0xef
 #define VECTOR_TIMER 0xf0
+#define VECTOR_KICK 0xf1 /* from another CPU: come out and look */
 #define VECTOR_ERROR 0xfe
 #define VECTOR_SPURIOUS 0xff
 #define VECTORS 256

@@ -144,8 +144,14 @@ void trap_handle(struct trap_frame *f)
 {
 	if (f->vector >= FIRST_DEVICE_VECTOR)
 		return; /* the upcall: its work is to end HLT */
-	if (f->vector == VECTOR_PF && f->rflags & RFLAGS_IF && app_fault(f))
+	/*
+	 * The region is touched with interrupts on only; IF is set again for Bochs with several processors, where an
+	 * interrupt that ends the VM's turn right behind an exception takes the exception back but leaves IF cleared.
+	 */
+	if (f->vector == VECTOR_PF && app_fault(f)) {
+		f->rflags |= RFLAGS_IF;
 		return;
+	}
 	if (cpu_probe_rsp)
 		cpu_probe_abort(f->vector);
 	die(f);

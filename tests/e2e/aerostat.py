@@ -22,6 +22,7 @@ BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
 GUEST = os.path.join(BUILD, "guest.elf")
 ISO = os.path.join(BUILD, "test.iso")  # as `make iso` makes it, with a patient menu
+BOCHS_SMP = os.environ.get("AEROSTAT_BOCHS", "bochs31")  # Bochs 3.1, for more than one processor
 PROMPT = r"aerostat> "
 PANIC = r"PANIC"
 # A guest cannot cause an error line: the log keeps that level for Aerostat's own and the devices' faults.
@@ -119,7 +120,8 @@ class Machine:
             self.console = pexpect.spawn(command[0], command[1:], encoding="utf-8", codec_errors="replace", timeout=60,
                                          echo=False)
         else:
-            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model, bios=self.bios)
+            bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model, bios=self.bios,
+                              cpus=self.cpus, binary=BOCHS_SMP if self.cpus > 1 else "bochs")
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
             self.line = emu.connect(bochs.port, self.process)

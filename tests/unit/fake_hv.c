@@ -42,7 +42,7 @@ u64 fake_cpu_idle_ns = NSEC_PER_MSEC, fake_cpu_armed_ns = TIMER_NEVER, fake_cpu_
 u32 fake_allocs, fake_alloc_fail_at;
 bool fake_vcpu_create_fails;
 char fake_why[160];
-u64 fake_rdx;
+u64 fake_rdx, fake_dumps;
 
 static u32 entries_in_pass;
 
@@ -59,8 +59,15 @@ static int fake_vcpu_create(struct hv_vcpu **out, hfn_t root)
 	return 0;
 }
 
+static void fake_release(struct hv_vcpu *v)
+{
+	CHECK(!v->on || v->on == this_cpu());
+	v->on = NULL;
+}
+
 static void fake_vcpu_destroy(struct hv_vcpu *v)
 {
+	fake_release(v);
 	frame_free(mm_va_to_hfn(v), 0);
 }
 
@@ -71,6 +78,7 @@ static void vcpu_reset(struct hv_vcpu *v, const struct hv_start *s)
 	v->regs = (struct hv_regs){.rip = s->rip, .rsp = s->rsp, .rdi = s->rdi, .rsi = s->rsi};
 	v->irqs_on = v->repeat = false;
 	v->irq = 0;
+	v->on = this_cpu();
 }
 
 static struct hv_regs *regs(struct hv_vcpu *v)
@@ -111,6 +119,8 @@ static void check_entry(const struct hv_vcpu *v, u64 tlb_gen)
 static void run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e)
 {
 	check_entry(v, tlb_gen);
+	CHECK(!v->on || v->on == this_cpu()); /* released where it ran last */
+	v->on = this_cpu();
 	v->entries++;
 	CHECK(++entries_in_pass < ENTRIES_MAX);
 	if (v->irq && v->irqs_on) {
@@ -168,11 +178,13 @@ static void dump(struct hv_vcpu *v, const char *who)
 {
 	(void)who;
 	v->dumps++;
+	fake_dumps++;
 }
 
 static const struct hv_ops fake_ops = {.name = "fake",
 				       .vcpu_create = fake_vcpu_create,
 				       .vcpu_destroy = fake_vcpu_destroy,
+				       .release = fake_release,
 				       .vcpu_reset = vcpu_reset,
 				       .regs = regs,
 				       .run = run,
@@ -198,6 +210,23 @@ void hv_set_owner(struct hv_vcpu *v, void *owner)
 /* ---- the CPU ------------------------------------------------------------- */
 
 static struct cpu cpu;
+
+u32 cpu_count(void)
+{
+	return 1;
+}
+
+struct cpu *cpu_at(u32 id)
+{
+	CHECK(id == 0);
+	return &cpu;
+}
+
+void cpu_kick(u32 id)
+{
+	panic("cpu%u kicked", id);
+}
+
 static jmp_buf loop_end;
 static u32 passes_left;
 
@@ -389,7 +418,7 @@ static void start_mm(void)
 	fake_cpu_armed_ns = TIMER_NEVER;
 	fake_cpu_idle_ns = NSEC_PER_MSEC;
 	fake_cpu_passes = fake_cpu_idles = 0;
-	sched_init_cpu();
+	CHECK(sched_init_cpu() == 0);
 	used_at_start = frames_used();
 }
 
@@ -485,7 +514,8 @@ struct vm_config fake_vm_config(const char *name)
 
 void fake_vm_await(struct vm *vm, enum vm_state s)
 {
-	for (u32 i = 0; vm->state != s && i < SETTLE_PASSES; i++)
+	/* One that is to end still runs until the boot CPU has come to it. */
+	for (u32 i = 0; (vm->state != s || (s == VM_RUNNING && vm->end_asked)) && i < SETTLE_PASSES; i++)
 		fake_cpu_run(1);
 	CHECK(vm->state == s);
 }
@@ -549,7 +579,7 @@ static bool one_run(bool patient)
 	fake_guest = one_exit;
 	for (u32 i = 0; i < CALL_PASSES && !(one.begun && !v->repeat); i++) {
 		fake_cpu_run(1);
-		if (one.vm->state != VM_RUNNING || (one.begun && v->owner->state == VCPU_WAIT_MEMORY && !patient))
+		if (one.vm->state != VM_RUNNING || one.vm->end_asked || (one.begun && v->owner->state == VCPU_WAIT_MEMORY && !patient))
 			break;
 	}
 	fake_guest = one.guest;

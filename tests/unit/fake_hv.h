@@ -22,6 +22,7 @@ struct hv_vcpu {
 	hfn_t root;
 	struct vcpu *owner;
 	bool irqs_on;     /* RFLAGS.IF */
+	struct cpu *on;	 /* whose registers hold it */
 	bool irq_refused; /* the guest cannot take an interrupt just now */
 	bool repeat;      /* `last` is not done yet */
 	struct hv_exit last;
@@ -85,6 +86,7 @@ void fake_vm_await(struct vm *vm, enum vm_state s);
  */
 #define FAKE_WAITS ((s64)1 << 62)
 extern u64 fake_rdx;
+extern u64 fake_dumps; /* of all vCPUs */
 s64 fake_call(struct vm *vm, u64 nr, u64 rdi, u64 rsi, u64 rdx);
 s64 fake_call_again(struct vm *vm);
 /* One exit of the guest, the same way. False if it is not done: the guest waits. */

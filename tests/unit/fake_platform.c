@@ -7,6 +7,7 @@
 
 u64 fake_now_ns;
 u32 fake_cpu_index;
+u32 fake_kicks[FAKE_CPUS];
 char fake_log[16384];
 bool fake_log_echo;
 void (*fake_relax)(void);
@@ -27,6 +28,7 @@ void fake_platform_reset(void)
 {
 	for (u32 i = 0; i < FAKE_CPUS; i++)
 		lib_cpu_init(&cpus[i], i);
+	memset(fake_kicks, 0, sizeof(fake_kicks));
 	fake_cpu_index = 0;
 	fake_relax = NULL;
 	fake_now_ns = NSEC_PER_SEC;
@@ -37,6 +39,16 @@ void fake_platform_reset(void)
 struct lib_cpu *platform_this_cpu(void)
 {
 	return &cpus[fake_cpu_index];
+}
+
+struct lib_cpu *platform_cpu(u32 id)
+{
+	return &cpus[id];
+}
+
+void platform_kick(u32 id)
+{
+	fake_kicks[id]++;
 }
 
 u64 platform_now_ns(void)

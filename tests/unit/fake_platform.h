@@ -14,6 +14,7 @@
 
 extern u64 fake_now_ns;	   /* platform_now_ns() */
 extern u32 fake_cpu_index; /* which CPU platform_this_cpu() is */
+extern u32 fake_kicks[FAKE_CPUS]; /* platform_kick() to each */
 extern char fake_log[16384]; /* console output since the last fake_platform_reset(), cut at the front; terminated */
 extern bool fake_log_echo; /* also to stderr */
 extern void (*fake_relax)(void); /* platform_relax(): lets time pass and devices work in spin loops; or NULL */

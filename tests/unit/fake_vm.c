@@ -49,6 +49,14 @@ const char *vcpu_state_name(enum vcpu_state s)
 	return s == VCPU_RUNNING ? "running" : "off";
 }
 
+void sched_freeze(void)
+{
+}
+
+void sched_thaw(void)
+{
+}
+
 const char *exit_kind_name(enum hv_exit_kind k)
 {
 	return k == HV_EXIT_NPF ? "npf" : "other";

@@ -330,12 +330,15 @@ static void test_vm_set(void **state)
 	assert_int_equal(vm->gs.alloc.reservation, 512);
 	assert_string_equal(ok("vm set a limit 4M"), "a: limit=4M\n");
 	assert_string_equal(ok("vm set a shares high"), "a: shares=160\n");
+	assert_string_equal(ok("vm set a cpu-weight 3000"), "a: cpu-weight=3000\n");
+	assert_string_equal(ok("vm set a cpu-cap 50"), "a: cpu-cap=50\n");
+	bad("vm set a cpu-weight 0", "cpu-weight: expected 1 to 100000, got '0'\n");
 	bad("vm set a shares many", "shares: expected 1 to 1000000, low, normal or high, got 'many'\n");
 	bad("vm set a limit 1Q", "limit: expected a size (0: none) or a percentage, got '1Q'\n");
 	bad("vm set a limit 1M", "limit must be at least the reservation\n");
 	bad("vm set a reservation 16M", "reservation must be at most");
-	bad("vm set a colour red", "'colour': expected reservation, limit or shares\n");
-	bad("vm set a limit", "expected: vm set NAME reservation|limit|shares VALUE\n");
+	bad("vm set a colour red", "'colour': expected reservation, limit, shares, cpu-weight or cpu-cap\n");
+	bad("vm set a limit", "expected: vm set NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE\n");
 	bad("vm set z limit 1M", "'z': expected the name of a VM");
 }
 

@@ -73,6 +73,8 @@ static void test_whole_file(void **state)
 	      "disk = 64M\n"
 	      "balloon-max = 50%\n"
 	      "watchdog = 30\n"
+	      "cpu-weight = 3000\n"
+	      "cpu-cap = 50\n"
 	      "image = other.elf\n"
 	      "cmdline = app=db size=64M cache=50%\n"
 	      "autostart = no\n"
@@ -94,6 +96,8 @@ static void test_whole_file(void **state)
 	assert_int_equal(config.vm[0].disk_bytes, 64 * MIB);
 	assert_int_equal(config.vm[0].balloon_max_percent, 50);
 	assert_int_equal(config.vm[0].watchdog_sec, 30);
+	assert_int_equal(config.vm[0].cpu_weight, 3000);
+	assert_int_equal(config.vm[0].cpu_cap, 50);
 	assert_string_equal(config.vm[0].image, "other.elf");
 	assert_string_equal(config.vm[0].cmdline, "app=db size=64M cache=50%");
 	assert_false(config.vm[0].autostart);

@@ -401,14 +401,36 @@ static void test_work(void **state)
 	assert_int_equal(work_run(3), 3);
 	assert_string_equal(order, "abcbb");
 	assert_int_equal(a.runs, 1);
+	fake_platform_reset();
+}
+
+/* Work runs on its home only, whoever queues it; one kick for however many items. */
+static void test_work_elsewhere(void **state)
+{
+	struct work a, b, c;
+
+	(void)state;
+	order[0] = '\0';
+	work_init(&a, "a", note_work);
+	work_init(&b, "b", note_work);
+	work_init_on(&c, 1, "c", note_work);
 	fake_cpu_index = 1;
-	assert_false(work_pending());
-	work_queue(&b); /* still queued on CPU 0 */
 	work_queue(&a);
+	work_queue(&b);
+	work_queue(&a);
+	work_queue(&c);
+	assert_int_equal(fake_kicks[0], 1);
+	assert_int_equal(fake_kicks[1], 0);
 	assert_int_equal(work_run(10), 1);
-	assert_string_equal(order, "abcbba");
+	assert_false(work_pending());
 	fake_cpu_index = 0;
-	assert_int_equal(work_run(1), 1);
+	assert_true(work_pending());
+	assert_true(work_is_queued(&a));
+	assert_int_equal(work_run(10), 2);
+	assert_string_equal(order, "cab");
+	work_queue(&c);
+	assert_int_equal(fake_kicks[1], 1);
+	assert_false(work_pending());
 	fake_platform_reset();
 }
 
@@ -450,6 +472,38 @@ static void test_timers(void **state)
 	assert_true(timer_next_ns() == TIMER_NEVER);
 }
 
+/* A timer of a fixed home fires there; a local one where it was armed last. Both can be cancelled from anywhere. */
+static void test_timers_elsewhere(void **state)
+{
+	(void)state;
+	memset(fired, 0, sizeof(fired));
+	timer_init(&tb, fire);
+	timer_init_local(&tc, fire);
+	fake_cpu_index = 1;
+	timer_arm(&tb, 200);
+	assert_int_equal(fake_kicks[0], 1);
+	timer_arm(&tb, 300);
+	timer_arm(&tc, 250);
+	assert_int_equal(timer_next_ns(), 250);
+	fake_cpu_index = 2;
+	timer_arm(&tc, 260);
+	assert_int_equal(timer_next_ns(), 260);
+	assert_int_equal(fake_kicks[1] + fake_kicks[2], 0);
+	fake_cpu_index = 1;
+	assert_true(timer_next_ns() == TIMER_NEVER);
+	timer_run_expired(1000);
+	timer_cancel_sync(&tc);
+	fake_cpu_index = 2;
+	assert_true(timer_next_ns() == TIMER_NEVER);
+	timer_run_expired(1000);
+	assert_int_equal(fired[1] + fired[2], 0);
+	fake_cpu_index = 0;
+	assert_int_equal(timer_next_ns(), 300);
+	timer_run_expired(1000);
+	assert_int_equal(fired[1], 1);
+	fake_platform_reset();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -469,7 +523,9 @@ int main(void)
 	    cmocka_unit_test_setup(test_lock_same_rank, reset),
 	    cmocka_unit_test_setup(test_panic, reset),
 	    cmocka_unit_test_setup(test_work, reset),
+	    cmocka_unit_test_setup(test_work_elsewhere, reset),
 	    cmocka_unit_test_setup(test_timers, reset),
+	    cmocka_unit_test_setup(test_timers_elsewhere, reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

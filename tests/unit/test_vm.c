@@ -354,7 +354,7 @@ static void test_reboot(void **state)
 	fake_page_write(a, BUF, 0x1234);
 	for (u32 i = 0; i < 3; i++) {
 		(void)fake_call(a, AERO_CALL_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
-		assert_int_equal(a->state, VM_STOPPING);
+		assert_int_equal(a->end_asked, VM_END_REBOOT);
 		fake_machine_settle();
 		assert_int_equal(a->state, VM_RUNNING);
 		v = a->vcpu[0]->hv;
@@ -394,7 +394,7 @@ static void test_crash(void **state)
 	(void)state;
 	run_a(0);
 	(void)fake_call(a, AERO_CALL_SHUTDOWN, AERO_SHUTDOWN_CRASH, 0, 0);
-	assert_int_equal(a->state, VM_STOPPING);
+	assert_int_equal(a->end_asked, VM_END_CRASH);
 	vm_crash(a, "second"); /* the first reason stays */
 	fake_machine_settle();
 	assert_int_equal(a->state, VM_CRASHED);

@@ -1,0 +1,112 @@
+/*
+ * The CPU loop: interrupts, timers, deferred work, then a vCPU for a piece of its slice. Who that is, sched.c says.
+ * The vCPU that a CPU runs stays in VCPU_RUNNING between the pieces of its slice.
+ */
+#include "arch/x86/cpu.h"
+#include "lib/panic.h"
+#include "lib/work.h"
+#include "vmm/sched.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define WORK_PER_PASS 16 /* deferred work items between two pieces of a slice */
+
+static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
+{
+	if (deadline != s->armed_ns) {
+		cpu_timer_arm(deadline);
+		s->armed_ns = deadline;
+	}
+}
+
+/*
+ * A guest that has interrupts off whenever we look, for watchdog_sec of its own run time, is hung: nothing can reach it.
+ * Looked at when the host takes the CPU back, which it does at least once a slice.
+ */
+static void watchdog_check(struct vcpu *v)
+{
+	u64 run = v->ns_in[VCPU_RUNNING] + platform_now_ns() - v->since_ns;
+	u32 limit = v->vm->config.watchdog_sec;
+
+	if (hv->irq_enabled(v->hv)) {
+		v->irqs_off_since_ns = 0;
+		return;
+	}
+	if (v->irqs_off_since_ns == 0)
+		v->irqs_off_since_ns = run;
+	else if (limit && run - v->irqs_off_since_ns > limit * NSEC_PER_SEC)
+		vm_crash(v->vm, "watchdog: interrupts off for %u s of run time", limit);
+}
+
+static void deliver_upcall(struct vcpu *v)
+{
+	if (READ_ONCE(v->upcall) && v->vm->upcall_vector && hv->inject_irq(v->hv, v->vm->upcall_vector))
+		WRITE_ONCE(v->upcall, false);
+}
+
+/* One stay in the guest. What tlb.h says about it begins and ends here. */
+static void enter_guest(struct vcpu *v, struct hv_exit *e)
+{
+	struct gspace *gs = &v->vm->gs;
+	struct tlb_cpu *tlb = &this_cpu()->tlb;
+	u64 gen;
+
+	if (READ_ONCE(gs->tlb_dirty))
+		gspace_flush(gs);
+	e->kind = HV_EXIT_NONE;
+	gen = tlb_guest_begin(tlb, &gs->tlb_gen);
+	hv->run(v->hv, gen, e);
+	tlb_guest_end(tlb);
+}
+
+/* Runs v until the host is wanted, the vCPU blocks or gives way, or work is pending. */
+static void run_piece(struct sched_cpu *s, struct vcpu *v)
+{
+	u64 end = s->slice_end_ns;
+	struct hv_exit e;
+
+	if (work_pending()) /* it gets its turn again soon */
+		end = MIN(end, platform_now_ns() + WORK_SLICE_NS);
+	do {
+		lock_assert_none();
+		deliver_upcall(v);
+		arm_hardware_timer(s, MIN(end, timer_next_ns()));
+		enter_guest(v, &e);
+		sched_note_wakes(v);
+		exit_handle(v, &e);
+		if (e.kind == HV_EXIT_HOST_IRQ)
+			watchdog_check(v);
+	} while (e.kind != HV_EXIT_HOST_IRQ && READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) &&
+		 !READ_ONCE(v->vm->end_asked) && !work_pending());
+}
+
+static void sleep(struct sched_cpu *s)
+{
+	u64 since = platform_now_ns();
+
+	if (!sched_idle_begin(s))
+		return;
+	arm_hardware_timer(s, MIN(timer_next_ns(), s->unpark_ns));
+	cpu_idle();
+	sched_idle_end(s);
+	s->idle_ns += platform_now_ns() - since;
+}
+
+_Noreturn void sched_loop(void)
+{
+	struct sched_cpu *s = sched_this();
+	struct vcpu *v;
+
+	for (;;) {
+		sched_freeze_point(s);
+		cpu_irq_window();
+		s->armed_ns = 0; /* the timer may have fired */
+		timer_run_expired(platform_now_ns());
+		work_run(WORK_PER_PASS);
+		v = sched_pick(s);
+		if (v)
+			run_piece(s, v);
+		else if (!work_pending())
+			sleep(s);
+	}
+}
