@@ -328,7 +328,7 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
 
-soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs: many guests under pressure, all ways to boot; an hour and more
+soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs: many guests under pressure, all CPUs, all ways to boot; an hour and more
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e
 
 clean: ## removes build/

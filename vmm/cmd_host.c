@@ -17,11 +17,13 @@
 #include "vmm/events.h"
 #include "vmm/pairs.h"
 #include "vmm/settings.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 #define LOG_LINES_DEFAULT   20U
 #define LOG_LINES_MAX       2000U
 #define LOG_LINES_PER_PIECE 8U
+#define CPUS_PER_PIECE      8U
 /* Pieces of COMMAND_WAIT_NS: how long shutdown waits for guests before and after it forces them. */
 #define STOP_ORDERLY_PIECES 120U
 #define STOP_FORCED_PIECES  200U
@@ -164,6 +166,32 @@ static void print_frames(struct console_out *o)
 	pairs_end(&p);
 }
 
+static void cpu_number(struct pairs *p, u32 cpu, const char *what, u64 value)
+{
+	char key[32];
+
+	format_buf(key, sizeof(key), "cpu%u-%s", cpu, what);
+	pairs_number(p, key, value);
+}
+
+static int host_cpus(struct command_run *r)
+{
+	struct sched_cpu_stats s;
+	struct pairs p;
+
+	pairs_begin(&p, r->out);
+	for (u32 i = 0; i < CPUS_PER_PIECE && sched_cpu_stats(r->at, &s); i++, r->at++) {
+		cpu_number(&p, r->at, "idle-ms", s.idle_ns / NSEC_PER_MSEC);
+		cpu_number(&p, r->at, "host-ms", s.host_ns / NSEC_PER_MSEC);
+		cpu_number(&p, r->at, "ready", s.ready);
+		cpu_number(&p, r->at, "taken", s.steals);
+	}
+	pairs_end(&p);
+	if (sched_cpu_stats(r->at, &s))
+		r->more = host_cpus;
+	return 0;
+}
+
 int cmd_host(struct command_run *r)
 {
 	char brand[52];
@@ -172,6 +200,8 @@ int cmd_host(struct command_run *r)
 	cpu_brand(brand);
 	pairs_begin(&p, r->out);
 	pairs_text(&p, "cpu", brand);
+	pairs_number(&p, "cpus", cpu_count());
+	pairs_number(&p, "uptime-ms", platform_now_ns() / NSEC_PER_MSEC);
 	pairs_number(&p, "tsc-khz", cpu_tsc_khz());
 	pairs_format(&p, "uptime", "%lus", platform_now_ns() / NSEC_PER_SEC);
 	pairs_format(&p, "backend", "%s", hv ? hv->name : "none");
@@ -180,6 +210,7 @@ int cmd_host(struct command_run *r)
 	pairs_format(&p, "large-pages", "%s", hv_caps.large_1g ? "1G" : hv_caps.large_2m ? "2M" : "no");
 	pairs_end(&p);
 	print_frames(r->out);
+	r->more = host_cpus;
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/vm.h"
 
 #define WORK_PER_PASS 16 /* deferred work items between two pieces of a slice */
+#define WORK_PASS_NS  (2 * NSEC_PER_MSEC) /* no further item after that */
 
 static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
 {
@@ -59,25 +60,41 @@ static void enter_guest(struct vcpu *v, struct hv_exit *e)
 	tlb_guest_end(tlb);
 }
 
-/* Runs v until the host is wanted, the vCPU blocks or gives way, or work is pending. */
+/* Runs v until the host is wanted, the vCPU blocks or gives way, or work is pending and nothing owed. */
 static void run_piece(struct sched_cpu *s, struct vcpu *v)
 {
-	u64 end = s->slice_end_ns;
+	u64 from = platform_now_ns(), owed_until = from + s->owed_ns, ran;
+	u64 work_end = work_pending() ? from + WORK_SLICE_NS : TIMER_NEVER;
 	struct hv_exit e;
 
-	if (work_pending()) /* it gets its turn again soon */
-		end = MIN(end, platform_now_ns() + WORK_SLICE_NS);
 	do {
 		lock_assert_none();
 		deliver_upcall(v);
-		arm_hardware_timer(s, MIN(end, timer_next_ns()));
+		arm_hardware_timer(s, MIN(s->slice_end_ns, MAX(owed_until, MIN(work_end, timer_next_ns()))));
 		enter_guest(v, &e);
 		sched_note_wakes(v);
 		exit_handle(v, &e);
 		if (e.kind == HV_EXIT_HOST_IRQ)
 			watchdog_check(v);
 	} while (e.kind != HV_EXIT_HOST_IRQ && READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) &&
-		 !READ_ONCE(v->vm->end_asked) && !work_pending());
+		 !READ_ONCE(v->vm->end_asked) && (!work_pending() || platform_now_ns() < owed_until));
+	ran = platform_now_ns() - from;
+	s->owed_ns -= MIN(ran, s->owed_ns);
+}
+
+/* Timers and deferred work. */
+static void serve(struct sched_cpu *s)
+{
+	u64 from = platform_now_ns(), took;
+
+	if (timer_next_ns() > from && !work_pending())
+		return;
+	timer_run_expired(from);
+	for (u32 i = 0; i < WORK_PER_PASS && work_run(1) && platform_now_ns() - from < WORK_PASS_NS; i++)
+		;
+	took = platform_now_ns() - from;
+	s->owed_ns = CLAMP(took, OWED_MIN_NS, OWED_MAX_NS);
+	sched_host_ran(s, took);
 }
 
 static void sleep(struct sched_cpu *s)
@@ -101,12 +118,15 @@ _Noreturn void sched_loop(void)
 		sched_freeze_point(s);
 		cpu_irq_window();
 		s->armed_ns = 0; /* the timer may have fired */
-		timer_run_expired(platform_now_ns());
-		work_run(WORK_PER_PASS);
+		if (!s->owed_ns)
+			serve(s);
 		v = sched_pick(s);
-		if (v)
+		if (v) {
 			run_piece(s, v);
-		else if (!work_pending())
+			continue;
+		}
+		s->owed_ns = 0; /* nobody to give it to */
+		if (!work_pending())
 			sleep(s);
 	}
 }

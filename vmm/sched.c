@@ -127,11 +127,13 @@ static bool vm_may_run(const struct vm *vm)
 	return READ_ONCE(vm->state) == VM_RUNNING && !READ_ONCE(vm->end_asked);
 }
 
-/* The one furthest behind of those that may run; movable: that another CPU could take. */
-static struct vcpu *best_of(struct sched_cpu *s, bool movable)
+/* The one furthest behind of those that may run; movable: that another CPU could take. unpark: when a cap frees one. */
+static struct vcpu *best_of(struct sched_cpu *s, bool movable, u64 *unpark)
 {
 	struct vcpu *best = NULL;
-	u64 now = platform_now_ns(), unpark = ~0UL;
+	u64 now = platform_now_ns();
+
+	*unpark = ~0UL;
 
 	list_for_each(l, &s->ready) {
 		struct vcpu *v = list_entry(l, struct vcpu, link);
@@ -140,18 +142,18 @@ static struct vcpu *best_of(struct sched_cpu *s, bool movable)
 		if (!vm_may_run(v->vm) || (movable && v->loaded_on != CPU_NONE))
 			continue;
 		if (until)
-			unpark = MIN(unpark, until);
+			*unpark = MIN(*unpark, until);
 		else if (!best || v->vtime < best->vtime)
 			best = v;
 	}
-	s->unpark_ns = unpark;
 	return best;
 }
 
 /* After each change of the queue, or of what may be taken from it. */
 static void publish(struct sched_cpu *s)
 {
-	struct vcpu *v = list_empty(&s->ready) ? NULL : best_of(s, true);
+	u64 unpark;
+	struct vcpu *v = list_empty(&s->ready) ? NULL : best_of(s, true, &unpark);
 
 	__atomic_store_n(&s->best_vtime, v ? v->vtime : ~0UL, __ATOMIC_SEQ_CST);
 }
@@ -387,6 +389,21 @@ void sched_wake_memory(struct vm *vm)
 			wake_waiters(cpus[i]);
 }
 
+void sched_host_ran(struct sched_cpu *s, u64 ns)
+{
+	struct vcpu *v;
+
+	lock_acquire(&s->lock);
+	v = s->current;
+	if (v) {
+		v->since_ns += ns;
+		v->charged_ns += ns;
+		v->ns_in[VCPU_READY] += ns;
+	}
+	lock_release(&s->lock);
+	s->host_ns += ns;
+}
+
 /* ---- choosing ------------------------------------------------------------ */
 
 /* The running vCPU's turn may be over. s->lock held. */
@@ -422,7 +439,8 @@ static void run_now(struct sched_cpu *s, struct vcpu *v, struct sched_cpu *to)
 
 static struct vcpu *take_own(struct sched_cpu *s, u64 *vtime)
 {
-	struct vcpu *v = best_of(s, false);
+	u64 unpark;
+	struct vcpu *v = best_of(s, false, &unpark);
 
 	*vtime = v ? v->vtime : ~0UL;
 	return v;
@@ -450,9 +468,10 @@ static struct sched_cpu *victim_for(const struct sched_cpu *s, u64 vtime)
 static struct vcpu *steal(struct sched_cpu *s, struct sched_cpu *from)
 {
 	struct vcpu *v;
+	u64 unpark;
 
 	lock_acquire(&from->lock);
-	v = best_of(from, true);
+	v = best_of(from, true, &unpark);
 	if (v)
 		run_now(from, v, s);
 	else
@@ -518,7 +537,7 @@ bool sched_idle_begin(struct sched_cpu *s)
 
 	__atomic_store_n(&s->idle, 1, __ATOMIC_SEQ_CST);
 	lock_acquire(&s->lock);
-	any = best_of(s, false) || READ_ONCE(s->unload);
+	any = best_of(s, false, &s->unpark_ns) || READ_ONCE(s->unload);
 	lock_release(&s->lock);
 	for (u32 i = 0; i < count && !any; i++)
 		any = cpus[i] && cpus[i] != s && __atomic_load_n(&cpus[i]->best_vtime, __ATOMIC_SEQ_CST) != ~0UL;
@@ -568,7 +587,7 @@ bool sched_cpu_stats(u32 id, struct sched_cpu_stats *out)
 
 	if (!s)
 		return false;
-	*out = (struct sched_cpu_stats){.idle_ns = READ_ONCE(s->idle_ns), .steals = READ_ONCE(s->steals)};
+	*out = (struct sched_cpu_stats){.idle_ns = READ_ONCE(s->idle_ns), .host_ns = READ_ONCE(s->host_ns), .steals = READ_ONCE(s->steals)};
 	lock_acquire(&cpus[id]->lock);
 	list_for_each(l, &s->ready)
 		out->ready++;

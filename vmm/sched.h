@@ -10,6 +10,12 @@
  * another: a guest that halts and goes on pays nothing. `vcpu->loaded_on` names that CPU; only a vCPU that is loaded
  * nowhere may be taken by another CPU. So a vCPU waits for its CPU at most as long as that takes to come to its loop.
  *
+ * Guests against timers and deferred work. These come between two pieces of a slice. What they took, OWED_MIN_NS at
+ * least and OWED_MAX_NS at most, guests that can run get before the next of them are served (`owed_ns`): so a timer that
+ * is always due, or work that queues itself again, has at most half of a CPU (more if one piece takes longer than
+ * OWED_MAX_NS), and a guest that was picked always gets to its next instructions. The other way round, work that waits ends a guest's turn after WORK_SLICE_NS or what is owed.
+ * Interrupts are taken at any time: they only queue.
+ *
  * No wake-up is lost: a CPU says `idle` and then looks at all queues; who queues a vCPU looks at `idle` afterwards. A
  * vCPU counts as waiting for memory (`waiters`) and then looks at the counters of wake-ups; who wakes counts and then
  * looks at `waiters`. All four are sequentially consistent.
@@ -29,6 +35,8 @@ struct vm;
 #define WAKE_CREDIT_NS SLICE_NS
 #define PREEMPT_NS     NSEC_PER_MSEC /* a woken vCPU so far behind the running one does not wait for its slice's end */
 #define WORK_SLICE_NS  NSEC_PER_MSEC /* a guest's turn while deferred work waits */
+#define OWED_MIN_NS    (100 * NSEC_PER_USEC)
+#define OWED_MAX_NS    (4 * SLICE_NS)
 #define CAP_PERIOD_NS  (100 * NSEC_PER_MSEC)
 #define SCHED_WEIGHT   1000U /* of a VM that asks for none */
 #define CPU_NONE       (~0U)
@@ -39,7 +47,6 @@ struct sched_cpu {
 	struct list ready, memory;  /* READY vCPUs; WAIT_MEMORY vCPUs */
 	struct vcpu *current;	    /* RUNNING here, or NULL */
 	u64 best_vtime;		    /* atomic: least of those that may be taken, ~0 if none; a hint */
-	u64 unpark_ns;		    /* when a cap lets the first of `ready` run again, ~0 if none */
 	u64 slice_end_ns;
 	u32 idle;		    /* atomic */
 	u32 waiters;		    /* atomic: on `memory`, or about to be */
@@ -48,13 +55,17 @@ struct sched_cpu {
 	u32 frozen;		    /* atomic: last sched_freeze() this CPU has stopped for */
 	/* Its own CPU's only. */
 	struct vcpu *loaded;	    /* whose state is in this CPU, or NULL */
+	u64 owed_ns;		    /* guests run so long before timers and work are served again */
 	u64 armed_ns;		    /* what the hardware timer is set for */
-	u64 idle_ns, steals, kicks_to_idle;
+	u64 unpark_ns;		    /* about to sleep: when a cap lets the first of `ready` run again, ~0 if none */
+	u64 idle_ns, host_ns, steals, kicks_to_idle;
 };
 
 struct sched_cpu *sched_this(void);
 /* Who runs now, RUNNING and loaded here; NULL: nobody may. */
 struct vcpu *sched_pick(struct sched_cpu *s);
+/* Timers and work had this CPU for so long: not the run time of the vCPU in whose slice that was. */
+void sched_host_ran(struct sched_cpu *s, u64 ns);
 /* Says that this CPU is about to sleep; false if there is something to run after all. And that it sleeps no more. */
 bool sched_idle_begin(struct sched_cpu *s);
 void sched_idle_end(struct sched_cpu *s);

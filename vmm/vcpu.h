@@ -63,7 +63,7 @@ _Noreturn void sched_loop(void);
 u32 sched_first_cpu(void); /* for a new vCPU */
 
 struct sched_cpu_stats {
-	u64 idle_ns, steals;
+	u64 idle_ns, host_ns, steals; /* host: timers and deferred work */
 	u32 ready;
 	bool running;
 };

@@ -4,8 +4,10 @@ Every wait watches for the lines that no test may cause: a panic, a line of the 
 wrong byte. One of them fails the test at once with what was on the console. Time-outs are hang detectors, not targets.
 """
 import contextlib
+import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +24,6 @@ BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
 GUEST = os.path.join(BUILD, "guest.elf")
 ISO = os.path.join(BUILD, "test.iso")  # as `make iso` makes it, with a patient menu
-BOCHS_SMP = os.environ.get("AEROSTAT_BOCHS", "bochs31")  # Bochs 3.1, for more than one processor
 PROMPT = r"aerostat> "
 PANIC = r"PANIC"
 # A guest cannot cause an error line: the log keeps that level for Aerostat's own and the devices' faults.
@@ -34,6 +35,18 @@ PAGE = 4096
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
 DETACH = "\x1d"  # Ctrl-]
+
+
+@functools.lru_cache(None)
+def bochs_smp():
+    """A Bochs for more than one processor: 3.1 or newer, from AEROSTAT_BOCHS or the path. Or None."""
+    for name in (os.environ.get("AEROSTAT_BOCHS", "bochs31"), "bochs"):
+        if shutil.which(name):
+            models = subprocess.run([name, "--help", "cpu"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                    errors="replace", timeout=60, check=False)
+            if "arrow_lake" in models.stdout + models.stderr:  # a model that 3.1 brought
+                return name
+    return None
 
 
 def clean(text):
@@ -121,7 +134,7 @@ class Machine:
                                          echo=False)
         else:
             bochs = emu.Bochs(self.disks, mem=self.mem_mib, work=self.work, model=self.model, bios=self.bios,
-                              cpus=self.cpus, binary=BOCHS_SMP if self.cpus > 1 else "bochs")
+                              cpus=self.cpus, binary=bochs_smp() if self.cpus > 1 else "bochs")
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
             self.line = emu.connect(bochs.port, self.process)

@@ -30,17 +30,19 @@
 #include "vmm/config.h"
 #include "vmm/memory.h"
 #include "vmm/modules.h"
+#include "vmm/sched.h"
 
 #define SWAP_PAGES_MIN 64U
 #define SETTLE_PASSES  20000U
 #define CALL_PASSES    2000U
+#define EXIT_NS        (10 * NSEC_PER_USEC) /* from entry to exit, if the guest does not say */
 #define ENTRIES_MAX    100000U /* in one pass of the CPU loop: the slice ends some time */
 
 void (*fake_guest)(struct vcpu *v, struct hv_exit *e);
 void (*fake_cpu_window)(void);
 u64 fake_cpu_idle_ns = NSEC_PER_MSEC, fake_cpu_armed_ns = TIMER_NEVER, fake_cpu_passes, fake_cpu_idles;
 u32 fake_allocs, fake_alloc_fail_at;
-bool fake_vcpu_create_fails;
+bool fake_vcpu_create_fails, fake_owes;
 char fake_why[160];
 u64 fake_rdx, fake_dumps;
 
@@ -118,6 +120,8 @@ static void check_entry(const struct hv_vcpu *v, u64 tlb_gen)
 
 static void run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e)
 {
+	u64 from = fake_now_ns;
+
 	check_entry(v, tlb_gen);
 	CHECK(!v->on || v->on == this_cpu()); /* released where it ran last */
 	v->on = this_cpu();
@@ -135,6 +139,8 @@ static void run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e)
 		v->repeat = v->last.kind != HV_EXIT_NONE && v->last.kind != HV_EXIT_HOST_IRQ;
 	}
 	*e = v->last;
+	if (fake_now_ns == from)
+		fake_now_ns += EXIT_NS;
 }
 
 static void get_sys(struct hv_vcpu *v, struct hv_sys *s)
@@ -265,6 +271,8 @@ void cpu_irq_window(void)
 	passes_left--;
 	fake_cpu_passes++;
 	entries_in_pass = 0;
+	if (!fake_owes)
+		sched_this()->owed_ns = 0;
 	blk_poll_all();
 }
 

@@ -66,6 +66,7 @@ extern void (*fake_cpu_window)(void); /* called at the start of each pass, or NU
 extern u64 fake_cpu_idle_ns;          /* an idle CPU moves the clock so far, or to the timer */
 extern u64 fake_cpu_armed_ns;         /* the timer, TIMER_NEVER: off */
 extern u64 fake_cpu_passes, fake_cpu_idles;
+extern bool fake_owes; /* else timers and work are served in every pass, whatever guests are owed */
 
 /* Calls of frame_alloc() so far. The one that brings them to fake_alloc_fail_at fails; 0: none. */
 extern u32 fake_allocs, fake_alloc_fail_at;

@@ -49,6 +49,17 @@ const char *vcpu_state_name(enum vcpu_state s)
 	return s == VCPU_RUNNING ? "running" : "off";
 }
 
+u32 cpu_count(void)
+{
+	return 2;
+}
+
+bool sched_cpu_stats(u32 cpu, struct sched_cpu_stats *out)
+{
+	*out = (struct sched_cpu_stats){.idle_ns = 1 + cpu, .host_ns = 2};
+	return cpu < cpu_count();
+}
+
 void sched_freeze(void)
 {
 }

@@ -11,6 +11,8 @@
 #include "arch/x86/cpu.h"
 #include "lib/err.h"
 #include "lib/string.h"
+#include "lib/timer.h"
+#include "lib/work.h"
 #include "mm/balloon.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
@@ -20,8 +22,8 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 #include "vmm/cpuid.h"
+#include "vmm/sched.h"
 
-#define SLICE_NS (5 * NSEC_PER_MSEC)
 #define VECTOR   0x40U
 #define INFO     0x20000UL
 #define PAGE     0x300U /* a page nothing else uses */
@@ -146,6 +148,102 @@ static void test_paused_does_not_run(void **state)
 	assert_int_equal(vm_resume(a, why, sizeof(why)), 0);
 	fake_cpu_run(10);
 	assert_int_equal(v->hv->irqs, 1);
+}
+
+/* ---- guests against timers and deferred work ------------------------------ */
+
+static u64 host_cost_ns, host_last_ns, host_gap_ns, host_runs;
+
+/* What a piece of the host's own costs; and how long the next one is kept waiting at most. */
+static void host_piece(void)
+{
+	if (host_runs++)
+		host_gap_ns = MAX(host_gap_ns, fake_now_ns - host_last_ns);
+	fake_now_ns += host_cost_ns;
+	host_last_ns = fake_now_ns;
+}
+
+static void always_due(struct timer *t)
+{
+	host_piece();
+	timer_arm(t, fake_now_ns);
+}
+
+static void never_done(struct work *w)
+{
+	host_piece();
+	work_queue(w);
+}
+
+static void idle_work(struct work *w)
+{
+	(void)w;
+}
+
+static void busy_guest(struct vcpu *vcpu, struct hv_exit *e)
+{
+	(void)vcpu;
+	fake_now_ns += 5 * NSEC_PER_USEC;
+	*e = (struct hv_exit){.kind = HV_EXIT_CPUID, .len = 2};
+	if (fake_now_ns >= fake_cpu_armed_ns)
+		e->kind = HV_EXIT_HOST_IRQ;
+}
+
+static u64 run_time(void)
+{
+	return v->ns_in[VCPU_RUNNING] + (v->state == VCPU_RUNNING ? fake_now_ns - v->since_ns : 0);
+}
+
+/* The guest's part of the time, in percent, while the host has always something to do, in pieces of `cost`. */
+static u64 guest_percent(u64 cost)
+{
+	u64 from, ran;
+
+	while (v->state != VCPU_RUNNING)
+		fake_cpu_run(1);
+	from = fake_now_ns;
+	ran = run_time();
+	host_cost_ns = cost;
+	host_runs = host_gap_ns = 0;
+	fake_cpu_run(500);
+	assert_true(host_runs > 100);
+	return (run_time() - ran) * 100 / (fake_now_ns - from);
+}
+
+static void starve(void (*guest)(struct vcpu *vcpu, struct hv_exit *e))
+{
+	static struct timer t;
+	static struct work w;
+
+	fake_guest = guest;
+	fake_owes = true;
+	timer_init(&t, always_due);
+	timer_arm(&t, 0);
+	(void)guest_percent(0);
+	assert_true(host_gap_ns >= OWED_MIN_NS && host_gap_ns <= 2 * OWED_MIN_NS);
+	assert_true(guest_percent(100) >= 95);
+	assert_in_range(guest_percent(NSEC_PER_MSEC), 40, 60);
+	timer_cancel(&t);
+	work_init(&w, "never-done", never_done);
+	work_queue(&w);
+	(void)guest_percent(0);
+	assert_true(host_gap_ns >= OWED_MIN_NS && host_gap_ns <= 2 * WORK_SLICE_NS);
+	assert_in_range(guest_percent(NSEC_PER_MSEC), 40, 60);
+	assert_in_range(guest_percent(OWED_MAX_NS), 40, 60);
+	/* However long it takes: the guest runs, and what waits is not kept for long. */
+	assert_true(guest_percent(5 * OWED_MAX_NS) >= 14);
+	assert_true(host_gap_ns <= OWED_MAX_NS + SLICE_NS);
+	w.fn = idle_work;
+	fake_guest = NULL;
+	fake_owes = false;
+	fake_machine_settle();
+}
+
+static void test_guest_is_not_starved(void **state)
+{
+	(void)state;
+	starve(NULL);
+	starve(busy_guest);
 }
 
 /* ---- halt against wake --------------------------------------------------- */
@@ -720,7 +818,7 @@ int main(void)
 	    TEST(test_exit_exceptions),  TEST(test_exit_ends),           TEST(test_exit_io),
 	    TEST(test_exit_msr),         TEST(test_hypercall_page),      TEST(test_exit_npf),
 	    TEST(test_exit_npf_far),     TEST(test_cpuid_masks),         TEST(test_cpuid_allow_list),
-	    TEST(test_cpuid_hypervisor),
+	    TEST(test_cpuid_hypervisor), TEST(test_guest_is_not_starved),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
