@@ -60,10 +60,10 @@ static void enter_guest(struct vcpu *v, struct hv_exit *e)
 	tlb_guest_end(tlb);
 }
 
-/* Runs v until the host is wanted, the vCPU blocks or gives way, or work is pending and nothing owed. */
+/* Runs v until the host is wanted, the vCPU blocks or gives way, or work may be served. */
 static void run_piece(struct sched_cpu *s, struct vcpu *v)
 {
-	u64 from = platform_now_ns(), owed_until = from + s->owed_ns, ran;
+	u64 from = platform_now_ns(), owed_until = s->paying ? from + s->owed_ns : 0, ran;
 	u64 work_end = work_pending() ? from + WORK_SLICE_NS : TIMER_NEVER;
 	struct hv_exit e;
 
@@ -80,6 +80,7 @@ static void run_piece(struct sched_cpu *s, struct vcpu *v)
 		 !READ_ONCE(v->vm->end_asked) && (!work_pending() || platform_now_ns() < owed_until));
 	ran = platform_now_ns() - from;
 	s->owed_ns -= MIN(ran, s->owed_ns);
+	s->paying &= s->owed_ns != 0;
 }
 
 /* Timers and deferred work. */
@@ -93,7 +94,8 @@ static void serve(struct sched_cpu *s)
 	for (u32 i = 0; i < WORK_PER_PASS && work_run(1) && platform_now_ns() - from < WORK_PASS_NS; i++)
 		;
 	took = platform_now_ns() - from;
-	s->owed_ns = CLAMP(took, OWED_MIN_NS, OWED_MAX_NS);
+	s->owed_ns = MIN(s->owed_ns + MAX(took, OWED_MIN_NS), OWED_MAX_NS);
+	s->paying = s->owed_ns >= OWED_NS;
 	sched_host_ran(s, took);
 }
 
@@ -118,7 +120,7 @@ _Noreturn void sched_loop(void)
 		sched_freeze_point(s);
 		cpu_irq_window();
 		s->armed_ns = 0; /* the timer may have fired */
-		if (!s->owed_ns)
+		if (!s->paying)
 			serve(s);
 		v = sched_pick(s);
 		if (v) {
@@ -126,6 +128,7 @@ _Noreturn void sched_loop(void)
 			continue;
 		}
 		s->owed_ns = 0; /* nobody to give it to */
+		s->paying = false;
 		if (!work_pending())
 			sleep(s);
 	}

@@ -10,11 +10,12 @@
  * another: a guest that halts and goes on pays nothing. `vcpu->loaded_on` names that CPU; only a vCPU that is loaded
  * nowhere may be taken by another CPU. So a vCPU waits for its CPU at most as long as that takes to come to its loop.
  *
- * Guests against timers and deferred work. These come between two pieces of a slice. What they took, OWED_MIN_NS at
- * least and OWED_MAX_NS at most, guests that can run get before the next of them are served (`owed_ns`): so a timer that
- * is always due, or work that queues itself again, has at most half of a CPU (more if one piece takes longer than
- * OWED_MAX_NS), and a guest that was picked always gets to its next instructions. The other way round, work that waits ends a guest's turn after WORK_SLICE_NS or what is owed.
- * Interrupts are taken at any time: they only queue.
+ * Guests against timers and deferred work. These come between two pieces of a slice. What they take, OWED_MIN_NS at
+ * least, is owed to the guests of that CPU, and what guests run pays for it. Once OWED_NS are owed, timers and work wait
+ * until all of it is paid, or nobody can run. So a timer that is always due, or work that queues itself again, has at
+ * most half of a CPU (more if one piece takes longer than OWED_MAX_NS), and a guest that was picked always gets to its
+ * next instructions; a transfer in many short pieces is not held up between them. The other way round, work that waits
+ * ends a guest's turn after WORK_SLICE_NS or what is owed. Interrupts are taken at any time: they only queue.
  *
  * No wake-up is lost: a CPU says `idle` and then looks at all queues; who queues a vCPU looks at `idle` afterwards. A
  * vCPU counts as waiting for memory (`waiters`) and then looks at the counters of wake-ups; who wakes counts and then
@@ -35,7 +36,8 @@ struct vm;
 #define WAKE_CREDIT_NS SLICE_NS
 #define PREEMPT_NS     NSEC_PER_MSEC /* a woken vCPU so far behind the running one does not wait for its slice's end */
 #define WORK_SLICE_NS  NSEC_PER_MSEC /* a guest's turn while deferred work waits */
-#define OWED_MIN_NS    (100 * NSEC_PER_USEC)
+#define OWED_MIN_NS    (20 * NSEC_PER_USEC)
+#define OWED_NS        (2 * NSEC_PER_MSEC)
 #define OWED_MAX_NS    (4 * SLICE_NS)
 #define CAP_PERIOD_NS  (100 * NSEC_PER_MSEC)
 #define SCHED_WEIGHT   1000U /* of a VM that asks for none */
@@ -55,7 +57,8 @@ struct sched_cpu {
 	u32 frozen;		    /* atomic: last sched_freeze() this CPU has stopped for */
 	/* Its own CPU's only. */
 	struct vcpu *loaded;	    /* whose state is in this CPU, or NULL */
-	u64 owed_ns;		    /* guests run so long before timers and work are served again */
+	u64 owed_ns;		    /* what timers and work have taken and guests have not had since */
+	bool paying;		    /* guests come first until nothing is owed */
 	u64 armed_ns;		    /* what the hardware timer is set for */
 	u64 unpark_ns;		    /* about to sleep: when a cap lets the first of `ready` run again, ~0 if none */
 	u64 idle_ns, host_ns, steals, kicks_to_idle;

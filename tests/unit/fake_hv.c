@@ -272,7 +272,7 @@ void cpu_irq_window(void)
 	fake_cpu_passes++;
 	entries_in_pass = 0;
 	if (!fake_owes)
-		sched_this()->owed_ns = 0;
+		sched_this()->paying = false;
 	blk_poll_all();
 }
 
