@@ -140,16 +140,32 @@ static bool app_fault(const struct trap_frame *f)
 	return true;
 }
 
+/*
+ * Bochs with several processors takes an exception back when an interrupt ends the VM's turn right behind it: the
+ * instruction faults again, but the first frame is still on the stack and IF cleared, with which the region is never
+ * touched. Both as they were before.
+ */
+static void forget_taken_back(struct trap_frame *f)
+{
+	enum { ERROR, RIP, CS, RFLAGS, RSP, SS };
+
+	while (!(f->rflags & RFLAGS_IF)) {
+		const u64 *first = (const u64 *)f->rsp;
+
+		if (first[RIP] != f->rip || first[CS] != f->cs || first[SS] != f->ss || first[RSP] - f->rsp > 64)
+			break;
+		f->rflags = first[RFLAGS];
+		f->rsp = first[RSP];
+	}
+	f->rflags |= RFLAGS_IF;
+}
+
 void trap_handle(struct trap_frame *f)
 {
 	if (f->vector >= FIRST_DEVICE_VECTOR)
 		return; /* the upcall: its work is to end HLT */
-	/*
-	 * The region is touched with interrupts on only; IF is set again for Bochs with several processors, where an
-	 * interrupt that ends the VM's turn right behind an exception takes the exception back but leaves IF cleared.
-	 */
 	if (f->vector == VECTOR_PF && app_fault(f)) {
-		f->rflags |= RFLAGS_IF;
+		forget_taken_back(f);
 		return;
 	}
 	if (cpu_probe_rsp)

@@ -164,9 +164,10 @@ static void test_wrong_use(void **state)
 /* ---- simulated CPUs ------------------------------------------------------ */
 
 #define FRAMES 8
-#define MOVES 5000
-#define STAYS 5000
-#define SECONDS 60 /* and not for ever, where the threads share one processor */
+#define MOVES 20000
+#define STAYS 50     /* at least, however late the threads start */
+#define SECONDS 2    /* enough, where the threads share one processor */
+#define SECONDS_MAX 60
 
 enum { FRAME_IS_FREE, FRAME_IS_MAPPED };
 
@@ -214,7 +215,7 @@ static void yield(void)
 static void test_moving_page(void **state)
 {
 	pthread_t thread[CPUS];
-	time_t end;
+	time_t begin = time(NULL);
 
 	(void)state;
 	finished = wrong = stays_made = 0;
@@ -224,8 +225,8 @@ static void test_moving_page(void **state)
 	frame_state[0] = FRAME_IS_MAPPED;
 	for (u32 i = 1; i < CPUS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, run_cpu, (void *)(size_t)i), 0);
-	end = time(NULL) + SECONDS;
-	for (u32 move = 1; (move <= MOVES || READ_ONCE(stays_made) < STAYS) && time(NULL) <= end; move++) {
+	for (u32 move = 1; time(NULL) - begin <= (READ_ONCE(stays_made) < STAYS ? SECONDS_MAX : move <= MOVES ? SECONDS : -1);
+	     move++) {
 		u32 old = mapped, next = move % FRAMES;
 
 		__atomic_store_n(&frame_state[next], FRAME_IS_MAPPED, __ATOMIC_SEQ_CST);
