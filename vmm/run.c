@@ -5,6 +5,7 @@
 #include "arch/x86/cpu.h"
 #include "lib/panic.h"
 #include "lib/work.h"
+#include "mm/frame.h"
 #include "vmm/sched.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
@@ -129,7 +130,7 @@ _Noreturn void sched_loop(void)
 		}
 		s->owed_ns = 0; /* nobody to give it to */
 		s->paying = false;
-		if (!work_pending())
+		if (!work_pending() && !frame_stock_fill())
 			sleep(s);
 	}
 }
