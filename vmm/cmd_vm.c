@@ -150,19 +150,19 @@ static void show_guest(struct console_out *o, struct vm *vm)
 static void show_exits(struct console_out *o, struct vm *vm)
 {
 	char key[KEY_BYTES];
+	struct vm_counts c;
 	struct pairs p;
 
+	vm_counts(vm, &c);
 	pairs_begin(&p, o);
-	for (u32 i = 0; i < MIN((u32)HV_EXIT_KINDS, (u32)ARRAY_SIZE(vm->exits)); i++) {
-		u64 n = vm->exits[i] + vm_fast_exits(vm, i);
-
-		if (!n)
+	for (u32 i = 0; i < MIN((u32)HV_EXIT_KINDS, (u32)ARRAY_SIZE(c.exits)); i++) {
+		if (!c.exits[i])
 			continue;
 		format_buf(key, sizeof(key), "exit-%s", exit_kind_name(i));
-		pairs_number(&p, key, n);
+		pairs_number(&p, key, c.exits[i]);
 	}
-	pairs_number(&p, "hypercalls", vm->hypercalls + vm_fast_exits(vm, HV_EXIT_HYPERCALL));
-	pairs_number(&p, "hypercall-errors", vm->hypercall_errors);
+	pairs_number(&p, "hypercalls", c.hypercalls);
+	pairs_number(&p, "hypercall-errors", c.hypercall_errors);
 	pairs_number(&p, "console-dropped", vm->con_dropped);
 	pairs_end(&p);
 }

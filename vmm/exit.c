@@ -155,7 +155,7 @@ void exit_handle(struct vcpu *v, struct hv_exit *e)
 {
 	struct hv_regs *r;
 
-	v->vm->exits[e->kind]++;
+	v->counts.exits[e->kind]++;
 	if (likely(e->kind == HV_EXIT_NPF)) {
 		exit_npf(v, e);
 		return;

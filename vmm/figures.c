@@ -93,13 +93,16 @@ static u64 spent(const struct vcpu *v, enum vcpu_state s, u64 now)
 
 static void take_vcpus(const struct vm *vm, u64 now, struct vm_figures *f)
 {
+	struct vm_counts c;
+
 	for (u32 i = 0; i < VM_VCPUS_MAX && vm->vcpu[i]; i++) {
 		f->vcpus++;
 		f->run_ns += spent(vm->vcpu[i], VCPU_RUNNING, now);
 		f->wait_ns += spent(vm->vcpu[i], VCPU_WAIT_MEMORY, now);
 	}
+	vm_counts(vm, &c);
 	for (u32 i = 0; i < HV_EXIT_KINDS; i++) {
-		f->exits[i] = vm->exits[i] + vm_fast_exits(vm, i);
+		f->exits[i] = c.exits[i];
 		f->exits_all += f->exits[i];
 	}
 }

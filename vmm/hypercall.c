@@ -74,7 +74,7 @@ static s64 call_upcall(struct vcpu *v, struct hv_regs *r)
 {
 	if (r->rdi < 32 || r->rdi > 255)
 		return AERO_E_INVAL;
-	v->vm->upcall_vector = (u8)r->rdi;
+	WRITE_ONCE(v->upcall_vector, (u8)r->rdi);
 	return 0;
 }
 
@@ -96,7 +96,9 @@ static s64 call_balloon(struct vcpu *v, struct hv_regs *r, u32 (*act)(struct gsp
 	if (n)
 		return n;
 	memcpy(batch, va, r->rsi * sizeof(*batch));
+	lock_acquire(&v->vm->lock); /* two batches at once would both fill the room up to the target */
 	n = act(gs, batch, (u32)r->rsi);
+	lock_release(&v->vm->lock);
 	memcpy(va, batch, r->rsi * sizeof(*batch));
 	gspace_unpin(gs, gpa_to_gfn(GPA(r->rdi)));
 	r->rdx = gs->balloon_target;
@@ -122,6 +124,17 @@ static s64 call_disk(struct vcpu *v, struct hv_regs *r, bool setup)
 	return n;
 }
 
+static s64 call_vcpu(struct vcpu *v, const struct hv_regs *r)
+{
+	if (!(v->vm->features & AERO_FEATURE_SMP))
+		return AERO_E_PERM;
+	switch (r->rax) {
+	case AERO_CALL_VCPU_START: return vcpu_call_start(v, r);
+	case AERO_CALL_VCPU_STOP:  return vcpu_call_stop(v, r->rdi);
+	default:		   return vcpu_call_send(v, r->rdi, r->rsi);
+	}
+}
+
 static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 {
 	/* Everything but the greeting and the end wants the contract first. */
@@ -141,6 +154,9 @@ static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	case AERO_CALL_DISK_SETUP:     return call_disk(v, r, true);
 	case AERO_CALL_DISK_KICK:      return call_disk(v, r, false);
 	case AERO_CALL_SHUTDOWN:       vm_guest_shutdown(v->vm, r->rdi); return 0;
+	case AERO_CALL_VCPU_START:
+	case AERO_CALL_VCPU_STOP:
+	case AERO_CALL_VCPU_SEND:      return call_vcpu(v, r);
 	default:		       return AERO_E_NOSYS;
 	}
 }
@@ -153,9 +169,9 @@ bool hypercall_handle(struct vcpu *v, struct hv_regs *r)
 		sched_wait_memory(v);
 		return false;
 	}
-	v->vm->hypercalls++;
+	v->counts.hypercalls++;
 	if (n < 0)
-		v->vm->hypercall_errors++;
+		v->counts.hypercall_errors++;
 	r->rax = (u64)n;
 	return true;
 }

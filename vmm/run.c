@@ -42,7 +42,7 @@ static void watchdog_check(struct vcpu *v)
 
 static void deliver_upcall(struct vcpu *v)
 {
-	if (READ_ONCE(v->upcall) && v->vm->upcall_vector && hv->inject_irq(v->hv, v->vm->upcall_vector))
+	if (READ_ONCE(v->upcall) && v->upcall_vector && hv->inject_irq(v->hv, v->upcall_vector))
 		WRITE_ONCE(v->upcall, false);
 }
 
@@ -68,6 +68,8 @@ static void run_piece(struct sched_cpu *s, struct vcpu *v)
 	u64 work_end = work_pending() ? from + WORK_SLICE_NS : TIMER_NEVER;
 	struct hv_exit e;
 
+	if (unlikely(v->reset))
+		vcpu_take_start(v);
 	do {
 		lock_assert_none();
 		deliver_upcall(v);

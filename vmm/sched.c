@@ -226,6 +226,20 @@ void sched_start(struct vcpu *v)
 	lock_release(&s->lock);
 }
 
+bool sched_restart(struct vcpu *v)
+{
+	struct sched_cpu *s = lock_of(v);
+	bool may = v->state == VCPU_OFF && !v->ended;
+
+	if (may) {
+		v->wake = v->stop = false;
+		WRITE_ONCE(v->upcall, false);
+		wake_up(s, v);
+	}
+	lock_release(&s->lock);
+	return may;
+}
+
 /* Which CPU a new vCPU belongs to at first: in turn. */
 u32 sched_first_cpu(void)
 {
@@ -250,11 +264,12 @@ static void unload(struct sched_cpu *s)
 }
 
 /* Takes v off whatever it is on. RUNNING elsewhere: that CPU does it when it sees `stop`. */
-static void stop_begin(struct vcpu *v)
+static void stop_begin(struct vcpu *v, bool for_good)
 {
 	struct sched_cpu *s = lock_of(v);
 
 	v->stop = true;
+	v->ended |= for_good;
 	if (v->state == VCPU_RUNNING && s != sched_this()) {
 		kick(s);
 		lock_release(&s->lock);
@@ -278,7 +293,7 @@ void sched_stop(struct vcpu *v)
 
 	lock_assert_none();
 	CHECK(here->id == 0); /* two CPUs that stop each other's vCPUs would wait for each other */
-	stop_begin(v);
+	stop_begin(v, true);
 	while (READ_ONCE(v->state) != VCPU_OFF)
 		platform_relax();
 	on = __atomic_load_n(&v->loaded_on, __ATOMIC_ACQUIRE);
@@ -292,6 +307,11 @@ void sched_stop(struct vcpu *v)
 		while (__atomic_load_n(&v->loaded_on, __ATOMIC_ACQUIRE) != CPU_NONE)
 			platform_relax();
 	}
+}
+
+void sched_retire(struct vcpu *v)
+{
+	stop_begin(v, false);
 }
 
 void sched_poke(struct vcpu *v)

@@ -26,7 +26,7 @@ static void timer_fired(struct timer *t)
 {
 	struct vcpu *v = container_of(t, struct vcpu, timer);
 
-	vm_post_event(v->vm, AERO_EVENT_TIMER);
+	vm_post_vcpu_event(v, AERO_EVENT_TIMER);
 }
 
 static int read_phys(void *owner, gpa_t gpa, void *dst, size_t len)

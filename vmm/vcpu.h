@@ -15,8 +15,7 @@
 #include "lib/list.h"
 #include "lib/timer.h"
 #include "lib/types.h"
-
-struct vm;
+#include "vmm/vm.h"
 
 enum vcpu_state {
 	VCPU_OFF,	  /* not started, or its VM is ending */
@@ -37,6 +36,11 @@ struct vcpu {
 	bool wake;	  /* an event arrived: a HLT about to block does not */
 	bool upcall;	  /* atomic: an upcall has to be delivered */
 	bool stop;	  /* is to be OFF: the CPU that runs it sees to it */
+	bool ended;	  /* for good: the guest cannot start it any more */
+	u8 upcall_vector; /* 0: none yet */
+	bool starting;	  /* the guest is starting it; vm->lock */
+	bool reset;	  /* takes on `start` before it is entered; set while OFF */
+	struct hv_start start;
 	u32 cpu;	  /* whose queue it belongs to */
 	u32 loaded_on;	  /* atomic: CPU that holds its registers, CPU_NONE; set by that CPU */
 	u64 vtime;	  /* run time by weight */
@@ -48,6 +52,7 @@ struct vcpu {
 	u64 since_ns;	  /* of the present state */
 	u64 ns_in[VCPU_STATES];
 	u64 slices;
+	struct vm_counts counts; /* its own CPU's only, others read */
 	u64 *scratch;	  /* one page for copies of guest batches, used within one hypercall */
 };
 
@@ -81,6 +86,12 @@ void sched_start(struct vcpu *v); /* OFF -> READY */
  * Any state -> OFF. On return no CPU runs it or holds its registers. Waits for other CPUs: on the boot CPU only, no lock held.
  */
 void sched_stop(struct vcpu *v);
+/*
+ * The guest's own starting and stopping. OFF -> READY, false if it is not OFF or sched_stop() has come first. Any state
+ * -> OFF, at once if this CPU runs it or nobody does, else soon. Any CPU.
+ */
+bool sched_restart(struct vcpu *v) must_check;
+void sched_retire(struct vcpu *v);
 void sched_poke(struct vcpu *v);  /* its VM was paused or resumed */
 void sched_wake(struct vcpu *v);  /* HALTED -> READY; otherwise remembered for the next HLT */
 void sched_halt(struct vcpu *v);  /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
@@ -97,5 +108,15 @@ const char *exit_kind_name(enum hv_exit_kind k);
 bool hypercall_handle(struct vcpu *v, struct hv_regs *r);
 
 void vcpu_set_timer(struct vcpu *v, u64 vm_ns); /* on the VM's clock; 0: off */
+
+/*
+ * vcpu_smp.c: the guest's calls about its vCPUs. Any vCPU of the VM may make them, on any CPU; answers are those of
+ * docs/GUEST-ABI.md.
+ */
+s64 vcpu_call_start(struct vcpu *by, const struct hv_regs *r);
+s64 vcpu_call_stop(struct vcpu *by, u64 index);
+s64 vcpu_call_send(struct vcpu *by, u64 mask, u64 events);
+/* On the CPU that is about to enter v, loaded here: what a start left to do. */
+void vcpu_take_start(struct vcpu *v);
 
 #endif

@@ -69,8 +69,8 @@ static int config_check(const struct vm_config *c, char *why, size_t size)
 		return vm_fail(why, size, E_RANGE, "reservation is above the VM's memory");
 	if (c->shares > VM_SHARES_MAX)
 		return vm_fail(why, size, E_RANGE, "shares must be at most %u", VM_SHARES_MAX);
-	if (c->vcpus != 1)
-		return vm_fail(why, size, E_RANGE, "vcpus must be 1");
+	if (c->vcpus < 1 || c->vcpus > VM_VCPUS_MAX)
+		return vm_fail(why, size, E_RANGE, "vcpus must be 1 to %u", VM_VCPUS_MAX);
 	if (c->disk_bytes > PVDISK_BYTES_MAX)
 		return vm_fail(why, size, E_RANGE, "disk must be at most 16G");
 	if (c->balloon_max_percent > 95)
@@ -176,6 +176,35 @@ struct vm *vm_next(struct vm *vm)
 struct vm *vm_of_gspace(struct gspace *gs)
 {
 	return container_of(gs, struct vm, gs);
+}
+
+static void add_counts(struct vm_counts *to, const struct vm_counts *c)
+{
+	for (u32 i = 0; i < ARRAY_SIZE(c->exits); i++)
+		to->exits[i] += READ_ONCE(c->exits[i]);
+	to->hypercalls += READ_ONCE(c->hypercalls);
+	to->hypercall_errors += READ_ONCE(c->hypercall_errors);
+}
+
+static void add_vcpu(struct vm_counts *to, const struct vcpu *v)
+{
+	const struct hv_fast *fast = hv_fast(v->hv);
+
+	add_counts(to, &v->counts);
+	for (u32 i = 0; i < HV_EXIT_KINDS; i++)
+		to->exits[i] += READ_ONCE(fast->count[i]);
+	to->hypercalls += READ_ONCE(fast->count[HV_EXIT_HYPERCALL]);
+}
+
+void vm_counts(const struct vm *vm, struct vm_counts *out)
+{
+	struct vm_counts sum = {.hypercalls = 0};
+
+	add_counts(&sum, &vm->past);
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i])
+			add_vcpu(&sum, vm->vcpu[i]);
+	*out = sum;
 }
 
 /* ---- memory: admission and settings ---- */

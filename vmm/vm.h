@@ -60,6 +60,11 @@ struct vm_config {
 struct vcpu;
 struct pvdisk;
 
+struct vm_counts {
+	u64 exits[32]; /* by enum hv_exit_kind */
+	u64 hypercalls, hypercall_errors;
+};
+
 struct vm {
 	struct list link;
 	struct lock lock;
@@ -80,7 +85,6 @@ struct vm {
 	hfn_t info_hfn;		/* pinned info page, HFN_NONE before HELLO */
 	gfn_t info_gfn;
 	u32 features;		/* granted */
-	u8 upcall_vector;	/* 0: none yet */
 
 	/* console: out is what the guest printed and nobody has read yet, in is what the operator typed */
 	struct ring con_out, con_in;
@@ -97,8 +101,7 @@ struct vm {
 	char end_why[96];
 	u64 cap_start_ns, cap_used_ns; /* atomic: this period of the CPU cap */
 	struct log_limit log_limit;
-	u64 exits[32];		/* by enum hv_exit_kind, those answered by the back end not included: vm_fast_exits() */
-	u64 hypercalls, hypercall_errors;
+	struct vm_counts past;	/* of the last run's vCPUs, when they are gone: vm_counts() */
 };
 
 /* All take effect at once or return an error with one line for the operator in why. */
@@ -122,8 +125,16 @@ struct vm *vm_of_gspace(struct gspace *gs);
 /* Ends a VM for a fault of its own (or a lost page): soon, on the boot CPU; state dump to the log, STOPPING -> CRASHED. Any CPU, any lock. */
 void vm_crash(struct vm *vm, const char *fmt, ...) printf_like(2, 3);
 
-/* Sets an event bit and raises the upcall; nothing before HELLO. Any CPU; no lock of LOCK_RANK_SCHED or above held. */
+/*
+ * Sets event bits of the VM (vCPU 0's) or of one vCPU and raises its upcall; nothing before HELLO. Any CPU; no lock of
+ * LOCK_RANK_SCHED or above held.
+ */
 void vm_post_event(struct vm *vm, u64 event);
+void vm_post_vcpu_event(struct vcpu *v, u64 event);
+void vm_clear_vcpu_events(struct vcpu *v); /* OFF */
+
+/* Of all its vCPUs, in its present or last run, with the exits that the back end answers. */
+void vm_counts(const struct vm *vm, struct vm_counts *out);
 
 /* Called (with no lock held) when a guest has printed or wants input; the operator's console sets it. */
 extern void (*vm_console_notify)(struct vm *vm);
@@ -147,7 +158,6 @@ void vm_host_memory(struct vm_host_memory *out);
 /* HELLO: pins the info page and fills the contract. Features granted, or E_AGAIN, E_FAULT, E_PERM (done before). */
 s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features);
 void vm_guest_shutdown(struct vm *vm, u64 how); /* enum aero_shutdown */
-u64 vm_fast_exits(const struct vm *vm, u32 kind); /* answered by the back end; enum hv_exit_kind */
 u32 vm_features_offered(const struct vm *vm); /* AERO_FEATURE_* */
 
 /*

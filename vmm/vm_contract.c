@@ -53,7 +53,7 @@ static void fill_balloon(struct vm *vm, struct aero_info *info)
 u32 vm_features_offered(const struct vm *vm)
 {
 	return AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE |
-	       (vm->disk ? AERO_FEATURE_DISK : 0);
+	       AERO_FEATURE_SMP | (vm->disk ? AERO_FEATURE_DISK : 0);
 }
 
 s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
@@ -111,19 +111,32 @@ bool vm_read_info(struct vm *vm, struct aero_info *out)
 	return true;
 }
 
-void vm_post_event(struct vm *vm, u64 event)
+void vm_post_vcpu_event(struct vcpu *v, u64 event)
 {
-	struct aero_info *info = info_of(vm);
-	struct vcpu *v = vm->vcpu[0];
+	struct aero_info *info = info_of(v->vm);
 
-	if (!info || !v)
+	if (!info)
 		return;
 	/* A full barrier: either we see the vector, or the guest that sets it sees the event. */
-	__atomic_or_fetch(&info->events, event, __ATOMIC_SEQ_CST);
-	if (READ_ONCE(vm->upcall_vector)) {
+	__atomic_or_fetch(aero_events(info, v->index), event, __ATOMIC_SEQ_CST);
+	if (READ_ONCE(v->upcall_vector)) {
 		WRITE_ONCE(v->upcall, true);
 		sched_wake(v);
 	}
+}
+
+void vm_post_event(struct vm *vm, u64 event)
+{
+	if (vm->vcpu[0])
+		vm_post_vcpu_event(vm->vcpu[0], event);
+}
+
+void vm_clear_vcpu_events(struct vcpu *v)
+{
+	struct aero_info *info = info_of(v->vm);
+
+	if (info)
+		__atomic_store_n(aero_events(info, v->index), 0, __ATOMIC_SEQ_CST);
 }
 
 /* Deferred because mm_balloon_notify() comes with reclaim's lock held, and vm->lock ranks below it. */

@@ -117,8 +117,8 @@ static void enter_running(struct vm *vm)
 	const struct module *m = module_find(vm->config.image);
 	struct hv_start s = { .rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA };
 
-	hv->vcpu_reset(vm->vcpu[0]->hv, &s);
-	hv->release(vm->vcpu[0]->hv);
+	vm->vcpu[0]->start = s;
+	vm->vcpu[0]->reset = true;
 	vm->started_ns = vm->clock_base_ns = platform_now_ns();
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);
@@ -129,21 +129,9 @@ static void enter_running(struct vm *vm)
 
 /* ---- start ---- */
 
-u64 vm_fast_exits(const struct vm *vm, u32 kind)
-{
-	u64 n = 0;
-
-	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
-		if (vm->vcpu[i])
-			n += hv_fast(vm->vcpu[i]->hv)->count[kind];
-	return n;
-}
-
 static void release_parts(struct vm *vm)
 {
-	vm->hypercalls += vm_fast_exits(vm, HV_EXIT_HYPERCALL);
-	for (u32 kind = 0; kind < HV_EXIT_KINDS; kind++)
-		vm->exits[kind] += vm_fast_exits(vm, kind);
+	vm_counts(vm, &vm->past);
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++) {
 		if (vm->vcpu[i])
 			vcpu_destroy(vm->vcpu[i]);
@@ -167,10 +155,12 @@ static int create_space(struct vm *vm, char *why, size_t size)
 	err = gspace_init(&vm->gs, c->name, (gfn_t)(c->memory_bytes >> PAGE_SHIFT), hv_caps.npt, &alloc);
 	if (err)
 		return vm_fail(why, size, err, "no memory for the address space of '%s'", c->name);
+	vm->gs.concurrent = c->vcpus > 1;
 	err = swap_reserve(&vm->gs, vm_swap_need(c->memory_bytes, c->reservation_bytes));
-	if (!err)
-		err = vcpu_create(vm, 0, vm->gs.pt.root, &vm->vcpu[0]);
+	for (u32 i = 0; i < c->vcpus && !err; i++)
+		err = vcpu_create(vm, i, vm->gs.pt.root, &vm->vcpu[i]);
 	if (err) {
+		release_parts(vm);
 		swap_unreserve(&vm->gs);
 		while (!gspace_destroy_some(&vm->gs, REAP_PAGES))
 			;
@@ -217,10 +207,8 @@ static void forget_last_run(struct vm *vm)
 	vm->load_step = 0;
 	vm->end_asked = vm->end_claimed = VM_END_NONE;
 	vm->cap_start_ns = vm->cap_used_ns = 0;
-	vm->upcall_vector = 0;
 	vm->features = 0;
-	vm->hypercalls = vm->hypercall_errors = 0;
-	memset(vm->exits, 0, sizeof(vm->exits));
+	memset(&vm->past, 0, sizeof(vm->past));
 }
 
 int vm_start(struct vm *vm, char *why, size_t size)
@@ -273,7 +261,7 @@ int vm_resume(struct vm *vm, char *why, size_t size)
 static void dump_vcpus(struct vm *vm)
 {
 	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
-		if (vm->vcpu[i]) {
+		if (vm->vcpu[i] && vm->vcpu[i]->slices) {
 			hv->dump(vm->vcpu[i]->hv, vm->config.name);
 			hv->release(vm->vcpu[i]->hv);
 		}

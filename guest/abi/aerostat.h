@@ -26,6 +26,7 @@
 #define AERO_FEATURE_DISK (1u << 2)
 #define AERO_FEATURE_TIMER (1u << 3)
 #define AERO_FEATURE_CONSOLE (1u << 4)
+#define AERO_FEATURE_SMP (1u << 5) /* VCPU_START, VCPU_STOP, VCPU_SEND */
 
 /* MSR: a write of gpa | 1 makes the hypervisor fill that page with the hypercall routine (call it; VMCALL or VMMCALL, then RET). */
 #define AERO_MSR_HYPERCALL 0x4ae20000u
@@ -39,14 +40,17 @@ enum aero_call {
 	AERO_CALL_HELLO = 1,	       /* (abi version, features wanted, gpa of info page) -> features granted; once */
 	AERO_CALL_CONSOLE_WRITE = 2,   /* (gpa, bytes <= 1024) -> bytes taken */
 	AERO_CALL_CONSOLE_READ = 3,    /* (gpa, bytes <= 1024) -> bytes given */
-	AERO_CALL_UPCALL = 4,	       /* (vector 32..255) -> 0: events raise this interrupt */
-	AERO_CALL_TIMER = 5,	       /* (absolute ns on the VM's clock, 0 = off) -> 0; AERO_EVENT_TIMER follows */
+	AERO_CALL_UPCALL = 4,	       /* (vector 32..255) -> 0: the caller's events raise this interrupt on it */
+	AERO_CALL_TIMER = 5,	       /* (absolute ns on the VM's clock, 0 = off) -> 0; the caller gets AERO_EVENT_TIMER */
 	AERO_CALL_BALLOON_INFLATE = 6, /* (gpa of u64 entries, count <= 512) -> accepted; RDX = newest target, pages */
 	AERO_CALL_BALLOON_DEFLATE = 7, /* as inflate */
 	AERO_CALL_DISK_SETUP = 8,      /* (disk, gpa of struct aero_disk_ring) -> disk size in 4 KiB pages */
 	AERO_CALL_DISK_KICK = 9,       /* (disk) -> requests taken */
 	AERO_CALL_SHUTDOWN = 10,       /* (enum aero_shutdown) does not return */
 	AERO_CALL_BALLOON_POLL = 11,   /* () -> target pages; RDX = pages the rate allows now */
+	AERO_CALL_VCPU_START = 12,     /* (vCPU, RIP, RSP, CR3, argument for its RDI) -> 0 */
+	AERO_CALL_VCPU_STOP = 13,      /* (vCPU other than 0) -> 0; does not return if it is the caller */
+	AERO_CALL_VCPU_SEND = 14,      /* (mask of vCPUs, AERO_EVENT_GUEST(n)...) -> 0: these events for these vCPUs */
 	AERO_CALLS
 };
 
@@ -84,12 +88,17 @@ struct aero_start {
 	uint8_t random[32];	    /* differs at every start */
 };
 
-/* Events: bits in aero_info.events, set by the hypervisor, cleared by the guest (atomically). */
+/*
+ * Events: bits in a word of each vCPU (aero_events), set by the hypervisor, cleared by the guest (atomically). Those of
+ * the VM (all but TIMER and GUEST) go to vCPU 0.
+ */
 #define AERO_EVENT_TIMER (1ull << 0)
 #define AERO_EVENT_BALLOON (1ull << 1)
 #define AERO_EVENT_CONSOLE (1ull << 2)
 #define AERO_EVENT_SHUTDOWN (1ull << 3) /* the operator asks for an orderly end */
 #define AERO_EVENT_DISK(n) (1ull << (8 + (n)))
+#define AERO_EVENT_GUEST(n) (1ull << (32 + (n))) /* 0..31: the guest's own, from vCPU to vCPU */
+#define AERO_EVENTS_GUEST 0xffffffff00000000ull
 
 /* Balloon entry: gpa of a 4 KiB or 2 MiB unit | flags; the hypervisor puts a status into bits 11:4. */
 #define AERO_BALLOON_2M 1ull
@@ -104,13 +113,15 @@ enum aero_balloon_status {
 };
 #define AERO_BALLOON_BATCH_MAX 512
 
+#define AERO_VCPUS_MAX 64
+
 /*
  * The shared information page, one per VM. The hypervisor writes [0, 1024), the guest [1024, 4096); each reads
  * the other's as untrusted, once.
  */
 struct aero_info {
 	/* written by the hypervisor */
-	uint64_t events;	      /* exception: the guest clears bits */
+	uint64_t events;	      /* of vCPU 0. Exception, as vcpu_events: the guest clears bits */
 	struct {
 		uint32_t version;     /* odd while being changed */
 		uint32_t shift;	      /* ns = base_ns + ((tsc - base_tsc) * mult >> shift) (128-bit product) */
@@ -127,7 +138,8 @@ struct aero_info {
 		uint32_t rate_down;   /* pages a second down; rate: up. 0: as rate */
 		uint32_t credit;      /* pages that may come back at once, whatever the rate and the target */
 	} balloon;
-	uint8_t pad0[1024 - 8 - 40 - 48];
+	uint64_t vcpu_events[AERO_VCPUS_MAX]; /* of the others; [0] is not used */
+	uint8_t pad0[1024 - 8 - 40 - 48 - 8 * AERO_VCPUS_MAX];
 
 	/* written by the guest; all counters since start */
 	struct {
@@ -150,6 +162,12 @@ struct aero_info {
 	} app;
 	uint8_t pad1[3072 - 56 - 72 - 56];
 };
+
+/* A vCPU's event word. */
+static inline uint64_t *aero_events(struct aero_info *info, uint32_t vcpu)
+{
+	return vcpu ? &info->vcpu_events[vcpu] : &info->events;
+}
 
 /*
  * Paravirtual disk: a page with one ring of requests. The guest fills request[i % AERO_DISK_REQUESTS] and then advances `posted`;

@@ -110,3 +110,60 @@ bool content_check(const struct content *c, u32 page, u32 generation, const void
 	}
 	return true;
 }
+
+/* ---- pages of several threads -------------------------------------------- */
+
+static u64 part_key(const struct content *c, const struct content_part *part, u32 generation)
+{
+	enum content_kind kind = content_kind(c, part->page);
+	u64 seed = kind == CONTENT_UNIQUE ? c->seed : SAME_SEED;
+
+	if (kind == CONTENT_ZERO && generation % 2 == 0)
+		return 0;
+	if (kind != CONTENT_UNIQUE)
+		generation %= 2;
+	return content_mix(seed ^ content_mix((u64)part->page << 32 | generation << 8 | part->thread)) | 1;
+}
+
+static u64 part_word(u64 key, u32 i)
+{
+	u64 x = key + i * 0x9e3779b97f4a7c15ul;
+
+	return key ? (x ^ x >> 29) * 6364136223846793005ul : 0;
+}
+
+void content_fill_part(const struct content *c, const struct content_part *part, u32 generation, void *p)
+{
+	u64 key = part_key(c, part, generation), *word = p;
+
+	for (u32 i = part->thread; i < WORDS; i += part->threads)
+		WRITE_ONCE(word[i], part_word(key, i));
+}
+
+static const char *diagnose_part(const struct content *c, const struct content_part *part, u32 generation, u32 i, u64 found)
+{
+	if (found == 0)
+		return "zero word";
+	for (u32 back = 1; back <= MIN(generation, 4u); back++)
+		if (found == part_word(part_key(c, part, generation - back), i))
+			return "an earlier generation";
+	if (found == part_word(part_key(c, part, generation + 1), i))
+		return "the next generation";
+	return "another page, or damaged";
+}
+
+bool content_check_part(const struct content *c, const struct content_part *part, u32 generation, const void *p,
+			struct content_fault *f)
+{
+	u64 key = part_key(c, part, generation), found;
+	const u64 *word = p;
+
+	for (u32 i = part->thread; i < WORDS; i += part->threads) {
+		found = READ_ONCE(word[i]);
+		if (found == part_word(key, i))
+			continue;
+		*f = (struct content_fault){i * 8, found, part_word(key, i), diagnose_part(c, part, generation, i, found)};
+		return false;
+	}
+	return true;
+}

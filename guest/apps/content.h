@@ -33,6 +33,19 @@ void content_fill(const struct content *c, u32 page, u32 generation, void *p);
 /* Compares every byte. False: *f says how it differs. */
 bool content_check(const struct content *c, u32 page, u32 generation, const void *p, struct content_fault *f);
 
+/*
+ * A page that several threads write at once, without a lock: word w is thread w % threads', with a generation of its
+ * own. The words say nothing of themselves, so that writers of one page meet in every cache line. ZERO: zero in the
+ * thread's even generations; SAME: two contents, by the generation's lowest bit, so that pages that parted can become
+ * the same again.
+ */
+struct content_part {
+	u32 page, thread, threads;
+};
+void content_fill_part(const struct content *c, const struct content_part *part, u32 generation, void *p);
+bool content_check_part(const struct content *c, const struct content_part *part, u32 generation, const void *p,
+			struct content_fault *f);
+
 /* A well mixed function of x (splitmix64's finaliser). */
 u64 content_mix(u64 x);
 

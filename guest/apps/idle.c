@@ -27,7 +27,7 @@ static int quiet_start(struct kernel *k, u32 mem, u32 zero, u32 same, u64 writes
 	if (!err)
 		err = args_number(&k->args, "checks", 1000000, checks, &q->checks);
 	if (!err)
-		err = region_create(&q->region, k, mem, zero, same);
+		err = region_create(&q->region, k, mem, zero, same, 1);
 	if (!err)
 		print("%s: %u pages, zero=%u%% same=%u%%\n", k->app->name, q->region.pages,
 		      q->region.content.zero_percent, q->region.content.same_percent);
@@ -48,9 +48,9 @@ static int desktop_start(struct kernel *k)
 static void operate(struct quiet *q)
 {
 	for (u64 i = 0; i < DIV_ROUND_UP(q->writes, 10); i++)
-		region_write(&q->region, region_random(&q->region));
+		region_write(&q->region, 0, region_random(&q->region, 0));
 	for (u64 i = 0; i < DIV_ROUND_UP(q->checks, 10); i++)
-		region_read(&q->region, region_random(&q->region));
+		region_read(&q->region, 0, region_random(&q->region, 0));
 }
 
 static void quiet_report(struct kernel *k)
@@ -69,7 +69,7 @@ static u64 quiet_step(struct kernel *k, u64 until_ns)
 	if (r->checking) {
 		region_check_step(r, until_ns);
 	} else if (!q->ready) {
-		q->ready = region_fill(r, until_ns);
+		q->ready = region_fill(r, 0, until_ns);
 		if (q->ready) {
 			print("%s: ready, %u pages touched\n", k->app->name, r->pages);
 			q->report_ns = now + 5 * NSEC_PER_SEC;

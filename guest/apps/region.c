@@ -6,6 +6,8 @@
 #include "lib/err.h"
 
 #define FAULTS_PRINTED 8 /* wrong pages described; all are counted */
+#define BUSY	       0x8000u /* in a generation: its thread is writing */
+#define CHECK_TRIES    50 /* to find another thread's words at rest */
 
 static int bad_argument(const char *key, int err)
 {
@@ -28,118 +30,253 @@ static int read_args(struct region *r, struct kernel *k, u32 percent, u64 *pages
 	return err ? bad_argument("same", err) : 0;
 }
 
-int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent)
+static int read_threads(struct region *r, struct kernel *k, u32 most)
+{
+	u64 threads;
+	int err = args_number(&k->args, "cpus", SMP_CPUS_MAX, most, &threads);
+
+	r->threads = (u32)CLAMP(threads, 1, MIN(most, smp.count));
+	return err ? bad_argument("cpus", err) : 0;
+}
+
+int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
+		  u32 threads)
 {
 	u64 slots = disk_present(&k->disk) ? k->disk.pages : 0, pages;
 	u32 max;
 	int err;
 
 	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
-	prng_seed(&r->prng, k->seed);
 	err = read_args(r, k, otherwise_percent, &pages);
+	if (!err)
+		err = read_threads(r, k, threads);
 	if (err)
 		return err;
+	for (u32 t = 0; t < r->threads; t++)
+		prng_seed(&r->thread[t].prng, k->seed + t);
 	max = kernel_region_max(k, slots);
 	if (pages > max)
 		print("%s: %lu pages do not fit: %u\n", k->app->name, pages, max);
 	r->pages = (u32)CLAMP(pages, 1, MAX(max, 1));
-	r->generation = ram_array(&k->ram, r->pages * sizeof(*r->generation));
+	r->generation = ram_array(&k->ram, (size_t)r->pages * r->threads * sizeof(*r->generation));
 	if (!r->generation)
 		return E_NOMEM;
 	return pager_create(&k->pager, r->pages, slots);
 }
 
-bool region_fill(struct region *r, u64 until_ns)
+static u16 *generation_of(struct region *r, u32 thread, u32 page)
 {
-	while (r->filled < r->pages) {
-		u32 page = r->filled++;
+	return &r->generation[(size_t)page * r->threads + thread];
+}
 
-		content_fill(&r->content, page, 0, arch_app_page(&r->k->pager, page, true));
+static void *touch(struct region *r, u32 page, bool write)
+{
+	return arch_app_page(&r->k->pager, page, write);
+}
+
+static void fill(struct region *r, u32 thread, u32 page, u32 generation)
+{
+	struct content_part part = {page, thread, r->threads};
+
+	if (r->threads == 1)
+		content_fill(&r->content, page, generation, touch(r, page, true));
+	else
+		content_fill_part(&r->content, &part, generation, touch(r, page, true));
+}
+
+bool region_fill(struct region *r, u32 thread, u64 until_ns)
+{
+	struct region_thread *t = &r->thread[thread];
+
+	while (t->filled < r->pages) {
+		fill(r, thread, t->filled, 0);
+		__atomic_store_n(&t->filled, t->filled + 1, __ATOMIC_RELEASE);
 		if (clock_ns(&r->k->clock) >= until_ns)
 			break;
 	}
-	return r->filled == r->pages;
+	return t->filled == r->pages;
 }
 
-static void check(struct region *r, u32 page, const void *p)
+static u32 filled(const struct region *r)
 {
+	u32 least = r->pages;
+
+	for (u32 t = 0; t < r->threads; t++)
+		least = MIN(least, __atomic_load_n(&r->thread[t].filled, __ATOMIC_ACQUIRE));
+	return least;
+}
+
+bool region_filled(const struct region *r)
+{
+	return filled(r) == r->pages;
+}
+
+static void complain(struct region *r, u32 thread, u32 page, u32 of, u32 generation, const struct content_fault *f)
+{
+	if (r->thread[thread].bad++ < FAULTS_PRINTED)
+		print("%s: BAD page %u of thread %u generation %u: %s; at %u found %#lx, expected %#lx (vCPU %u)\n",
+		      r->k->app->name, page, of, generation, f->what, f->offset, f->found, f->expected, thread);
+}
+
+/* A thread's own words, or the whole page if there is only one. */
+static void check_own(struct region *r, u32 thread, u32 page)
+{
+	struct content_part part = {page, thread, r->threads};
+	u32 generation = *generation_of(r, thread, page);
+	const void *p = touch(r, page, false);
 	struct content_fault f;
+	bool good;
 
-	r->checked++;
-	if (content_check(&r->content, page, r->generation[page], p, &f))
-		return;
-	if (r->bad++ < FAULTS_PRINTED)
-		print("%s: BAD page %u generation %u: %s; at %u found %#lx, expected %#lx\n", r->k->app->name, page,
-		      r->generation[page], f.what, f.offset, f.found, f.expected);
+	r->thread[thread].checked++;
+	if (r->threads == 1)
+		good = content_check(&r->content, page, generation, p, &f);
+	else
+		good = content_check_part(&r->content, &part, generation, p, &f);
+	if (!good)
+		complain(r, thread, page, thread, generation, &f);
 }
 
-static void account(struct region *r, u64 begin_ns)
+/* The words of thread `of`, if it leaves them alone meanwhile; false: it did not. */
+static bool check_other(struct region *r, u32 thread, u32 of, u32 page)
 {
-	r->window_ops++;
-	r->window_busy_ns += clock_ns(&r->k->clock) - begin_ns;
+	struct content_part part = {page, of, r->threads};
+	u16 *generation = generation_of(r, of, page), before = __atomic_load_n(generation, __ATOMIC_ACQUIRE);
+	struct content_fault f;
+	bool good;
+
+	if (before & BUSY || page >= __atomic_load_n(&r->thread[of].filled, __ATOMIC_ACQUIRE))
+		return false;
+	good = content_check_part(&r->content, &part, before, touch(r, page, false), &f);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(generation, __ATOMIC_ACQUIRE) != before)
+		return false;
+	r->thread[thread].checked++;
+	if (!good)
+		complain(r, thread, page, of, before, &f);
+	return true;
 }
 
-void region_read(struct region *r, u32 page)
+static void account(struct region *r, u32 thread, u64 begin_ns)
+{
+	r->thread[thread].window_ops++;
+	r->thread[thread].window_busy_ns += clock_ns(&r->k->clock) - begin_ns;
+}
+
+void region_read(struct region *r, u32 thread, u32 page)
 {
 	u64 begin = clock_ns(&r->k->clock);
 
-	check(r, page, arch_app_page(&r->k->pager, page, false));
-	account(r, begin);
+	check_own(r, thread, page);
+	for (u32 of = 0; of < r->threads; of++)
+		if (of != thread)
+			check_other(r, thread, of, page);
+	account(r, thread, begin);
 }
 
-void region_write(struct region *r, u32 page)
+static u32 next_generation(const struct region *r, u32 generation)
+{
+	return r->threads == 1 ? (u16)(generation + 1) : (generation + 1) % BUSY;
+}
+
+void region_write(struct region *r, u32 thread, u32 page)
 {
 	u64 begin = clock_ns(&r->k->clock);
+	u16 *generation = generation_of(r, thread, page);
+	u32 next = next_generation(r, *generation);
 
-	check(r, page, arch_app_page(&r->k->pager, page, false));
-	r->generation[page]++;
-	r->newest = MAX(r->newest, r->generation[page]);
-	content_fill(&r->content, page, r->generation[page], arch_app_page(&r->k->pager, page, true));
-	r->written++;
-	account(r, begin);
+	check_own(r, thread, page);
+	if (r->threads > 1)
+		__atomic_store_n(generation, next | BUSY, __ATOMIC_SEQ_CST);
+	fill(r, thread, page, next);
+	__atomic_store_n(generation, (u16)next, __ATOMIC_SEQ_CST);
+	r->thread[thread].newest = MAX(r->thread[thread].newest, next);
+	r->thread[thread].written++;
+	account(r, thread, begin);
+}
+
+u32 region_meet(struct region *r)
+{
+	u32 turn = __atomic_fetch_add(&r->turn, 1, __ATOMIC_RELAXED);
+
+	return (u32)(content_mix(r->content.seed + turn / r->threads) % r->pages);
+}
+
+/* ---- all of it ----------------------------------------------------------- */
+
+static struct region_thread sum(const struct region *r)
+{
+	struct region_thread s = {.filled = filled(r)};
+
+	for (u32 i = 0; i < r->threads; i++) {
+		const struct region_thread *t = &r->thread[i];
+
+		s.newest = MAX(s.newest, t->newest);
+		s.checked += READ_ONCE(t->checked);
+		s.bad += READ_ONCE(t->bad);
+		s.written += READ_ONCE(t->written);
+		s.window_ops += READ_ONCE(t->window_ops);
+		s.window_busy_ns += READ_ONCE(t->window_busy_ns);
+	}
+	return s;
 }
 
 void region_check_begin(struct region *r)
 {
 	r->checking = true;
 	r->check_next = 0;
-	r->check_bad = r->bad;
-	print("check: begins, %u pages\n", r->filled);
+	r->check_bad = sum(r).bad;
+	print("check: begins, %u pages\n", filled(r));
+}
+
+static void check_page(struct region *r, u32 page)
+{
+	u64 begin = clock_ns(&r->k->clock);
+
+	check_own(r, 0, page);
+	for (u32 of = 1; of < r->threads; of++)
+		for (u32 i = 0; i < CHECK_TRIES && !check_other(r, 0, of, page); i++)
+			arch_relax();
+	account(r, 0, begin);
 }
 
 bool region_check_step(struct region *r, u64 until_ns)
 {
-	while (r->check_next < r->filled) {
-		region_read(r, r->check_next++);
+	u32 end = filled(r);
+
+	while (r->check_next < end) {
+		check_page(r, r->check_next++);
 		if (clock_ns(&r->k->clock) >= until_ns)
 			return true;
 	}
 	r->checking = false;
-	print("check: %u pages, %lu bad\n", r->check_next, r->bad - r->check_bad);
+	print("check: %u pages, %lu bad\n", r->check_next, sum(r).bad - r->check_bad);
 	return false;
 }
 
 void region_publish(struct region *r)
 {
 	struct aero_info *i = r->k->info;
+	struct region_thread s = sum(r);
 	u64 now = clock_ns(&r->k->clock);
 
-	i->app.pages_checked = r->checked;
-	i->app.errors = r->bad;
-	i->app.operations = r->checked + r->filled;
-	i->app.state = r->filled == r->pages;
+	i->app.pages_checked = s.checked;
+	i->app.errors = s.bad;
+	i->app.operations = s.checked + s.filled;
+	i->app.state = s.filled == r->pages;
 	if (now - r->window_ns < NSEC_PER_SEC)
 		return;
-	i->app.latency_ns = r->window_ops ? r->window_busy_ns / r->window_ops : 0;
+	i->app.latency_ns = s.window_ops ? s.window_busy_ns / s.window_ops : 0;
 	r->window_ns = now;
-	r->window_ops = r->window_busy_ns = 0;
+	for (u32 t = 0; t < r->threads; t++)
+		r->thread[t].window_ops = r->thread[t].window_busy_ns = 0;
 }
 
 void region_print(const struct region *r)
 {
 	const struct kernel *k = r->k;
+	struct region_thread s = sum(r);
 
 	print("%s: checked=%lu bad=%lu gen=%u written=%lu resident=%u swapped=%u ballooned=%u\n", k->app->name,
-	      r->checked, r->bad, r->newest, r->written, k->pager.count[VPAGE_RESIDENT], k->pager.count[VPAGE_SWAPPED],
+	      s.checked, s.bad, s.newest, s.written, k->pager.count[VPAGE_RESIDENT], k->pager.count[VPAGE_SWAPPED],
 	      k->ram.count[RAM_BALLOON]);
 }

@@ -1,19 +1,24 @@
 /*
  * verify: stamps a share of memory, then re-reads pages at random for ever and rewrites some, checking every byte.
  *   mem=90%  zero=10%  same=20%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it can) report=5
- * (s)
+ * (s)  cpus= (vCPUs that do so, at most and by default all)
+ *
+ * Several vCPUs share every page (region.h), from the first touch on. For half of what they do they meet: each works on
+ * the page that the others work on just now.
  */
 #include "guest/apps/apps.h"
 #include "guest/apps/region.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"
 
+#define FILL_LOOK_NS (10 * NSEC_PER_MSEC)
+
 struct verify {
 	struct region region;
 	u32 write_percent;
 	u64 rate, report_period_ns;
-	u64 begin_ns, operations, report_ns;
-	bool ready;
+	u64 begin_ns, report_ns;
+	bool ready; /* atomic */
 };
 
 static int verify_start(struct kernel *k)
@@ -32,46 +37,48 @@ static int verify_start(struct kernel *k)
 	if (err)
 		return err;
 	v->report_period_ns = seconds * NSEC_PER_SEC;
-	err = region_create(&v->region, k, 90, 10, 20);
+	err = region_create(&v->region, k, 90, 10, 20, SMP_CPUS_MAX);
 	if (!err)
-		print("verify: %u pages, write=%u%% zero=%u%% same=%u%%\n", v->region.pages, v->write_percent,
-		      v->region.content.zero_percent, v->region.content.same_percent);
+		print("verify: %u pages, write=%u%% zero=%u%% same=%u%% threads=%u\n", v->region.pages, v->write_percent,
+		      v->region.content.zero_percent, v->region.content.same_percent, v->region.threads);
 	return err;
 }
 
-static void operate(struct verify *v)
+static void operate(struct verify *v, u32 thread)
 {
 	struct region *r = &v->region;
-	u32 page = region_random(r);
+	struct region_thread *t = &r->thread[thread];
+	bool meet = r->threads > 1 && prng_below(&t->prng, 2);
+	u32 page = meet ? region_meet(r) : region_random(r, thread);
 
-	if (prng_below(&r->prng, 100) < v->write_percent)
-		region_write(r, page);
+	if (prng_below(&t->prng, 100) < v->write_percent)
+		region_write(r, thread, page);
 	else
-		region_read(r, page);
-	v->operations++;
+		region_read(r, thread, page);
+	t->operations++;
 }
 
-/* When the next operation is due; 0: now. */
-static u64 due(struct verify *v, u64 now)
+/* When the thread's next operation is due; 0: now. */
+static u64 due(struct verify *v, u32 thread, u64 now)
 {
 	u64 at;
 
 	if (!v->rate)
 		return 0;
-	at = v->begin_ns + mul_div(v->operations, NSEC_PER_SEC, v->rate);
+	at = v->begin_ns + mul_div(v->region.thread[thread].operations * v->region.threads, NSEC_PER_SEC, v->rate);
 	return at <= now ? 0 : at;
 }
 
-static u64 run(struct verify *v, u64 until_ns)
+static u64 run(struct verify *v, u32 thread, u64 until_ns)
 {
 	struct clock *c = &v->region.k->clock;
 	u64 wait;
 
 	do {
-		wait = due(v, clock_ns(c));
+		wait = due(v, thread, clock_ns(c));
 		if (wait)
 			return wait;
-		operate(v);
+		operate(v, thread);
 	} while (clock_ns(c) < until_ns);
 	return 0;
 }
@@ -87,10 +94,34 @@ static void became_ready(struct verify *v)
 {
 	struct kernel *k = v->region.k;
 
-	v->ready = true;
 	v->begin_ns = clock_ns(&k->clock);
 	v->report_ns = v->begin_ns + v->report_period_ns;
+	__atomic_store_n(&v->ready, true, __ATOMIC_SEQ_CST);
+	smp_send(smp_others());
 	print("verify: ready, %u pages stamped\n", v->region.pages);
+}
+
+/* vCPU 0 waits for the others' first touches. */
+static u64 fill(struct verify *v, u64 until_ns)
+{
+	if (!region_fill(&v->region, 0, until_ns))
+		return 0;
+	if (!region_filled(&v->region))
+		return clock_ns(&v->region.k->clock) + FILL_LOOK_NS;
+	became_ready(v);
+	return 0;
+}
+
+static u64 verify_work(struct kernel *k, u32 cpu, u64 until_ns)
+{
+	struct verify *v = k->app_state;
+
+	if (cpu >= v->region.threads)
+		return KERNEL_NEVER;
+	if (!region_fill(&v->region, cpu, until_ns))
+		return 0;
+	/* became_ready() wakes us. */
+	return __atomic_load_n(&v->ready, __ATOMIC_SEQ_CST) ? run(v, cpu, until_ns) : KERNEL_NEVER;
 }
 
 static u64 verify_step(struct kernel *k, u64 until_ns)
@@ -101,9 +132,9 @@ static u64 verify_step(struct kernel *k, u64 until_ns)
 	if (v->region.checking)
 		region_check_step(&v->region, until_ns);
 	else if (v->ready)
-		wish = run(v, until_ns);
-	else if (region_fill(&v->region, until_ns))
-		became_ready(v);
+		wish = run(v, 0, until_ns);
+	else
+		wish = fill(v, until_ns);
 	region_publish(&v->region);
 	if (v->ready && v->report_period_ns && clock_ns(&k->clock) >= v->report_ns) {
 		verify_report(k);
@@ -123,6 +154,7 @@ const struct app app_verify = {
     .name = "verify",
     .start = verify_start,
     .step = verify_step,
+    .work = verify_work,
     .report = verify_report,
     .check = verify_check,
 };

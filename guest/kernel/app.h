@@ -13,6 +13,8 @@ struct app {
 	int (*start)(struct kernel *k);
 	/* Works until about `until`. Returns the time of its next wish: 0 at once, KERNEL_NEVER only on events. */
 	u64 (*step)(struct kernel *k, u64 until_ns);
+	/* As step, on the other vCPUs. NULL: step is called with the kernel lock held, otherwise without. */
+	u64 (*work)(struct kernel *k, u32 cpu, u64 until_ns);
 	/* One line for the operator; also at the end. NULL: nothing to say. */
 	void (*report)(struct kernel *k);
 	/* Begins a full check of everything it owns, done by later steps. NULL: has nothing. */

@@ -18,6 +18,11 @@ u64 arch_pa(const void *va);
 
 u64 arch_tsc(void);
 
+/* The number of this vCPU, and how another is started: it runs kernel_run_other(). 0 or AERO_E_*. */
+u32 arch_cpu(void);
+s64 arch_start_cpu(u32 index);
+void arch_relax(void); /* in a loop that waits */
+
 /* Sleeps until an interrupt, unless *events is non-zero; an event between the look and the sleep is not missed. */
 void arch_wait(const u64 *events);
 

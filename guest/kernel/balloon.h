@@ -7,7 +7,7 @@
  * Pages it holds aside: `ready` are on their way into the balloon (they went out of the application for it), `refused`
  * were not accepted and are kept from being offered again at once.
  *
- * Locking: one vCPU; with more, the kernel lock.
+ * Locking: the kernel lock.
  */
 #ifndef GUEST_BALLOON_H
 #define GUEST_BALLOON_H

@@ -3,7 +3,7 @@
  * eviction. It grows while memory is free and shrinks when the balloon or the pager wants memory.
  *
  * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page.
- * Locking: one vCPU; with more, the kernel lock.
+ * Locking: the kernel lock, and one workload that keeps it.
  */
 #ifndef GUEST_CACHE_H
 #define GUEST_CACHE_H

@@ -34,12 +34,16 @@ static u64 paravirtual_ns(const struct aero_info *info)
 
 u64 clock_ns(struct clock *c)
 {
-	u64 ns;
+	u64 ns, last;
 
 	if (c->info)
 		ns = paravirtual_ns(c->info);
 	else
 		ns = mul_div(arch_tsc() - c->start_tsc, 1000000, c->tsc_khz);
-	c->last_ns = MAX(ns, c->last_ns);
-	return c->last_ns;
+	/* Two vCPUs may write it at once: either is a time that has been. */
+	last = READ_ONCE(c->last_ns);
+	if (ns <= last)
+		return last;
+	WRITE_ONCE(c->last_ns, ns);
+	return ns;
 }

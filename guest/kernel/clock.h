@@ -11,7 +11,7 @@
 struct clock {
 	const struct aero_info *info; /* NULL before HELLO */
 	u64 start_tsc, tsc_khz;
-	u64 last_ns; /* the clock never steps back */
+	u64 last_ns; /* for one vCPU the clock never steps back */
 };
 
 void clock_init(struct clock *c, u64 tsc_khz);

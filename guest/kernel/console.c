@@ -2,6 +2,7 @@
 #include "guest/kernel/console.h"
 #include "guest/abi/aerostat.h"
 #include "guest/kernel/arch.h"
+#include "guest/kernel/smp.h"
 #include "lib/format.h"
 #include "lib/string.h"
 
@@ -26,7 +27,7 @@ void console_init(void *buf, u64 gpa)
 	console.used = console.in_at = console.in_count = console.line_used = 0;
 }
 
-void console_flush(void)
+static void flush(void)
 {
 	u32 done = 0;
 
@@ -40,25 +41,41 @@ void console_flush(void)
 	console.used = 0;
 }
 
+void console_flush(void)
+{
+	kernel_lock();
+	flush();
+	kernel_unlock();
+}
+
+static void print_args(const char *fmt, va_list ap)
+{
+	va_list again;
+	int len;
+
+	va_copy(again, ap);
+	len = format_vbuf(console.out + console.used, OUT_BYTES - console.used, fmt, ap);
+	if (console.used && console.used + len >= OUT_BYTES) {
+		flush();
+		len = format_vbuf(console.out, OUT_BYTES, fmt, again);
+	}
+	va_end(again);
+	console.used = MIN(console.used + len, OUT_BYTES - 1);
+	if (console.used && console.out[console.used - 1] == '\n')
+		flush();
+}
+
 void print(const char *fmt, ...)
 {
 	va_list ap;
-	int len;
 
 	if (!console.out)
 		return;
+	kernel_lock();
 	va_start(ap, fmt);
-	len = format_vbuf(console.out + console.used, OUT_BYTES - console.used, fmt, ap);
+	print_args(fmt, ap);
 	va_end(ap);
-	if (console.used && console.used + len >= OUT_BYTES) {
-		console_flush();
-		va_start(ap, fmt);
-		len = format_vbuf(console.out, OUT_BYTES, fmt, ap);
-		va_end(ap);
-	}
-	console.used = MIN(console.used + len, OUT_BYTES - 1);
-	if (console.used && console.out[console.used - 1] == '\n')
-		console_flush();
+	kernel_unlock();
 }
 
 static int next_byte(void)

@@ -1,5 +1,6 @@
-/* Descriptor tables of the one virtual processor. */
+/* Descriptor tables: one IDT, and a GDT, TSS and stack for fatal exceptions for each virtual processor. */
 #include "guest/kernel/cpu.h"
+#include "guest/kernel/smp.h"
 #include "lib/string.h"
 
 #define GATE_INTERRUPT    0x8e
@@ -28,10 +29,12 @@ struct packed table_register {
 	u64 base;
 };
 
-static u64 gdt[5] = {0, 0x00af9b000000fffful, 0x00cf93000000fffful};
+static struct tables {
+	u64 gdt[5];
+	struct tss tss;
+	u8 fatal_stack[FATAL_STACK_BYTES] aligned(16);
+} tables[SMP_CPUS_MAX];
 static struct gate idt[256] aligned(16);
-static struct tss tss;
-static u8 fatal_stack[FATAL_STACK_BYTES] aligned(16);
 
 static void set_gate(u32 vector)
 {
@@ -46,24 +49,28 @@ static void set_gate(u32 vector)
 				    .offset_high = (u32)(at >> 32)};
 }
 
-static void set_tss(void)
+static void set_gdt(struct tables *t)
 {
-	u64 base = (u64)&tss;
+	u64 base = (u64)&t->tss;
 
-	tss.ist[IST_FATAL - 1] = (u64)fatal_stack + sizeof(fatal_stack);
-	tss.io_map = sizeof(tss);
-	gdt[TSS_SELECTOR / 8] =
-	    (sizeof(tss) - 1) | (base & 0xffffff) << 16 | TSS_AVAILABLE << 40 | (base >> 24 & 0xff) << 56;
-	gdt[TSS_SELECTOR / 8 + 1] = base >> 32;
+	t->gdt[CODE_SELECTOR / 8] = 0x00af9b000000fffful;
+	t->gdt[DATA_SELECTOR / 8] = 0x00cf93000000fffful;
+	t->gdt[TSS_SELECTOR / 8] =
+	    (sizeof(t->tss) - 1) | (base & 0xffffff) << 16 | TSS_AVAILABLE << 40 | (base >> 24 & 0xff) << 56;
+	t->gdt[TSS_SELECTOR / 8 + 1] = base >> 32;
+	t->tss.ist[IST_FATAL - 1] = (u64)t->fatal_stack + sizeof(t->fatal_stack);
+	t->tss.io_map = sizeof(t->tss);
 }
 
-void cpu_tables_load(void)
+void cpu_tables_load(u32 index)
 {
-	struct table_register gdtr = {sizeof(gdt) - 1, (u64)gdt}, idtr = {sizeof(idt) - 1, (u64)idt};
+	struct tables *t = &tables[index];
+	struct table_register gdtr = {sizeof(t->gdt) - 1, (u64)t->gdt}, idtr = {sizeof(idt) - 1, (u64)idt};
 
-	for (u32 i = 0; i < 256; i++)
-		set_gate(i);
-	set_tss();
+	if (index == 0)
+		for (u32 i = 0; i < 256; i++)
+			set_gate(i);
+	set_gdt(t);
 	__asm__ volatile("lgdt %0\n\t"
 			 "lidt %1\n\t"
 			 "pushq %2\n\t"
@@ -80,4 +87,5 @@ void cpu_tables_load(void)
 			 :
 			 : "m"(gdtr), "m"(idtr), "i"(CODE_SELECTOR), "r"(DATA_SELECTOR), "r"(TSS_SELECTOR)
 			 : "rax", "memory");
+	cpu_wrmsr(MSR_GS_BASE, (u64)&smp.cpu[index]);
 }

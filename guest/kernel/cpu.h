@@ -9,6 +9,7 @@
 #define TSS_SELECTOR  0x18
 #define STACK_BYTES   (32 * KIB)
 #define MSR_IA32_EFER 0xc0000080u
+#define MSR_GS_BASE   0xc0000101u
 #define EFER_NXE      BIT(11)
 #define CR0_WP        BIT(16)
 
@@ -91,8 +92,8 @@ static inline void cpu_set_cr4(u64 v)
 	__asm__ volatile("mov %0, %%cr4" : : "r"(v) : "memory");
 }
 
-/* Loads GDT, IDT and TSS. */
-void cpu_tables_load(void);
+/* This vCPU's GDT, IDT and TSS; GS points at its struct smp_cpu. */
+void cpu_tables_load(u32 index);
 
 /* Runs fn(arg); returns -1, or the vector of the exception that ended it. Not nested. */
 s64 cpu_probe(void (*fn)(u64 arg), u64 arg);
@@ -107,5 +108,9 @@ extern u8 cpu_trap_stubs[]; /* 256 of TRAP_STUB_BYTES */
 #define TRAP_STUB_BYTES 16
 extern u8 hypercall_page[];
 extern u8 boot_stack[]; /* its guard page is the page below */
+
+/* entry.asm: where another vCPU begins, and the call that makes it. */
+void cpu_entry(void);
+s64 hypercall_vcpu_start(u64 vcpu, u64 rip, u64 rsp, u64 cr3, u64 arg);
 
 #endif

@@ -1,16 +1,17 @@
 /* See disk.h. The host may change what it likes in the ring: only `status` is believed, and only to be what it says. */
 #include "guest/kernel/disk.h"
 #include "guest/kernel/arch.h"
+#include "guest/kernel/smp.h"
 #include "lib/err.h"
 #include "lib/panic.h"
 #include "lib/string.h"
 
-int disk_open(struct disk *d, u32 index, struct events *events, struct ram *ram)
+int disk_open(struct disk *d, u32 index, struct ram *ram)
 {
 	u32 pfn = ram_alloc(ram, RAM_KERNEL);
 	s64 pages;
 
-	*d = (struct disk){.events = events, .index = index};
+	*d = (struct disk){.index = index};
 	if (pfn == RAM_NONE)
 		return E_NOMEM;
 	memset(arch_phys((u64)pfn << PAGE_SHIFT), 0, PAGE_SIZE);
@@ -89,6 +90,7 @@ u32 disk_reap(struct disk *d)
 			continue;
 		d->io[slot] = NULL;
 		d->in_flight--;
+		d->ended++;
 		d->stats.errors += status != AERO_DISK_OK;
 		io->status = status;
 		io->pending = false;
@@ -102,24 +104,21 @@ u32 disk_reap(struct disk *d)
 void disk_wait(struct disk *d, struct disk_io *io)
 {
 	disk_kick(d);
-	for (;;) {
-		events_take(d->events, AERO_EVENT_DISK(d->index));
-		disk_reap(d);
-		if (!io->pending)
-			return;
-		events_wait(d->events);
-	}
+	smp_disk_wait_begin();
+	for (disk_reap(d); io->pending; disk_reap(d))
+		smp_sleep();
+	smp_disk_wait_end();
 }
 
 void disk_wait_any(struct disk *d)
 {
+	u64 ended = d->ended;
+
 	disk_kick(d);
-	for (;;) {
-		events_take(d->events, AERO_EVENT_DISK(d->index));
-		if (disk_reap(d) || !d->in_flight)
-			return;
-		events_wait(d->events);
-	}
+	smp_disk_wait_begin();
+	for (disk_reap(d); d->ended == ended && d->in_flight; disk_reap(d))
+		smp_sleep();
+	smp_disk_wait_end();
 }
 
 int disk_transfer(struct disk *d, enum aero_disk_op op, u64 page, u64 gpa, u32 count)

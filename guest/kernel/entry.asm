@@ -4,8 +4,9 @@ default rel
 
 STACK_BYTES equ 32768
 
-global _start, cpu_trap_stubs, hypercall_page, boot_stack, cpu_probe, cpu_probe_abort, cpu_probe_rsp, arch_wait, hypercall_raw
-extern machine_start, trap_handle
+global _start, cpu_trap_stubs, hypercall_page, boot_stack, cpu_probe, cpu_probe_abort, cpu_probe_rsp, arch_wait, hypercall_raw, \
+	cpu_entry, hypercall_vcpu_start
+extern machine_start, machine_start_other, trap_handle
 
 section .text
 
@@ -16,6 +17,21 @@ _start:
 	xor ebp, ebp
 	call machine_start
 	ud2
+
+; Another vCPU: RDI = its number, RSP its stack, CR3 the kernel's.
+cpu_entry:
+	cld
+	xor ebp, ebp
+	call machine_start_other
+	ud2
+
+; s64 hypercall_vcpu_start(u64 vcpu, u64 rip, u64 rsp, u64 cr3, u64 arg)
+hypercall_vcpu_start:
+	mov r9, r8
+	mov r8, rcx
+	mov eax, 12
+	call hypercall_page
+	ret
 
 ; One stub a vector: a uniform frame (struct trap_frame), then trap_handle(frame).
 %macro stub 1

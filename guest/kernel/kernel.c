@@ -13,6 +13,7 @@
 
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end)
 {
+	smp_init(&k->events);
 	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT), meta);
 	ram_release(&k->ram, low_first, low_end);
 	ram_release(&k->ram, first_free, k->ram.pages);
@@ -55,19 +56,21 @@ static void greet(struct kernel *k)
 	events_init(&k->events, &k->info->events);
 	clock_attach(&k->clock, k->info);
 	must((int)arch_hypercall(AERO_CALL_UPCALL, KERNEL_UPCALL_VECTOR, 0, 0, NULL), "upcall");
+	if (k->features & AERO_FEATURE_SMP)
+		smp_prepare(k->start.vcpus, k->info);
 }
 
 static void open_disk(struct kernel *k)
 {
 	int err =
-	    k->features & AERO_FEATURE_DISK && k->start.disks ? disk_open(&k->disk, 0, &k->events, &k->ram) : E_NOENT;
+	    k->features & AERO_FEATURE_DISK && k->start.disks ? disk_open(&k->disk, 0, &k->ram) : E_NOENT;
 
 	if (err == 0)
 		print("disk 0: %lu MiB\n", k->disk.pages * PAGE_SIZE / MIB);
 	else
 		print("disk 0: none (%d): no paging\n", err);
 	if (err)
-		k->disk = (struct disk){.events = &k->events};
+		k->disk = (struct disk){.index = 0};
 }
 
 void kernel_contract(struct kernel *k)
@@ -93,8 +96,8 @@ u32 kernel_region_max(const struct kernel *k, u64 slots)
 
 	if (k->ram.count[RAM_FREE] <= reserve)
 		return 0;
-	/* Tables of pager (8 bytes an entry, 8 a page) and workload (4 at most): 20 bytes a page. */
-	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 20);
+	/* Bytes a page in tables of the pager (8 an entry, 8 a page) and the workload (2 for each vCPU, and 2). */
+	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 18 + 2 * smp.count);
 	if (slots)
 		max += MIN(slots, max) * 9 / 10;
 	return (u32)MIN(max, GFN_NONE - 1);
@@ -157,7 +160,7 @@ void kernel_sleep(struct kernel *k, u64 until_ns)
 		return;
 	set_timer(k, until_ns == KERNEL_NEVER ? 0 : until_ns);
 	k->sleeps++;
-	events_wait(&k->events);
+	smp_sleep();
 }
 
 static void handle_events(struct kernel *k)
@@ -179,7 +182,19 @@ static void handle_events(struct kernel *k)
 		k->ending = true;
 }
 
-bool kernel_turn(struct kernel *k)
+static u64 app_step(struct kernel *k)
+{
+	u64 wish, until = clock_ns(&k->clock) + KERNEL_SLICE_NS;
+
+	if (!k->app->work)
+		return k->app->step(k, until);
+	kernel_unlock();
+	wish = k->app->step(k, until);
+	kernel_lock();
+	return wish;
+}
+
+static bool turn(struct kernel *k)
 {
 	u64 now, wish;
 
@@ -194,13 +209,71 @@ bool kernel_turn(struct kernel *k)
 		kernel_publish(k);
 		k->stats_ns = now + PUBLISH_NS;
 	}
-	wish = k->app->step(k, clock_ns(&k->clock) + KERNEL_SLICE_NS);
+	wish = app_step(k);
 	wish = MIN(wish, k->balloon.next_ns);
 	if (wish > clock_ns(&k->clock)) {
 		kernel_publish(k);
 		kernel_sleep(k, wish);
 	}
 	return true;
+}
+
+bool kernel_turn(struct kernel *k)
+{
+	bool more;
+
+	kernel_lock();
+	more = turn(k);
+	kernel_unlock();
+	return more;
+}
+
+/* ---- the other vCPUs ---- */
+
+static void other_sleep(struct smp_cpu *c, u64 until_ns)
+{
+	u64 timer = until_ns == KERNEL_NEVER ? 0 : until_ns;
+
+	if (c->events->collected) /* while it waited for the lock */
+		return;
+	if (timer != c->timer_ns)
+		arch_hypercall(AERO_CALL_TIMER, timer, 0, 0, NULL);
+	c->timer_ns = timer;
+	smp_sleep();
+}
+
+void kernel_run_other(struct kernel *k)
+{
+	struct smp_cpu *c = smp_this();
+	u64 wish;
+
+	must((int)arch_hypercall(AERO_CALL_UPCALL, KERNEL_UPCALL_VECTOR, 0, 0, NULL), "upcall");
+	c->depth = 0;
+	c->timer_ns = 0;
+	kernel_lock(); /* translations are in order when it is let go of */
+	__atomic_or_fetch(&smp.online, BIT(c->index), __ATOMIC_SEQ_CST);
+	kernel_unlock();
+	smp_send(BIT(0));
+	for (;;) {
+		c->loops++;
+		if (events_take(c->events, ~0UL) & AERO_EVENT_TIMER)
+			c->timer_ns = 0;
+		wish = k->app->work && !READ_ONCE(k->ending) ?
+			   k->app->work(k, c->index, clock_ns(&k->clock) + KERNEL_SLICE_NS) : KERNEL_NEVER;
+		if (wish > clock_ns(&k->clock))
+			other_sleep(c, wish);
+	}
+}
+
+void kernel_start_others(void)
+{
+	for (u32 i = 1; i < smp.count; i++) {
+		must((int)arch_start_cpu(i), "start of a vCPU");
+		while (!(__atomic_load_n(&smp.online, __ATOMIC_SEQ_CST) & BIT(i)))
+			smp_sleep();
+	}
+	if (smp.count > 1)
+		print("%u vCPUs\n", smp.count);
 }
 
 void kernel_run(struct kernel *k)

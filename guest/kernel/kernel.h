@@ -1,13 +1,13 @@
 /*
  * The guest kernel: what it is made of and its loop.
  *
- * Execution model: one vCPU, one stack, no preemption. The loop handles events, lets the balloon driver work, runs a
+ * Execution model: one stack a vCPU, no preemption. The loop of vCPU 0 handles events, lets the balloon driver work, runs a
  * slice of the application and sleeps when there is nothing to do. The application may fault on its pages and then
- * sleeps inside the pager until the disk has answered. The upcall interrupt only ends a HLT.
+ * sleeps inside the pager until the disk has answered. The upcall interrupt ends a HLT and flushes translations (smp.h).
  *
- * More vCPUs: this structure stays one per VM under one kernel lock; the loop, the upcall vector and the application
- * slice become per vCPU. Modules take pointers and have no state of their own for that reason (console.c excepted,
- * which serves panics).
+ * The other vCPUs run slices of an application that has work for them, and sleep otherwise. This structure is one per VM,
+ * under the kernel lock; so is what it points to. An application without `work` is called with the lock held, one with
+ * it without: that takes the lock around what it wants of the kernel, as print() and faults do by themselves.
  */
 #ifndef GUEST_KERNEL_H
 #define GUEST_KERNEL_H
@@ -22,10 +22,12 @@
 #include "guest/kernel/pager.h"
 #include "guest/kernel/ptab.h"
 #include "guest/kernel/ram.h"
+#include "guest/kernel/smp.h"
 #include "lib/types.h"
 
 #define KERNEL_FEATURES                                                                                                \
-	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE)
+	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | \
+	 AERO_FEATURE_SMP)
 #define KERNEL_UPCALL_VECTOR 0x40
 #define KERNEL_SLICE_NS      (5 * NSEC_PER_MSEC)
 #define KERNEL_NEVER         (~0UL)
@@ -66,6 +68,9 @@ void kernel_start_app(struct kernel *k);
 /* One turn of the loop; may sleep. False: the VM is ending. */
 bool kernel_turn(struct kernel *k);
 _Noreturn void kernel_run(struct kernel *k);
+/* The loop of the other vCPUs; kernel_start_others() starts them. */
+_Noreturn void kernel_run_other(struct kernel *k);
+void kernel_start_others(void);
 _Noreturn void kernel_shutdown(enum aero_shutdown how);
 
 /* Sleep until an event or `until` (KERNEL_NEVER: an event only). */

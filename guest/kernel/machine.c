@@ -24,6 +24,7 @@
 #define LOW_END             (MIB >> PAGE_SHIFT)
 
 void machine_start(const struct aero_start *start);
+_Noreturn void machine_start_other(u64 index);
 s64 hypercall_raw(u64 number, u64 a0, u64 a1, u64 a2, u64 *second);
 
 /* guest.ld */
@@ -47,6 +48,30 @@ void *arch_phys(u64 pa)
 u64 arch_pa(const void *va)
 {
 	return (u64)va;
+}
+
+u32 arch_cpu(void)
+{
+	u32 index;
+
+	__asm__ volatile("movl %%gs:0, %0" : "=r"(index));
+	return index;
+}
+
+s64 arch_start_cpu(u32 index)
+{
+	static u8 *stack[SMP_CPUS_MAX];
+
+	if (!stack[index])
+		stack[index] = ram_array(&kernel.ram, STACK_BYTES);
+	if (!stack[index])
+		return AERO_E_NOMEM;
+	return hypercall_vcpu_start(index, (u64)cpu_entry, (u64)stack[index] + STACK_BYTES, kernel.ptab.root, index);
+}
+
+void arch_relax(void)
+{
+	__asm__ volatile("pause");
 }
 
 u64 arch_tsc(void)
@@ -80,6 +105,7 @@ _Noreturn void panic_at(const char *file, int line, const char *fmt, ...)
 	va_start(ap, fmt);
 	format_vbuf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	smp.dying = true;
 	print("\nGUEST PANIC %s:%d: %s\n", file, line, text);
 	kernel_shutdown(AERO_SHUTDOWN_CRASH);
 }
@@ -113,7 +139,9 @@ static _Noreturn void die(const struct trap_frame *f)
 {
 	const char *name = exception_name[f->vector];
 
-	print("\nGUEST EXCEPTION %lu (%s) error=%#lx at %#lx\n", f->vector, name ? name : "reserved", f->error, f->rip);
+	smp.dying = true;
+	print("\nGUEST EXCEPTION %lu (%s) error=%#lx at %#lx on vCPU %u\n", f->vector, name ? name : "reserved", f->error,
+	      f->rip, arch_cpu());
 	print("rax=%016lx rbx=%016lx rcx=%016lx rdx=%016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
 	print("rsi=%016lx rdi=%016lx rbp=%016lx rsp=%016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
 	print("r8 =%016lx r9 =%016lx r10=%016lx r11=%016lx\n", f->r8, f->r9, f->r10, f->r11);
@@ -135,7 +163,9 @@ static bool app_fault(const struct trap_frame *f)
 	if ((va - APP_BASE) >> PAGE_SHIFT >= kernel.pager.pages)
 		return false;
 	__asm__ volatile("sti");
+	kernel_lock();
 	pager_fault(&kernel.pager, (u32)((va - APP_BASE) >> PAGE_SHIFT));
+	kernel_unlock();
 	__asm__ volatile("cli");
 	return true;
 }
@@ -162,13 +192,15 @@ static void forget_taken_back(struct trap_frame *f)
 
 void trap_handle(struct trap_frame *f)
 {
-	if (f->vector >= FIRST_DEVICE_VECTOR)
-		return; /* the upcall: its work is to end HLT */
+	if (f->vector >= FIRST_DEVICE_VECTOR) {
+		smp_upcall(); /* and it has ended a HLT */
+		return;
+	}
 	if (f->vector == VECTOR_PF && app_fault(f)) {
 		forget_taken_back(f);
 		return;
 	}
-	if (cpu_probe_rsp)
+	if (cpu_probe_rsp && arch_cpu() == 0)
 		cpu_probe_abort(f->vector);
 	die(f);
 }
@@ -236,7 +268,8 @@ void machine_start(const struct aero_start *start)
 	struct kernel *k = &kernel;
 	u64 meta = ALIGN_UP((u64)image_end, PAGE_SIZE), after;
 
-	cpu_tables_load();
+	smp_init(&k->events);
+	cpu_tables_load(0);
 	if (!find_hypervisor())
 		__asm__ volatile("ud2");
 	console_init(console_page, (u64)console_page);
@@ -254,5 +287,14 @@ void machine_start(const struct aero_start *start)
 	kernel_contract(k);
 	kernel_start_app(k);
 	__asm__ volatile("sti");
+	kernel_start_others();
 	kernel_run(k);
+}
+
+/* The tables are the kernel's, and NXE and WP are set: the hypervisor starts every vCPU so. */
+void machine_start_other(u64 index)
+{
+	cpu_tables_load((u32)index);
+	__asm__ volatile("sti");
+	kernel_run_other(&kernel);
 }

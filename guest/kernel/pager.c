@@ -1,6 +1,7 @@
 /* See pager.h. */
 #include "guest/kernel/pager.h"
 #include "guest/kernel/arch.h"
+#include "guest/kernel/smp.h"
 #include "lib/err.h"
 #include "lib/panic.h"
 #include "lib/string.h"
@@ -225,8 +226,10 @@ u32 pager_reclaim(struct pager *p, u32 want, u32 scan, bool squeeze)
 				writes -= v[n++].write;
 			p->hand = (p->hand + 1) % p->pages;
 		}
-		if (aged || n)
-			arch_tlb_flush();
+		if (n)
+			smp_flush();
+		else if (aged)
+			smp_flush_later();
 		for (u32 i = 0; i < n; i++)
 			let_go(p, &v[i], squeeze);
 		taken += n;
@@ -297,6 +300,7 @@ static void page_in(struct pager *p, u32 vpn)
 	if (err)
 		panic("page %u is lost: the disk answers %d for slot %u", vpn, err, vp->slot);
 	map(p, vpn, pfn);
+	smp_wake_pages();
 	p->stats.major_faults++;
 	p->stats.paged_in++;
 	if (vp->flags & VPAGE_SQUEEZED) {
@@ -315,6 +319,10 @@ void pager_fault(struct pager *p, u32 vpn)
 	switch (vp->state) {
 	case VPAGE_BLANK:
 		pfn = frame_get(p);
+		if (vp->state != VPAGE_BLANK) { /* another vCPU's, while we slept */
+			ram_free(p->ram, pfn);
+			break;
+		}
 		memset(arch_phys((u64)pfn << PAGE_SHIFT), 0, PAGE_SIZE);
 		map(p, vpn, pfn);
 		p->stats.minor_faults++;
@@ -329,7 +337,7 @@ void pager_fault(struct pager *p, u32 vpn)
 		page_in(p, vpn);
 		break;
 	case VPAGE_READING:
-		disk_wait_any(p->disk); /* somebody else's: look again */
+		smp_sleep_page(); /* another vCPU's: look again */
 		break;
 	default:
 		arch_tlb_flush_page(pager_va(vpn));

@@ -15,8 +15,8 @@
  *
  * Invariants: sum(count[]) == pages; only state_set() changes a state. A page with VPAGE_IO has a write in flight and
  * is not a victim. No kernel code but the applications touches the region, so a fault never happens inside the pager
- * itself. Locking: one vCPU; with more, the kernel lock, and reclaim's TLB flush becomes a shoot-down before frames are
- * passed on.
+ * itself. Locking: the kernel lock; a fault that sleeps lets go of it, so each looks again at what it found before. Reclaim
+ * shoots translations down before frames are passed on.
  */
 #ifndef GUEST_PAGER_H
 #define GUEST_PAGER_H

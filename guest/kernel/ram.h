@@ -6,7 +6,7 @@
  * balloon.
  *
  * Invariants: sum(count[]) == pages; group[].free and group[].balloon agree with the states (ram_verify). Every change
- * goes through ram_set(). Locking: one vCPU; with more, the kernel lock.
+ * goes through ram_set(). Locking: the kernel lock.
  */
 #ifndef GUEST_RAM_H
 #define GUEST_RAM_H

@@ -289,13 +289,13 @@ static void check_answer(const struct guest *g)
 static void act_call(struct guest *g, u64 nr, u64 rdi, u64 rsi, u64 rdx)
 {
 	struct hv_exit e = {.kind = HV_EXIT_HYPERCALL, .len = 3};
-	u64 calls = g->vm && g->vm->gs_valid ? g->vm->exits[HV_EXIT_HYPERCALL] : 0;
+	u64 calls = g->vm && g->vm->gs_valid ? g->vm->vcpu[0]->counts.exits[HV_EXIT_HYPERCALL] : 0;
 
 	g->regs = (struct hv_regs){.rax = nr, .rdi = rdi, .rsi = rsi, .rdx = rdx, .r8 = 8};
 	if (!can_act(g))
 		return;
 	act(g, &e);
-	if (can_act(g) && g->vm->exits[HV_EXIT_HYPERCALL] != calls && g->vm->vcpu[0]->hv->resets == 1)
+	if (can_act(g) && g->vm->vcpu[0]->counts.exits[HV_EXIT_HYPERCALL] != calls && g->vm->vcpu[0]->hv->resets == 1)
 		check_answer(g);
 }
 

@@ -113,7 +113,7 @@ static void check_entry(const struct hv_vcpu *v, u64 tlb_gen)
 
 	lock_assert_none();
 	CHECK(vm->state == VM_RUNNING && v->owner->state == VCPU_RUNNING);
-	CHECK(vm->vcpu[0] == v->owner && v->owner->hv == v && v->root == vm->gs.pt.root);
+	CHECK(vm->vcpu[v->owner->index] == v->owner && v->owner->hv == v && v->root == vm->gs.pt.root);
 	CHECK(tlb_gen == vm->gs.tlb_gen && !vm->gs.tlb_dirty && vm->gs.limbo == HFN_NONE);
 	CHECK(fake_cpu_armed_ns != TIMER_NEVER);
 }

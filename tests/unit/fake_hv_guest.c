@@ -255,6 +255,21 @@ u64 arch_pa(const void *va)
 	return (u64)((const u8 *)va - fake.memory);
 }
 
+u32 arch_cpu(void)
+{
+	return 0;
+}
+
+s64 arch_start_cpu(u32 index)
+{
+	(void)index;
+	return AERO_E_NOSYS;
+}
+
+void arch_relax(void)
+{
+}
+
 void arch_tlb_flush(void)
 {
 	memset(fake.tlb, 0, sizeof(fake.tlb));

@@ -73,12 +73,6 @@ const char *exit_kind_name(enum hv_exit_kind k)
 	return k == HV_EXIT_NPF ? "npf" : "other";
 }
 
-u64 vm_fast_exits(const struct vm *vm, u32 kind)
-{
-	(void)vm, (void)kind;
-	return 0;
-}
-
 void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out)
 {
 	(void)d;
@@ -182,7 +176,7 @@ int vm_start(struct vm *vm, char *why, size_t size)
 	vm->gs.balloon_max = vm->gs.pages / 100 * BALLOON_MAX_PERCENT;
 	vm->vcpu[0] = calloc(1, sizeof(struct vcpu));
 	vm->vcpu[0]->state = VCPU_RUNNING;
-	vm->exits[HV_EXIT_NPF] = 12;
+	vm->past.exits[HV_EXIT_NPF] = 12;
 	vm->gs_valid = true;
 	vm->state = VM_RUNNING;
 	vm->started_ns = fake_now_ns;
@@ -257,6 +251,11 @@ bool vm_read_info(struct vm *vm, struct aero_info *out)
 u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus)
 {
 	return (u32)(memory_bytes / LARGE_SIZE) + vcpus;
+}
+
+void vm_counts(const struct vm *vm, struct vm_counts *out)
+{
+	*out = vm->past;
 }
 
 void vm_host_memory(struct vm_host_memory *out)

@@ -96,8 +96,8 @@ static void test_numbers(void **state)
 		if (!round)
 			hello();
 	}
-	assert_int_equal(a->hypercalls, 2 * (1 + ARRAY_SIZE(unknown)) + 1);
-	assert_int_equal(a->hypercall_errors, 2 * ARRAY_SIZE(unknown));
+	assert_int_equal(a->vcpu[0]->counts.hypercalls, 2 * (1 + ARRAY_SIZE(unknown)) + 1);
+	assert_int_equal(a->vcpu[0]->counts.hypercall_errors, 2 * ARRAY_SIZE(unknown));
 }
 
 static void test_before_hello(void **state)
@@ -174,11 +174,11 @@ static void test_hello_waits(void **state)
 	(void)state;
 	put_out(INFO >> PAGE_SHIFT, 0x1234);
 	assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, INFO), FAKE_WAITS);
-	assert_true(a->info_hfn == HFN_NONE && a->features == 0 && !a->gs.balloon_present && a->hypercalls == 0);
+	assert_true(a->info_hfn == HFN_NONE && a->features == 0 && !a->gs.balloon_present && a->vcpu[0]->counts.hypercalls == 0);
 	assert_int_equal(let_in(), vm_features_offered(a));
 	assert_true(vm_read_info(a, &info));
 	assert_true(info.events == 0 && info.clock.version == 2);
-	assert_true(pinned() == 1 && a->hypercalls == 1);
+	assert_true(pinned() == 1 && a->vcpu[0]->counts.hypercalls == 1);
 }
 
 /* ---- console ------------------------------------------------------------- */
@@ -270,10 +270,10 @@ static void test_upcall(void **state)
 	hello();
 	for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(call(AERO_CALL_UPCALL, bad[i], 0, 0), AERO_E_INVAL);
-	assert_int_equal(a->upcall_vector, 0);
+	assert_int_equal(a->vcpu[0]->upcall_vector, 0);
 	assert_int_equal(call(AERO_CALL_UPCALL, 32, 0, 0), 0);
 	assert_int_equal(call(AERO_CALL_UPCALL, 255, 0, 0), 0);
-	assert_int_equal(a->upcall_vector, 255);
+	assert_int_equal(a->vcpu[0]->upcall_vector, 255);
 }
 
 static void test_timer(void **state)

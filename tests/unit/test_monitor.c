@@ -88,7 +88,7 @@ static void test_rates(void **state)
 	a->gs.stats.swap_out += 500;
 	fake_vm_info.app.operations += 42;
 	fake_vm_info.balloon_report.refaults += 11;
-	a->exits[HV_EXIT_NPF] += 77;
+	a->past.exits[HV_EXIT_NPF] += 77;
 	fake_now_ns += NSEC_PER_SEC;
 	tick();
 	m = monitor_find("a");

@@ -532,13 +532,13 @@ static void test_exit_exceptions(void **state)
 		assert_int_equal(v->hv->exception_has_error, want[i].has_error);
 		assert_int_equal(v->hv->exception_error, 0);
 		assert_int_equal(v->hv->skips, 0);
-		assert_int_equal(a->exits[want[i].kind], 1);
+		assert_int_equal(a->vcpu[0]->counts.exits[want[i].kind], 1);
 	}
 	/* A process is not the kernel. */
 	v->hv->regs.rax = AERO_CALL_SHUTDOWN;
 	assert_true(fake_exit(a, &e));
 	assert_int_equal(v->hv->exception, 6);
-	assert_int_equal(a->hypercalls, 0);
+	assert_int_equal(a->vcpu[0]->counts.hypercalls, 0);
 	assert_int_equal(a->state, VM_RUNNING);
 }
 

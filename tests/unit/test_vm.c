@@ -122,7 +122,7 @@ static void test_create_bounds(void **state)
 	    {VM_MEMORY_MIN, 0, 1, 0, 1, 0, 0, E_RANGE},
 	    {VM_MEMORY_MIN, 0, 0, PVDISK_BYTES_MAX + 1, 1, 0, 0, E_RANGE},
 	    {VM_MEMORY_MIN, 0, 0, 0, 0, 0, 0, E_RANGE},
-	    {VM_MEMORY_MIN, 0, 0, 0, 2, 0, 0, E_RANGE},
+	    {VM_MEMORY_MIN, 0, 0, 0, VM_VCPUS_MAX + 1, 0, 0, E_RANGE},
 	    {VM_MEMORY_MIN, 0, 0, 0, 1, 96, 0, E_RANGE},
 	    {VM_MEMORY_MIN, 0, 0, 0, 1, 0, 1000001, E_RANGE}, /* as vm_set_shares() */
 	};
@@ -373,8 +373,8 @@ static void test_reboot(void **state)
 		v = a->vcpu[0]->hv;
 		assert_int_equal(v->resets, 1);
 		assert_int_equal(fake_page_read(a, BUF), 0);
-		assert_true(a->info_hfn == HFN_NONE && a->upcall_vector == 0 && a->features == 0);
-		assert_int_equal(a->exits[HV_EXIT_HYPERCALL], 0);
+		assert_true(a->info_hfn == HFN_NONE && a->vcpu[0]->upcall_vector == 0 && a->features == 0);
+		assert_int_equal(a->vcpu[0]->counts.exits[HV_EXIT_HYPERCALL], 0);
 	}
 	/* One that fails. */
 	fake_vcpu_create_fails = true;
