@@ -11,6 +11,7 @@
 #define TIMER_NS    (50 * NSEC_PER_MSEC)
 #define ANY_SUCCESS 1000000 /* expected: 0 or more */
 #define PAGES       16
+#define SMP_NS      (30 * NSEC_PER_SEC) /* another vCPU has answered by then */
 
 struct abi {
 	u32 passed, failed;
@@ -209,6 +210,76 @@ static void test_clock(struct kernel *k, struct abi *a)
 	result(a, "info: reserved is zero", k->info->pad0[0] | k->info->pad0[sizeof(k->info->pad0) - 1], 0);
 }
 
+static void test_vcpu_refusals(struct kernel *k, struct abi *a)
+{
+	u64 beyond = k->start.vcpus;
+
+	result(a, "vcpu start of one that runs", call(AERO_CALL_VCPU_START, 0, 0, 0), AERO_E_BUSY);
+	result(a, "vcpu start of one too many", call(AERO_CALL_VCPU_START, beyond, 0, 0), AERO_E_NOENT);
+	result(a, "vcpu start of 2^64-1", call(AERO_CALL_VCPU_START, ~0ul, 0, 0), AERO_E_NOENT);
+	result(a, "vcpu start at 2^63", call(AERO_CALL_VCPU_START, 0, 1ul << 63, 0), AERO_E_INVAL);
+	result(a, "vcpu stop of vCPU 0", call(AERO_CALL_VCPU_STOP, 0, 0, 0), AERO_E_PERM);
+	result(a, "vcpu stop of one too many", call(AERO_CALL_VCPU_STOP, beyond, 0, 0), AERO_E_NOENT);
+	result(a, "vcpu send to nobody", call(AERO_CALL_VCPU_SEND, 0, AERO_EVENT_GUEST(5), 0), 0);
+	result(a, "vcpu send of nothing", call(AERO_CALL_VCPU_SEND, 1, 0, 0), AERO_E_INVAL);
+	result(a, "vcpu send of the host's events", call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_TIMER, 0), AERO_E_INVAL);
+	result(a, "vcpu send to one too many", call(AERO_CALL_VCPU_SEND, 1ul << beyond, AERO_EVENT_GUEST(5), 0),
+	       AERO_E_NOENT);
+	events_take(&k->events, AERO_EVENT_GUEST(31));
+	result(a, "vcpu send to itself", call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(31), 0), 0);
+	result(a, "which arrives", events_take(&k->events, ~0ul) >> 63, 1);
+}
+
+static bool online(u32 vcpu)
+{
+	return __atomic_load_n(&smp.online, __ATOMIC_SEQ_CST) & BIT(vcpu);
+}
+
+/* Until vCPU 1 has said that it is there; it does so by an event. */
+static bool await_online(struct kernel *k)
+{
+	u64 end = clock_ns(&k->clock) + SMP_NS;
+
+	while (!online(1) && clock_ns(&k->clock) < end) {
+		call(AERO_CALL_TIMER, clock_ns(&k->clock) + TIMER_NS, 0, 0);
+		smp_sleep();
+	}
+	return online(1);
+}
+
+/* Stops vCPU 1 and starts it again, some times: it is as new each time. */
+static void test_vcpu_life(struct kernel *k, struct abi *a)
+{
+	s64 err;
+
+	for (u32 round = 0; round < 3; round++) {
+		u64 end = clock_ns(&k->clock) + SMP_NS;
+
+		result(a, "vcpu stop", call(AERO_CALL_VCPU_STOP, 1, 0, 0), 0);
+		result(a, "vcpu stop of a stopped one", call(AERO_CALL_VCPU_STOP, 1, 0, 0), 0);
+		__atomic_and_fetch(&smp.online, ~(u32)BIT(1), __ATOMIC_SEQ_CST);
+		do
+			err = arch_start_cpu(1); /* busy until it has really stopped */
+		while (err == AERO_E_BUSY && clock_ns(&k->clock) < end);
+		result(a, "vcpu start", err, 0);
+		result(a, "vcpu start twice", call(AERO_CALL_VCPU_START, 1, 0, 0), AERO_E_BUSY);
+		result(a, "it runs", await_online(k), 1);
+		result(a, "vcpu send", call(AERO_CALL_VCPU_SEND, 2, SMP_EVENT, 0), 0);
+	}
+	k->timer_ns = 0;
+}
+
+static void test_vcpus(struct kernel *k, struct abi *a)
+{
+	if (!(k->features & AERO_FEATURE_SMP)) {
+		result(a, "vcpu send without the feature", call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(0), 0), AERO_E_PERM);
+		return;
+	}
+	test_vcpu_refusals(k, a);
+	if (smp.count > 1)
+		test_vcpu_life(k, a);
+}
+
 static int abi_start(struct kernel *k)
 {
 	struct abi *a = k->app_state = ram_array(&k->ram, sizeof(*a));
@@ -240,6 +311,7 @@ static u64 abi_step(struct kernel *k, u64 until_ns)
 	test_clock(k, a);
 	test_balloon(k, a);
 	test_disk(k, a);
+	test_vcpus(k, a);
 	k->info->app.operations = a->passed + a->failed;
 	k->info->app.errors = a->failed;
 	k->info->app.state = 2;

@@ -50,6 +50,7 @@ static const struct fake_machine machine = {
 
 struct guest {
 	struct vm *vm;
+	u32 actor;      /* vCPU that does what comes next */
 	u32 generation; /* of the run: marks of earlier ones must be gone */
 	bool planned;   /* `exit` is to be executed */
 	bool is_call;
@@ -216,11 +217,20 @@ static struct hv_exit npf_exit(gfn_t gfn, bool write)
 	return (struct hv_exit){.kind = HV_EXIT_NPF, .npf = {.gpa = gfn_to_gpa(gfn), .write = write, .read = !write}};
 }
 
-/* What it planned, page by page if it is a run of touches; then it spins. */
+/* What it planned, page by page if it is a run of touches; then it spins. The other vCPUs touch some page, or spin. */
 static void be_guest(struct vcpu *v, struct hv_exit *e)
 {
 	struct guest *g = guest_of(v->vm);
 
+	if (v->index != g->actor) {
+		gfn_t gfn = INFO + (g->run_at + v->index) % 0x400;
+
+		if (!accessible(v->vm, gfn, gfn % 2))
+			*e = npf_exit(gfn, gfn % 2);
+		else
+			fake_guest_spins(v, e);
+		return;
+	}
 	if (g->planned) {
 		g->planned = false;
 		*e = g->exit;
@@ -241,13 +251,15 @@ static void be_guest(struct vcpu *v, struct hv_exit *e)
 
 static bool can_act(const struct guest *g)
 {
-	return g->vm && g->vm->state == VM_RUNNING && !g->vm->vcpu[0]->hv->repeat;
+	const struct vcpu *v = g->vm ? g->vm->vcpu[g->actor] : NULL;
+
+	return v && g->vm->state == VM_RUNNING && v->state != VCPU_OFF && !v->hv->repeat;
 }
 
 static void let_act(struct guest *g)
 {
-	if (g->vm->vcpu[0]->state == VCPU_HALTED)
-		sched_wake(g->vm->vcpu[0]);
+	if (g->vm->vcpu[g->actor]->state == VCPU_HALTED)
+		sched_wake(g->vm->vcpu[g->actor]);
 	for (u32 i = 0; i < OP_PASSES && (g->planned || g->run_at < g->run_end) && can_act(g); i++)
 		fake_cpu_run(1);
 	g->planned = false;
@@ -267,7 +279,7 @@ static void act(struct guest *g, const struct hv_exit *e)
 /* What a call may answer, if it is done. */
 static void check_answer(const struct guest *g)
 {
-	s64 n = (s64)g->vm->vcpu[0]->hv->regs.rax;
+	s64 n = (s64)g->vm->vcpu[g->actor]->hv->regs.rax;
 	const struct hv_regs *r = &g->regs;
 	bool batch = r->rax == AERO_CALL_BALLOON_INFLATE || r->rax == AERO_CALL_BALLOON_DEFLATE;
 	u64 bytes = batch ? r->rsi * 8 : r->rsi;
@@ -289,13 +301,14 @@ static void check_answer(const struct guest *g)
 static void act_call(struct guest *g, u64 nr, u64 rdi, u64 rsi, u64 rdx)
 {
 	struct hv_exit e = {.kind = HV_EXIT_HYPERCALL, .len = 3};
-	u64 calls = g->vm && g->vm->gs_valid ? g->vm->vcpu[0]->counts.exits[HV_EXIT_HYPERCALL] : 0;
+	u64 calls = g->vm && g->vm->gs_valid ? g->vm->vcpu[g->actor]->counts.exits[HV_EXIT_HYPERCALL] : 0;
 
-	g->regs = (struct hv_regs){.rax = nr, .rdi = rdi, .rsi = rsi, .rdx = rdx, .r8 = 8};
+	/* R8 is a CR3 of VCPU_START's. */
+	g->regs = (struct hv_regs){.rax = nr, .rdi = rdi, .rsi = rsi, .rdx = rdx, .r8 = rdx & 1 ? rdx : 0x2000, .r9 = 9};
 	if (!can_act(g))
 		return;
 	act(g, &e);
-	if (can_act(g) && g->vm->vcpu[0]->counts.exits[HV_EXIT_HYPERCALL] != calls && g->vm->vcpu[0]->hv->resets == 1)
+	if (can_act(g) && g->vm->vcpu[g->actor]->counts.exits[HV_EXIT_HYPERCALL] != calls && g->vm->vcpu[g->actor]->hv->resets == 1)
 		check_answer(g);
 }
 
@@ -307,7 +320,7 @@ static void op_call(struct guest *g)
 	/* Ends are rare, or nothing would ever be long. */
 	if (nr % 16 == AERO_CALL_SHUTDOWN && nr < 0xc0)
 		nr = AERO_CALL_HELLO;
-	act_call(g, nr % 16 < 14 ? nr % 16 : get_word(), rdi, rsi, rdx);
+	act_call(g, nr % 16 < AERO_CALLS ? nr % 16 : get_word(), rdi, rsi, rdx);
 }
 
 /* The calls of a well-meaning guest, so that the rest has something to abuse. */
@@ -320,7 +333,7 @@ static void op_good_call(struct guest *g)
 	case 1:
 		act_call(g, AERO_CALL_UPCALL, 64, 0, 0);
 		if (running(g))
-			g->vm->vcpu[0]->hv->irqs_on = true;
+			g->vm->vcpu[g->actor]->hv->irqs_on = true;
 		break;
 	case 2:
 		act_call(g, AERO_CALL_DISK_SETUP, 0, (u64)RING << PAGE_SHIFT, 0);
@@ -335,6 +348,35 @@ static void op_good_call(struct guest *g)
 		act_call(g, AERO_CALL_CONSOLE_WRITE, (u64)get_gfn() << PAGE_SHIFT | get16() % PAGE_SIZE, get16() % 1030,
 			 0);
 	}
+}
+
+/* Another vCPU acts from now on, if it is up. */
+static void op_actor(struct guest *g)
+{
+	u32 want = get8() % VM_VCPUS_MAX;
+
+	if (running(g) && g->vm->vcpu[want] && g->vm->vcpu[want]->state != VCPU_OFF)
+		g->actor = want;
+}
+
+/* Calls about vCPUs with arguments that may be good. */
+static void op_vcpu(struct guest *g)
+{
+	u8 how = get8(), index = get8() % 4;
+	u64 where = get_word();
+
+	switch (how % 4) {
+	case 0:
+	case 1:
+		act_call(g, AERO_CALL_VCPU_START, index, how & 0x10 ? where : MIB, where);
+		break;
+	case 2:
+		act_call(g, AERO_CALL_VCPU_STOP, index, 0, 0);
+		break;
+	default:
+		act_call(g, AERO_CALL_VCPU_SEND, BIT(index) | (how & 0x10 ? where : 0), where << 32 | (how & 0x20), 0);
+	}
+	op_actor(g);
 }
 
 static void op_touch(struct guest *g)
@@ -445,7 +487,7 @@ static void op_exit(struct guest *g)
 		break;
 	}
 	if (running(g))
-		g->vm->vcpu[0]->hv->irqs_on |= e.kind == HV_EXIT_HLT && e.cpl;
+		g->vm->vcpu[g->actor]->hv->irqs_on |= e.kind == HV_EXIT_HLT && e.cpl;
 	act(g, &e);
 }
 
@@ -529,6 +571,7 @@ static void create(struct guest *g)
 	c.disk_bytes = (u64)(how % 4 ? DISK_PAGES : how % 16) << PAGE_SHIFT;
 	c.reservation_bytes = how & 0x10 ? 40 * PAGE_SIZE : 0;
 	c.watchdog_sec = how & 0x20 ? 1 : 0;
+	c.vcpus = how & 0x80 ? 1 : 3;
 	c.balloon_max_percent = how & 0x40 ? 90 : 0;
 	if (vm_create(&c, &g->vm, why, sizeof(why)))
 		g->vm = NULL;
@@ -538,8 +581,10 @@ static void start(struct guest *g)
 {
 	char why[128];
 
-	if (g->vm && !vm_start(g->vm, why, sizeof(why)))
+	if (g->vm && !vm_start(g->vm, why, sizeof(why))) {
 		g->generation = ++generations;
+		g->actor = 0;
+	}
 }
 
 static void op_operator(struct guest *g)
@@ -603,6 +648,8 @@ static void one_op(void)
 	u8 what = get8();
 	struct guest *g = &guest[what >> 7];
 
+	if (running(g) && g->vm->vcpu[g->actor]->state == VCPU_OFF)
+		g->actor = 0;
 	switch (what % 16) {
 	case 0:
 	case 1:
@@ -620,7 +667,10 @@ static void one_op(void)
 		op_poke(g);
 		break;
 	case 7:
-		op_copy_in(g);
+		if (what & 0x40)
+			op_vcpu(g);
+		else
+			op_copy_in(g);
 		break;
 	case 8:
 	case 9:
@@ -650,16 +700,26 @@ static void one_op(void)
 static void watch_reboots(void)
 {
 	for (u32 i = 0; i < VMS; i++)
-		if (guest[i].vm && guest[i].vm->restart && guest[i].vm->state == VM_STOPPING)
+		if (guest[i].vm && guest[i].vm->restart && guest[i].vm->state == VM_STOPPING) {
 			guest[i].generation = ++generations;
+			guest[i].actor = 0;
+		}
 }
 
 /* ---- the end ------------------------------------------------------------- */
 
+static bool vm_waits(const struct vm *vm)
+{
+	for (u32 i = 0; i < VM_VCPUS_MAX; i++)
+		if (vm->vcpu[i] && vm->vcpu[i]->state == VCPU_WAIT_MEMORY)
+			return true;
+	return false;
+}
+
 static bool somebody_waits(void)
 {
 	for (u32 i = 0; i < VMS; i++)
-		if (guest[i].vm && guest[i].vm->state == VM_RUNNING && guest[i].vm->vcpu[0]->state == VCPU_WAIT_MEMORY)
+		if (guest[i].vm && guest[i].vm->state == VM_RUNNING && vm_waits(guest[i].vm))
 			return true;
 	return false;
 }

@@ -45,6 +45,7 @@ u32 fake_allocs, fake_alloc_fail_at;
 bool fake_vcpu_create_fails, fake_owes;
 char fake_why[160];
 u64 fake_rdx, fake_dumps;
+u32 fake_caller;
 
 static u32 entries_in_pass;
 
@@ -421,6 +422,7 @@ static void start_mm(void)
 		reclaim_set_min_free(machine.min_free);
 	fake_allocs = fake_alloc_fail_at = 0;
 	fake_vcpu_create_fails = false;
+	fake_caller = 0;
 	fake_guest = NULL;
 	fake_cpu_window = NULL;
 	fake_cpu_armed_ns = TIMER_NEVER;
@@ -564,7 +566,7 @@ static struct {
 
 static void one_exit(struct vcpu *v, struct hv_exit *e)
 {
-	if (v->vm != one.vm) {
+	if (v->vm != one.vm || v->index != fake_caller) {
 		(one.guest ? one.guest : fake_guest_spins)(v, e);
 		return;
 	}
@@ -581,7 +583,7 @@ static void one_exit(struct vcpu *v, struct hv_exit *e)
 /* Until the exit has been dealt with or the guest waits, unless `patient`. True if it has been. */
 static bool one_run(bool patient)
 {
-	struct hv_vcpu *v = one.vm->vcpu[0]->hv;
+	struct hv_vcpu *v = one.vm->vcpu[fake_caller]->hv;
 
 	one.guest = fake_guest;
 	fake_guest = one_exit;
@@ -598,18 +600,18 @@ static bool one_run(bool patient)
 
 static bool one_begin(struct vm *vm, const struct hv_exit *e)
 {
-	CHECK(vm->state == VM_RUNNING && !vm->vcpu[0]->hv->repeat);
+	CHECK(vm->state == VM_RUNNING && !vm->vcpu[fake_caller]->hv->repeat);
 	one.vm = vm;
 	one.exit = *e;
 	one.begun = false;
-	if (vm->vcpu[0]->state == VCPU_HALTED)
-		sched_wake(vm->vcpu[0]);
+	if (vm->vcpu[fake_caller]->state == VCPU_HALTED)
+		sched_wake(vm->vcpu[fake_caller]);
 	return one_run(false);
 }
 
 s64 fake_call(struct vm *vm, u64 nr, u64 rdi, u64 rsi, u64 rdx)
 {
-	struct hv_regs *r = &vm->vcpu[0]->hv->regs;
+	struct hv_regs *r = &vm->vcpu[fake_caller]->hv->regs;
 	struct hv_exit e = {.kind = HV_EXIT_HYPERCALL, .len = 3};
 
 	one.is_call = true;
@@ -623,9 +625,9 @@ s64 fake_call(struct vm *vm, u64 nr, u64 rdi, u64 rsi, u64 rdx)
 
 s64 fake_call_again(struct vm *vm)
 {
-	struct hv_regs *r = &vm->vcpu[0]->hv->regs;
+	struct hv_regs *r = &vm->vcpu[fake_caller]->hv->regs;
 
-	CHECK(one.vm == vm && one.begun && vm->vcpu[0]->hv->repeat);
+	CHECK(one.vm == vm && one.begun && vm->vcpu[fake_caller]->hv->repeat);
 	return one_run(true) ? (s64)r->rax : FAKE_WAITS;
 }
 

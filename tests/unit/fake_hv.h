@@ -86,6 +86,7 @@ void fake_vm_await(struct vm *vm, enum vm_state s);
  * afterwards is in fake_rdx. fake_call_again() lets a call that waits go on, until it is done.
  */
 #define FAKE_WAITS ((s64)1 << 62)
+extern u32 fake_caller; /* which vCPU makes the calls and exits: 0 after fake_machine_start and _restart */
 extern u64 fake_rdx;
 extern u64 fake_dumps; /* of all vCPUs */
 s64 fake_call(struct vm *vm, u64 nr, u64 rdi, u64 rsi, u64 rdx);

@@ -552,6 +552,9 @@ s64 arch_hypercall(u64 number, u64 a0, u64 a1, u64 a2, u64 *second)
 	case AERO_CALL_BALLOON_POLL:	return call_poll(second);
 	case AERO_CALL_DISK_SETUP:	return call_setup(a0, a1);
 	case AERO_CALL_DISK_KICK:	return a0 || !fake.ring ? AERO_E_NOENT : call_kick();
+	case AERO_CALL_VCPU_START:
+	case AERO_CALL_VCPU_STOP:
+	case AERO_CALL_VCPU_SEND:	return AERO_E_PERM; /* the feature is not offered */
 	case AERO_CALL_SHUTDOWN:	fake.ended = true; fake.how = a0; leave();
 	default:			return AERO_E_NOSYS;
 	}

@@ -469,6 +469,208 @@ static void test_at_the_limit(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+#define SMP_TEST(f) cmocka_unit_test_setup_teardown(f, start_smp, finish)
+
+/* ---- several vCPUs ------------------------------------------------------- */
+
+#define CPUS 3U
+
+static u64 ran; /* vCPUs, a bit each */
+
+static void others_run(struct vcpu *v, struct hv_exit *e)
+{
+	ran |= BIT(v->index);
+	fake_guest_spins(v, e);
+}
+
+static int start_smp(void **state)
+{
+	struct vm_config c = fake_vm_config("a");
+
+	(void)state;
+	fake_machine_start(&machine);
+	c.vcpus = CPUS;
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	ran = 0;
+	fake_guest = others_run;
+	return 0;
+}
+
+static s64 start_vcpu(u64 index, u64 rip, u64 cr3)
+{
+	struct hv_regs *r = &a->vcpu[fake_caller]->hv->regs;
+
+	r->r8 = cr3;
+	r->r9 = 0xa49;
+	return call(AERO_CALL_VCPU_START, index, rip, 0x7000);
+}
+
+static struct aero_info *info(void)
+{
+	return fake_page(a, INFO >> PAGE_SHIFT);
+}
+
+static void test_vcpu_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(0), 0), AERO_E_PERM);
+	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, ~0UL & ~AERO_FEATURE_SMP, INFO) & AERO_FEATURE_SMP, 0);
+	assert_int_equal(start_vcpu(1, MIB, 0), AERO_E_PERM);
+	a->features |= AERO_FEATURE_SMP;
+	assert_int_equal(start_vcpu(0, MIB, 0), AERO_E_BUSY);
+	assert_int_equal(start_vcpu(CPUS, MIB, 0), AERO_E_NOENT);
+	assert_int_equal(start_vcpu(~0UL, MIB, 0), AERO_E_NOENT);
+	assert_int_equal(start_vcpu(1, 1UL << 47, 0), AERO_E_INVAL);
+	assert_int_equal(start_vcpu(1, MIB, 8), AERO_E_INVAL);
+	assert_int_equal(start_vcpu(1, MIB, VM_MEMORY_MIN), AERO_E_FAULT);
+	assert_int_equal(start_vcpu(1, MIB, 1UL << 63), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_VCPU_STOP, 0, 0, 0), AERO_E_PERM);
+	assert_int_equal(call(AERO_CALL_VCPU_STOP, CPUS, 0, 0), AERO_E_NOENT);
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, 1, 0, 0), AERO_E_INVAL);
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(0) | AERO_EVENT_DISK(0), 0), AERO_E_INVAL);
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, BIT(CPUS), AERO_EVENT_GUEST(0), 0), AERO_E_NOENT);
+	fake_cpu_run(20);
+	assert_int_equal(ran, BIT(0));
+	assert_true(a->vcpu[1]->state == VCPU_OFF && a->vcpu[2]->state == VCPU_OFF);
+}
+
+static void test_vcpu_start_stop(void **state)
+{
+	(void)state;
+	hello();
+	for (u32 round = 0; round < 3; round++) {
+		struct vcpu *v = a->vcpu[1];
+
+		info()->vcpu_events[1] = AERO_EVENT_GUEST(1);
+		v->upcall = true;
+		ran = 0;
+		assert_int_equal(start_vcpu(1, MIB + round, 0x5000), 0);
+		assert_int_equal(start_vcpu(1, MIB, 0), AERO_E_BUSY);
+		fake_cpu_run(20);
+		assert_int_equal(ran, BIT(0) | BIT(1));
+		assert_int_equal(v->hv->resets, round + 1);
+		assert_true(v->hv->start.rip == MIB + round && v->hv->start.rsp == 0x7000);
+		assert_true(v->hv->start.cr3 == 0x5000 && v->hv->start.rdi == 0xa49);
+		assert_true(info()->vcpu_events[1] == 0 && !v->upcall && !v->upcall_vector);
+		fake_caller = 1;
+		assert_int_equal(call(AERO_CALL_UPCALL, 65, 0, 0), 0);
+		assert_int_equal(call(AERO_CALL_TIMER, NSEC_PER_SEC * 1000, 0, 0), 0);
+		assert_true(v->timer.armed && !a->vcpu[0]->timer.armed);
+		if (round == 1) { /* by itself: the call does not come back */
+			(void)call(AERO_CALL_VCPU_STOP, 1, 0, 0);
+			fake_caller = 0;
+		} else {
+			fake_caller = 0;
+			assert_int_equal(call(AERO_CALL_VCPU_STOP, 1, 0, 0), 0);
+		}
+		assert_int_equal(v->state, VCPU_OFF);
+		assert_int_equal(call(AERO_CALL_VCPU_STOP, 1, 0, 0), 0);
+		ran = 0;
+		fake_cpu_run(20);
+		assert_int_equal(ran, BIT(0));
+	}
+	assert_int_equal(a->vcpu[2]->hv->resets, 0);
+	/* No start when the VM is ending. */
+	sched_stop(a->vcpu[2]);
+	assert_int_equal(start_vcpu(2, MIB, 0), AERO_E_BUSY);
+	assert_int_equal(a->vcpu[2]->state, VCPU_OFF);
+}
+
+static void begin(u32 index)
+{
+	assert_int_equal(start_vcpu(index, MIB, 0), 0);
+	fake_cpu_run(10);
+	fake_caller = index;
+	assert_int_equal(call(AERO_CALL_UPCALL, 64 + index, 0, 0), 0);
+	a->vcpu[index]->hv->irqs_on = true;
+	fake_caller = 0;
+}
+
+/* Each vCPU has its events, its interrupt, its timer. */
+static void test_vcpu_events(void **state)
+{
+	struct vcpu *one, *two;
+
+	(void)state;
+	hello();
+	begin(1);
+	begin(2);
+	one = a->vcpu[1];
+	two = a->vcpu[2];
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, BIT(1), AERO_EVENT_GUEST(0) | AERO_EVENT_GUEST(31), 0), 0);
+	fake_cpu_run(20);
+	assert_true(info()->vcpu_events[1] == (AERO_EVENT_GUEST(0) | AERO_EVENT_GUEST(31)));
+	assert_true(info()->vcpu_events[2] == 0 && info()->events == 0);
+	assert_true(one->hv->irqs == 1 && two->hv->irqs == 0);
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, BIT(0) | BIT(2), AERO_EVENT_GUEST(4), 0), 0);
+	fake_cpu_run(20);
+	assert_true(info()->vcpu_events[2] == AERO_EVENT_GUEST(4) && info()->events == AERO_EVENT_GUEST(4));
+	assert_true(one->hv->irqs == 1 && two->hv->irqs == 1);
+	/* A timer is the caller's. */
+	fake_caller = 2;
+	assert_int_equal(call(AERO_CALL_TIMER, 1, 0, 0), 0);
+	fake_caller = 0;
+	fake_cpu_run(20);
+	assert_true(info()->vcpu_events[2] == (AERO_EVENT_GUEST(4) | AERO_EVENT_TIMER));
+	assert_true(two->hv->irqs == 2 && info()->events == AERO_EVENT_GUEST(4));
+	/* The VM's are vCPU 0's. */
+	vm_post_event(a, AERO_EVENT_BALLOON);
+	assert_true(info()->events == (AERO_EVENT_GUEST(4) | AERO_EVENT_BALLOON));
+}
+
+/* Halted until somebody sends; one that comes just before the HLT is not missed. */
+static void test_vcpu_halt_and_wake(void **state)
+{
+	struct hv_exit hlt = {.kind = HV_EXIT_HLT, .len = 1};
+	struct vcpu *one;
+
+	(void)state;
+	hello();
+	begin(1);
+	one = a->vcpu[1];
+	for (u32 round = 0; round < 3; round++) {
+		fake_caller = 1;
+		assert_true(fake_exit(a, &hlt));
+		assert_int_equal(one->state, VCPU_HALTED);
+		fake_caller = 0;
+		fake_cpu_run(10);
+		assert_int_equal(one->state, VCPU_HALTED);
+		ran = 0;
+		assert_int_equal(call(AERO_CALL_VCPU_SEND, BIT(1), AERO_EVENT_GUEST(0), 0), 0);
+		fake_cpu_run(10);
+		assert_true(ran & BIT(1));
+		assert_int_equal(one->hv->irqs, round + 1);
+	}
+	one->hv->irqs_on = false; /* the interrupt cannot be delivered before the STI that goes with the HLT */
+	assert_int_equal(call(AERO_CALL_VCPU_SEND, BIT(1), AERO_EVENT_GUEST(0), 0), 0);
+	fake_cpu_run(5);
+	one->hv->irqs_on = true;
+	fake_caller = 1;
+	(void)fake_exit(a, &hlt);
+	fake_caller = 0;
+	fake_cpu_run(5);
+	assert_int_not_equal(one->state, VCPU_HALTED);
+	assert_int_equal(one->hv->irqs, 4);
+}
+
+/* What one vCPU does wrong ends the VM on all. */
+static void test_vcpu_crash(void **state)
+{
+	struct hv_exit e = {.kind = HV_EXIT_TRIPLE_FAULT};
+
+	(void)state;
+	hello();
+	begin(1);
+	begin(2);
+	fake_caller = 2;
+	(void)fake_exit(a, &e);
+	fake_caller = 0;
+	fake_vm_await(a, VM_CRASHED);
+	assert_null(a->vcpu[0]);
+	assert_null(a->vcpu[1]);
+	assert_true(a->past.exits[HV_EXIT_TRIPLE_FAULT] == 1);
+}
 
 int main(void)
 {
@@ -491,6 +693,11 @@ int main(void)
 	    TEST(test_balloon_waits),
 	    TEST(test_balloon_of_swapped),
 	    TEST(test_at_the_limit),
+	    SMP_TEST(test_vcpu_refused),
+	    SMP_TEST(test_vcpu_start_stop),
+	    SMP_TEST(test_vcpu_events),
+	    SMP_TEST(test_vcpu_halt_and_wake),
+	    SMP_TEST(test_vcpu_crash),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
