@@ -65,7 +65,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -212,7 +212,7 @@ $(B)/volume/aerostat.elf: $(B)/aerostat.elf
 	@mkdir -p $(@D)
 	$(call say,OBJCOPY)
 	$(Q)$(OBJCOPY) --strip-debug $< $@
-$(B)/boot.img: $(VOLUME_FILES) tools/mkimage.py
+$(B)/boot.img: $(VOLUME_FILES) $(B)/media tools/mkimage.py
 	tools/mkimage.py $@ $(VOLUME_ARGS)
 # The second disk of `make run` keeps what is on it; the one for Bochs has everything on it.
 $(B)/data.img: tools/mkimage.py

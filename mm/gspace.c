@@ -561,8 +561,14 @@ static int touch_write_shared(struct touch *t)
 	return 0;
 }
 
+/*
+ * Rescued, unless the space may not have a frame now: who touches its pages faster than the disk writes would keep them
+ * all. Then the page is swapped in like any other once it is out.
+ */
 static int touch_swapping_out(struct touch *t)
 {
+	if (!reclaim_may_keep(t->gs))
+		return E_AGAIN;
 	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, t->p.payload);
 	t->gs->stats.swap_rescued++;
 	return 0;

@@ -216,11 +216,14 @@ u32 gspace_balloon_give_large(struct gspace *gs, gfn_t first);
 u32 gspace_rebuild(struct gspace *gs, u32 regions);
 
 /*
- * A PRIVATE page no transfer uses, for swap and sharing: a few random probes, then a bounded linear search from a random
- * place. Pages of large leaves that were used since the last look come last. False if it found none (there may be some yet). A snapshot: what is done to the page re-checks it.
+ * A PRIVATE page no transfer uses, or a SHARED one whose frame nobody else maps any more, for swap and sharing: a few
+ * random probes, then a bounded linear search from a random place. Pages of large leaves that were used since the last
+ * look come last. False if it found none (there may be some yet). A snapshot: what is done to the page re-checks it.
+ * random_shared: a SHARED page, of those probed the one with the fewest mappers.
  */
 struct prng;
 bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out);
+bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
 
 /*
  * Swap transitions (called by swap.c). The frame of a page in SWAPPING_IN is the transfer's, in state FRAME_HV: given to
@@ -242,12 +245,15 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.
  *  share_zero     PRIVATE -> ZERO if its content is zero, looked at while nobody can write; E_INVAL if it is not
  *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is used.
+ *                 A SHARED page whose frame nobody else maps any more becomes PRIVATE first.
  *                 large: also of a page in a large leaf, which stays one, but its frames get entries of their own
  *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state. E_INVAL if
  *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. promote: its hint becomes the entry of the shared frame
  *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are equal;
  *                 frees own. E_INVAL: they differ. E_AGAIN: the page changed meanwhile. E_NOMEM
  *  share_undo     SHARED hfn with one reference -> PRIVATE; anything else is left as it is
+ *  unshare        SHARED -> PRIVATE, in a copy (half of the reserve may be used) if others map the frame, so that it can be
+ *                 swapped; also 0 if it is PRIVATE. E_INVAL: neither. E_NOMEM. Takes gs->lock; the caller flushes
  *  share_drop     ends a hold; if it was the last reference, frees the frame (gs: whose flush it waits for)
  */
 int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;
@@ -255,6 +261,7 @@ hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn, bool large);
 int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote) must_check;
 int gspace_share_merge(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with) must_check;
 void gspace_share_undo(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+int gspace_unshare(struct gspace *gs, gfn_t gfn) must_check;
 void gspace_share_drop(struct gspace *gs, hfn_t hfn);
 
 /* Shoots down what changed and frees the frames in limbo. Call without gs->lock. Cheap if nothing changed. */

@@ -17,14 +17,21 @@
 
 /* ---- victims ------------------------------------------------------------- */
 
+/* Shared once, but nobody else maps its frame any more: it may become private again. A look without a lock. */
+static bool page_is_sole(const struct page *p)
+{
+	return p->state == PAGE_SHARED && READ_ONCE(frame_get(p->payload)->refs) == 1;
+}
+
 static bool page_is_candidate(const struct page *p)
 {
-	return p->state == PAGE_PRIVATE && !(frame_get(p->payload)->flags & FRAME_F_IO);
+	return (p->state == PAGE_PRIVATE && !(frame_get(p->payload)->flags & FRAME_F_IO)) || page_is_sole(p);
 }
 
 struct search {
 	struct gspace *gs;
 	u32 left;
+	bool shared; /* looks for a shared page */
 	gfn_t found;
 };
 
@@ -34,7 +41,7 @@ static bool search_page(void *arg, u64 addr, u64 *entry, u32 level)
 	struct page p;
 
 	page_decode(s->gs->pt.fmt, entry, level, &p);
-	if (page_is_candidate(&p))
+	if (s->shared ? p.state == PAGE_SHARED : page_is_candidate(&p))
 		s->found = gpa_to_gfn(GPA(addr));
 	return s->found == GFN_NONE && --s->left;
 }
@@ -50,12 +57,25 @@ static bool test_accessed(struct gspace *gs, const struct page *p)
 	return true;
 }
 
+/* Looks from page `start` on, and from the first one then. */
+static gfn_t search_from(struct search *s, u64 start)
+{
+	struct pt *pt = &s->gs->pt;
+	u64 end = (u64)s->gs->pages << PAGE_SHIFT;
+
+	gspace_stop_rebuild(s->gs);
+	start <<= PAGE_SHIFT;
+	if (pt_for_each(pt, start, end - start, search_page, s))
+		pt_for_each(pt, 0, start, search_page, s);
+	return s->found;
+}
+
 static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 {
 	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE};
 	u64 start = 0;
 
-	if (!gs->count[PAGE_PRIVATE])
+	if (!gs->count[PAGE_PRIVATE] && !gs->count[PAGE_SHARED])
 		return GFN_NONE;
 	for (u32 i = 0; i < RANDOM_PROBES; i++) {
 		struct page p;
@@ -68,19 +88,43 @@ static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 			return start;
 		s.found = start; /* if there is nothing better: to be broken, a large page should be cold */
 	}
-	if (s.found != GFN_NONE)
-		return s.found;
-	gspace_stop_rebuild(gs);
-	start <<= PAGE_SHIFT;
-	if (pt_for_each(&gs->pt, start, ((u64)gs->pages << PAGE_SHIFT) - start, search_page, &s))
-		pt_for_each(&gs->pt, 0, start, search_page, &s);
-	return s.found;
+	return s.found != GFN_NONE ? s.found : search_from(&s, start);
 }
 
 bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out)
 {
 	lock_acquire(&gs->lock);
 	*out = random_private_locked(gs, rnd);
+	lock_release(&gs->lock);
+	return *out != GFN_NONE;
+}
+
+/* The fewer map a frame, the sooner it comes free. */
+static gfn_t random_shared_locked(struct gspace *gs, struct prng *rnd)
+{
+	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .shared = true, .found = GFN_NONE};
+	u32 least = RMAP_REFS_MAX + 1;
+	u64 gfn = 0;
+
+	if (!gs->count[PAGE_SHARED])
+		return GFN_NONE;
+	for (u32 i = 0; i < RANDOM_PROBES; i++) {
+		struct page p;
+
+		gfn = prng_below(rnd, gs->pages);
+		page_look(gs, gfn, &p);
+		if (p.state != PAGE_SHARED || READ_ONCE(frame_get(p.payload)->refs) >= least)
+			continue;
+		least = READ_ONCE(frame_get(p.payload)->refs);
+		s.found = gfn;
+	}
+	return s.found != GFN_NONE ? s.found : search_from(&s, gfn);
+}
+
+bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out)
+{
+	lock_acquire(&gs->lock);
+	*out = random_shared_locked(gs, rnd);
 	lock_release(&gs->lock);
 	return *out != GFN_NONE;
 }
@@ -209,7 +253,41 @@ hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn, bool large)
 		if (frame_get(head)->flags & FRAME_F_WHOLE)
 			frame_break(head);
 	}
-	return page_is_candidate(&p) ? p.payload : HFN_NONE;
+	if (page_is_sole(&p) && gspace_shared_is_sole(p.payload)) {
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, p.payload);
+		return p.payload;
+	}
+	return p.state == PAGE_PRIVATE && page_is_candidate(&p) ? p.payload : HFN_NONE;
+}
+
+static int unshare_locked(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+	hfn_t hfn;
+
+	if (gspace_private_hfn(gs, gfn, true) != HFN_NONE)
+		return 0;
+	if (gs->dying || gfn >= gs->pages)
+		return E_INVAL;
+	page_look(gs, gfn, &p);
+	if (p.state != PAGE_SHARED)
+		return E_INVAL;
+	hfn = frame_alloc(0, FRAME_FOR_TABLE, FRAME_GUEST, false);
+	if (hfn == HFN_NONE)
+		return E_NOMEM;
+	page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(p.payload));
+	gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+	return 0;
+}
+
+int gspace_unshare(struct gspace *gs, gfn_t gfn)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = unshare_locked(gs, gfn);
+	lock_release(&gs->lock);
+	return err;
 }
 
 static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)

@@ -568,7 +568,7 @@ static u32 swap_desperately(void)
 		u32 least = MAX(gs->alloc.reservation, FLOOR_PAGES), held = gspace_consumed(gs);
 		u32 over = held > least ? held - least : 0;
 
-		if (over > most_over && gs->count[PAGE_PRIVATE]) {
+		if (over > most_over && gs->count[PAGE_PRIVATE] + gs->count[PAGE_SHARED]) {
 			most = gs;
 			most_over = over;
 		}
@@ -754,13 +754,27 @@ static bool may_alloc_low(struct gspace *gs, u32 held)
 	return take_ration(gs);
 }
 
+static bool is_low(void)
+{
+	return READ_ONCE(reclaim.state) == RECLAIM_LOW || frame_free_count() < reclaim.threshold[RECLAIM_LOW];
+}
+
 bool reclaim_may_alloc(struct gspace *gs)
 {
-	bool plenty = READ_ONCE(reclaim.state) != RECLAIM_LOW && frame_free_count() >= reclaim.threshold[RECLAIM_LOW];
 	u32 held = gspace_consumed(gs);
 
 	/* A VM without a limit has pages elsewhere, which it asks for, and so never holds all of its size. */
-	if (held < cap_of(gs) && (plenty || may_alloc_low(gs, held)))
+	if (held < cap_of(gs) && (!is_low() || may_alloc_low(gs, held)))
+		return true;
+	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
+	return false;
+}
+
+bool reclaim_may_keep(struct gspace *gs)
+{
+	u32 held = gspace_consumed(gs); /* with the page in question */
+
+	if (held <= cap_of(gs) && (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(gs)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;

@@ -65,6 +65,7 @@ enum reclaim_state reclaim_state_now(void); /* racy, takes no lock: for the pani
 void reclaim_memory_returned(void);
 /* May a guest of gs get a frame now? False at its limit, and in state low for VMs above their target (but for a ration). */
 bool reclaim_may_alloc(struct gspace *gs);
+bool reclaim_may_keep(struct gspace *gs); /* the same of a frame it has, whose page is being swapped out */
 
 /* Is there so much that large guest pages may be given and kept? Racy, takes no lock. */
 bool reclaim_plenty(void);

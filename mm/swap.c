@@ -304,21 +304,37 @@ static void drop_out_record(struct out_io *io, u32 from, u32 to)
 	lock_release(&swap.lock);
 }
 
+static bool add_victim(struct out_io *io, gfn_t gfn)
+{
+	u32 n = io->req.pages;
+
+	if (gspace_swap_out_begin(io->gs, gfn, &io->req.frame[n]))
+		return false;
+	io->gfn[n] = gfn;
+	io->req.pages = n + 1;
+	return true;
+}
+
 /* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to io if it can go out.
  */
 static u32 try_victim(struct out_io *io, gfn_t gfn)
 {
-	u32 n = io->req.pages;
+	enum page_state state = gspace_state(io->gs, gfn);
 
-	if (gspace_state(io->gs, gfn) != PAGE_PRIVATE)
+	if (state != PAGE_PRIVATE && state != PAGE_SHARED)
 		return 0;
 	if (share_offer(io->gs, gfn))
 		return 1;
-	if (gspace_swap_out_begin(io->gs, gfn, &io->req.frame[n]))
-		return 0;
-	io->gfn[n] = gfn;
-	io->req.pages = n + 1;
+	add_victim(io, gfn);
 	return 0;
+}
+
+/* With nothing private left, a shared page goes in a copy of its own: the frame comes free with its last mapper. */
+static bool try_shared(struct out_io *io, struct prng *prng)
+{
+	gfn_t gfn;
+
+	return gspace_random_shared(io->gs, prng, &gfn) && !gspace_unshare(io->gs, gfn) && add_victim(io, gfn);
 }
 
 /* Random places, and a few neighbours of each: they are often wanted back together. Returns pages shared. */
@@ -328,8 +344,11 @@ static u32 gather(struct out_io *io, u32 want, struct prng *prng)
 	gfn_t gfn;
 
 	for (u32 i = 0; i < VICTIM_TRIES && io->req.pages + shared < want; i++) {
-		if (!gspace_random_private(io->gs, prng, &gfn))
-			break;
+		if (!gspace_random_private(io->gs, prng, &gfn)) {
+			if (!try_shared(io, prng))
+				break;
+			continue;
+		}
 		for (u32 j = 0; j < VICTIM_RUN && gfn < io->gs->pages && io->req.pages + shared < want; j++, gfn++)
 			shared += try_victim(io, gfn);
 	}
