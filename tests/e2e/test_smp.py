@@ -93,13 +93,15 @@ def test_two_cpus_do_nearly_twice_the_work(machine):
     assert two >= 1.8 * one
 
 
-@pytest.mark.takes(150)
+@pytest.mark.soak
+@pytest.mark.takes(80)
 def test_six_guests_on_two_cpus(machine):
-    config = "".join(vm_section(n, 192, c, disk="160M") for n, c in test_pressure.MIXED.items())
-    m = machine(config=config, mem=512, cpus=2).boot()
+    config = "".join(vm_section(n, 64, c, disk="64M") for n, c in test_pressure.MIXED.items() if n != "b1") + \
+        vm_section("b1", 64, "app=db size=16M cache=50%", disk="64M")
+    m = machine(config=config, mem=192, cpus=2).boot()
     for name in test_pressure.MIXED:
         m.wait_state(name, "running")
-    test_pressure.run_squeezed(m, list(test_pressure.MIXED), test_pressure.SECONDS // 2)
+    test_pressure.run_squeezed(m, list(test_pressure.MIXED), test_pressure.SECONDS // 4)
 
 
 def squeeze_on_vmx(machine, seconds):
@@ -160,6 +162,7 @@ def many_guests(machine, count, memory, host_memory, seconds, answer):
     return m
 
 
+@pytest.mark.soak
 @pytest.mark.takes(120)
 def test_sixteen_guests(machine):
     many_guests(machine, 16, 32, 256, 30, 30)
@@ -219,6 +222,7 @@ def churn(machine, rounds):
     m.check()
 
 
+@pytest.mark.soak
 @pytest.mark.takes(60)
 def test_vms_come_and_go(machine):
     churn(machine, 20)

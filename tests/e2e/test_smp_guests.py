@@ -61,6 +61,7 @@ def on_vmx(machine, seconds, cpus):
                                    parts=(("swap", 256), ("data", 192))), seconds)
 
 
+@pytest.mark.soak
 @pytest.mark.takes(SECONDS + 60)
 def test_vcpus_write_the_same_pages(machine):
     on_svm(machine, SECONDS)
