@@ -32,6 +32,7 @@ static const struct command table[] = {
     {"mem", "worst", "", "the worst case, and what backs it", 0, 0, cmd_mem_worst},
     {"mem", "check", "", "walks every page table and the frame table", 0, 0, cmd_mem_check},
     {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", 0, 1, cmd_mem},
+    {"zip", NULL, "", "compressed pages of host and VMs", 0, 0, cmd_zip},
     {"alerts", NULL, "[all]", "what needs attention now; all: every rule", 0, 1, cmd_alerts},
     {"events", NULL, "[COUNT|since SEQ]", "what happened, the last 20", 0, 2, cmd_events},
     {"history", NULL, "NAME|host FIELD|csv|json [seconds|minutes|hours]", "a chart, or all fields", 2, 3,

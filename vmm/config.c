@@ -12,6 +12,7 @@
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/string.h"
+#include "mm/zip.h"
 #include "vmm/pvdisk.h"
 
 #define REPORT_BYTES 200
@@ -186,6 +187,22 @@ static int set_balloon_max(struct vm_config *vm, const char *value)
 	return err;
 }
 
+/* "0" is "nothing" in *out. */
+static int parse_zip_max(const char *value, u32 *out)
+{
+	u64 percent;
+	int err = parse_percent(value, ZIP_PERCENT_MAX, &percent);
+
+	if (!err)
+		*out = percent ? (u32)percent : ZIP_NONE;
+	return err;
+}
+
+static int set_zip_max(struct vm_config *vm, const char *value)
+{
+	return parse_zip_max(value, &vm->zip_percent);
+}
+
 static int set_watchdog(struct vm_config *vm, const char *value)
 {
 	return parse_number(value, 0, WATCHDOG_MAX, &vm->watchdog_sec);
@@ -235,6 +252,7 @@ static const struct vm_key vm_key[] = {
     {"vcpus", "1 to 8", set_vcpus},
     {"disk", "0 (none) or a size of 1M to 16G", set_disk},
     {"balloon-max", "1 to 95 percent", set_balloon_max},
+    {"zip-max", "0 (off) to 50 percent", set_zip_max},
     {"watchdog", "0 (off) to 3600 seconds", set_watchdog},
     {"image", "a file name of at most 63 characters", set_image},
     {"cmdline", "text of at most 255 characters", set_cmdline},
@@ -282,7 +300,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 	}
 	format_buf(why, size,
 		   "'%s': expected a key of a VM: memory, reservation, limit, shares, vcpus, disk, balloon-max, "
-		   "watchdog, image, cmdline or autostart",
+		   "zip-max, watchdog, image, cmdline or autostart",
 		   shown(word, key));
 	return E_NOENT;
 }
@@ -294,7 +312,7 @@ void config_vm_defaults(struct vm_config *vm)
 
 /* ---- keys of the host ---- */
 
-enum host_key { HOST_MIN_FREE, HOST_SHARE_RATE, HOST_BALLOON_RATE, HOST_LOG_LEVEL, HOST_KEYS };
+enum host_key { HOST_MIN_FREE, HOST_SHARE_RATE, HOST_BALLOON_RATE, HOST_ZIP_MAX, HOST_LOG_LEVEL, HOST_KEYS };
 
 static const struct {
 	const char *name, *expected;
@@ -302,6 +320,7 @@ static const struct {
     [HOST_MIN_FREE] = {"min-free", "a size of 1M to 64G"},
     [HOST_SHARE_RATE] = {"share-rate", "0 (off) to 1000000 pages a second"},
     [HOST_BALLOON_RATE] = {"balloon-rate", "64 to 1000000 pages a second"},
+    [HOST_ZIP_MAX] = {"zip-max", "0 (off) to 50 percent"},
     [HOST_LOG_LEVEL] = {"log-level", "error, warning, info or debug"},
 };
 
@@ -332,6 +351,8 @@ static int set_host_value(struct host_config *c, enum host_key key, const char *
 		return err;
 	case HOST_BALLOON_RATE:
 		return parse_number(value, 64, 1000000, &c->balloon_rate);
+	case HOST_ZIP_MAX:
+		return parse_zip_max(value, &c->zip_percent);
 	default:
 		err = config_parse_level(value, &n);
 		if (!err)
@@ -395,7 +416,7 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 		return err ? fail_value(why, size, err, key, host_key[i].expected, value) : 0;
 	}
 	format_buf(why, size,
-		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level, idle-tax, "
+		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, zip-max, log-level, idle-tax, "
 		   "balloon-rate-down or one of wss-..., alert-...",
 		   shown(word, key));
 	return E_NOENT;

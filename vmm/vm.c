@@ -204,7 +204,8 @@ void vm_host_memory(struct vm_host_memory *out)
 	reclaim_stats(&r);
 	out->total = f.total;
 	out->free = f.free;
-	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE];
+	out->guest =
+	    f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE] + f.by_state[FRAME_ZIP];
 	out->hypervisor = f.total - f.free - out->guest;
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
 		if (vm->gs_valid)

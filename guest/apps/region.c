@@ -25,7 +25,10 @@ static int read_args(struct region *r, struct kernel *k, u32 percent, u64 *pages
 	if (err)
 		return bad_argument("zero", err);
 	err = args_percent(&k->args, "same", r->content.same_percent, &r->content.same_percent);
-	return err ? bad_argument("same", err) : 0;
+	if (err)
+		return bad_argument("same", err);
+	err = args_percent(&k->args, "soft", 0, &r->content.soft_percent);
+	return err ? bad_argument("soft", err) : 0;
 }
 
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent)

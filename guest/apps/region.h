@@ -24,7 +24,7 @@ struct region {
 	u64 window_ns, window_ops, window_busy_ns; /* mean latency of the last second */
 };
 
-/* Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero= and same=. Prints what it chose. */
+/* Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero=, same= and soft=. Prints what it chose. */
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent,
 		  u32 same_percent) must_check;
 /* First touch. True when all is filled. */

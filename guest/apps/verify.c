@@ -1,7 +1,7 @@
 /*
  * verify: stamps a share of memory, then re-reads pages at random for ever and rewrites some, checking every byte.
- *   mem=90%  zero=10%  same=20%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it can) report=5
- * (s)
+ *   mem=90%  zero=10%  same=20%  soft=0%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it can)
+ * report=5 (s)
  */
 #include "guest/apps/apps.h"
 #include "guest/apps/region.h"
@@ -34,8 +34,8 @@ static int verify_start(struct kernel *k)
 	v->report_period_ns = seconds * NSEC_PER_SEC;
 	err = region_create(&v->region, k, 90, 10, 20);
 	if (!err)
-		print("verify: %u pages, write=%u%% zero=%u%% same=%u%%\n", v->region.pages, v->write_percent,
-		      v->region.content.zero_percent, v->region.content.same_percent);
+		print("verify: %u pages, write=%u%% zero=%u%% same=%u%% soft=%u%%\n", v->region.pages, v->write_percent,
+		      v->region.content.zero_percent, v->region.content.same_percent, v->region.content.soft_percent);
 	return err;
 }
 

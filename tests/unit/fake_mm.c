@@ -62,6 +62,11 @@ void fake_mm_stop(void)
 	fake_mm_on_wake = NULL;
 }
 
+void mm_vectors_begin(void)
+{
+	fake_mm.vectors++;
+}
+
 void *mm_hfn_to_va(hfn_t hfn)
 {
 	CHECK(hfn < fake_mm_span);
