@@ -116,6 +116,7 @@ struct gspace {
 	u32 balloon_rate;   /* pages a second up and down, 0 = default */
 	bool balloon_present; /* driver has registered */
 	u64 balloon_progress_ns; /* last time it moved toward its target */
+	u64 share_group;    /* whom it may share pages with: share.h; set before the first page is there */
 	/* share scanner's, guarded by LOCK_RANK_SHARE */
 	u32 scan_credit;    /* pages it may scan now */
 	u32 scan_pos;	    /* place in the present pass */
