@@ -483,8 +483,10 @@ static void balance(u64 now)
 {
 	set_targets();
 	set_fair();
-	for (u32 i = 0; i < reclaim.spaces; i++)
+	for (u32 i = 0; i < reclaim.spaces; i++) {
 		balance_balloon(reclaim.space[i], reclaim.fair[i], now);
+		swap_shed(reclaim.space[i]);
+	}
 }
 
 /* ---- swap ---------------------------------------------------------------- */
