@@ -286,7 +286,7 @@ class Machine:
 
         def moved(vm):
             seen[vm] = self.show(vm)
-            assert seen[vm]["state"] == "running" and seen[vm].get("errors", 0) == 0, (vm, seen[vm])
+            assert seen[vm]["state"] in ("starting", "running") and seen[vm].get("errors", 0) == 0, (vm, seen[vm])
             return seen[vm].get("checked", 0) > before[vm]
 
         for vm in vms:
