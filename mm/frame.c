@@ -490,18 +490,19 @@ hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool cl
 	return hfn;
 }
 
-hfn_t frame_alloc_guest(void)
+hfn_t frame_alloc_guest(bool clear)
 {
 	struct stock *s = my_stock();
 	hfn_t hfn;
 
 	if (unlikely(POISON_ON_FREE || frame_free_count() <= frames.reserve || !(s->clean_count | s->plain_count)))
-		return frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
-	if (s->clean_count) {
+		return frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, clear);
+	if (clear ? s->clean_count : !s->plain_count) {
 		hfn = s->clean[--s->clean_count];
 	} else {
 		hfn = s->plain[--s->plain_count];
-		page_clear(mm_hfn_to_va(hfn));
+		if (clear)
+			page_clear(mm_hfn_to_va(hfn));
 	}
 	s->allocs++;
 	frames.table[hfn].state = FRAME_GUEST;

@@ -90,8 +90,8 @@ void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot lefto
 /* Block of 2^order frames, state set to `state`, contents undefined (cleared if `clear`). HFN_NONE if there is none. */
 /* All fields of the entries are zero but state and, in the first, order. */
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
-/* As frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true), by a short way: for faults. */
-hfn_t frame_alloc_guest(void) must_check;
+/* As frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, clear), by a short way: for faults. */
+hfn_t frame_alloc_guest(bool clear) must_check;
 /*
  * The same kept whole: one entry speaks for all, so neither this nor the free costs more for a larger block (but for clearing). Only
  * the head may be given to the functions below. The state counts as 2^n frames.

@@ -476,7 +476,7 @@ static hfn_t touch_frame(const struct touch *t, enum frame_state state, bool cle
 static int touch_first_write(struct gspace *gs, u64 *entry, gfn_t gfn)
 {
 	static const struct page absent = {.state = PAGE_ABSENT};
-	hfn_t hfn = frame_alloc_guest();
+	hfn_t hfn = frame_alloc_guest(true);
 
 	if (unlikely(hfn == HFN_NONE))
 		return E_AGAIN;
@@ -547,15 +547,16 @@ bool gspace_shared_is_sole(hfn_t hfn)
 
 static int touch_write_shared(struct touch *t)
 {
-	hfn_t hfn = t->p.payload;
+	const struct page was = {.state = PAGE_SHARED, .payload = t->p.payload};
+	hfn_t hfn = was.payload;
 
 	if (!gspace_shared_is_sole(hfn)) {
-		hfn = touch_frame(t, FRAME_GUEST, false);
+		hfn = t->may_alloc ? frame_alloc_guest(false) : HFN_NONE;
 		if (hfn == HFN_NONE)
 			return E_AGAIN;
-		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(t->p.payload));
+		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(was.payload));
 	}
-	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
+	change(t->gs, t->p.entry, t->gfn, &was, PAGE_PRIVATE, hfn);
 	t->gs->stats.cow_breaks++;
 	share_note_cow();
 	return 0;

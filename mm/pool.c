@@ -9,11 +9,6 @@
 
 #define DIR_ENTRIES ((u32)(PAGE_SIZE / sizeof(hfn_t)))
 
-static u32 per_frame(const struct pool *p)
-{
-	return PAGE_SIZE / p->entry_bytes;
-}
-
 static hfn_t *dir_slot(hfn_t dir, u32 i)
 {
 	return (hfn_t *)mm_hfn_to_va(dir) + i;
@@ -21,11 +16,11 @@ static hfn_t *dir_slot(hfn_t dir, u32 i)
 
 void *pool_at(const struct pool *p, u32 index)
 {
-	u32 chunk = index / per_frame(p);
+	u32 chunk = index / p->per_frame, at = index % p->per_frame;
 	hfn_t dir = *dir_slot(p->root, chunk / DIR_ENTRIES);
 
 	DCHECK(index && chunk < p->frames);
-	return (u8 *)mm_hfn_to_va(*dir_slot(dir, chunk % DIR_ENTRIES)) + index % per_frame(p) * p->entry_bytes;
+	return (u8 *)mm_hfn_to_va(*dir_slot(dir, chunk % DIR_ENTRIES)) + at * p->entry_bytes;
 }
 
 static hfn_t pool_frame(void)
@@ -75,9 +70,9 @@ static int grow(struct pool *p)
 		return E_NOMEM;
 	*place = hfn;
 	p->frames++;
-	for (u32 i = per_frame(p); i-- > 0;)
+	for (u32 i = p->per_frame; i-- > 0;)
 		if (chunk || i)
-			free_push(p, chunk * per_frame(p) + i);
+			free_push(p, chunk * p->per_frame + i);
 	return 0;
 }
 

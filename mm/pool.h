@@ -15,6 +15,7 @@
 
 struct pool {
 	u32 entry_bytes; /* at least 4 */
+	u32 per_frame;   /* entries */
 	hfn_t root;      /* directory of directories, HFN_NONE while the pool is empty */
 	u32 frames;      /* data frames */
 	u32 dirs;        /* directory frames, root included */
@@ -26,7 +27,7 @@ struct pool {
 
 #define POOL_INIT(bytes)                                                                                               \
 	{                                                                                                              \
-		.entry_bytes = (bytes), .root = HFN_NONE                                                               \
+		.entry_bytes = (bytes), .per_frame = PAGE_SIZE / (bytes), .root = HFN_NONE                             \
 	}
 
 /* Promises n entries: as many pool_take() cannot fail. E_NOMEM. */

@@ -304,7 +304,7 @@ static void set_this_cpu(void)
 
 hfn_t __real_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear);
-hfn_t __wrap_frame_alloc_guest(void);
+hfn_t __wrap_frame_alloc_guest(bool clear);
 hfn_t __real_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
 hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear);
@@ -317,9 +317,9 @@ hfn_t __wrap_frame_alloc(u32 order, enum frame_use use, enum frame_state state, 
 	return __real_frame_alloc(order, use, state, clear);
 }
 
-hfn_t __wrap_frame_alloc_guest(void)
+hfn_t __wrap_frame_alloc_guest(bool clear)
 {
-	return __wrap_frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
+	return __wrap_frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, clear);
 }
 
 hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state state, bool clear)

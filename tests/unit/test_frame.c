@@ -338,7 +338,7 @@ static void cleared_ahead(void **state)
 	assert_int_equal(frame_free_count(), FRAMES - 1);
 	frame_verify();
 	for (u32 i = 0; i < 2 * filled; i++) { /* from the stock, and beyond it */
-		hfn_t f = i % 2 ? frame_alloc_guest() : frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
+		hfn_t f = i % 2 ? frame_alloc_guest(true) : frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, true);
 
 		assert_int_not_equal(f, HFN_NONE);
 		assert_int_equal(frame_get(f)->state, FRAME_GUEST);
@@ -383,7 +383,7 @@ static void stocks_of_many_cpus(void **state)
 	frame_verify();
 	assert_int_equal(frame_free_count(), FRAMES - 1);
 	assert_true(frame_state_count(FRAME_STOCK) > 0 && frame_state_count(FRAME_STOCK) <= 100);
-	while (frame_alloc_guest() != HFN_NONE)
+	while (frame_alloc_guest(true) != HFN_NONE)
 		got++;
 	assert_int_equal(got, FRAMES - 1 - 200);
 	while (frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false) != HFN_NONE)
