@@ -17,7 +17,7 @@
 #define INK         0x00d0d0d0U
 #define PAPER       0x00000000U
 #define CURSOR      0x200 /* in `shown` only */
-#define DRAW_NS     (50 * NSEC_PER_MSEC)
+#define DRAW_NS     (100 * NSEC_PER_MSEC)
 #define BIG_WIDTH   2560U /* from here on every point is drawn as four */
 #define SIDE_MAX    16384U
 #define CELLS_A_RUN 256U /* bounds one piece of drawing */
@@ -32,18 +32,26 @@ static u32 next_row; /* of the pass that is under way */
 static struct timer timer;
 static struct work work;
 
+/* One line of a glyph, every point `scale` times as wide. */
+static void draw_line(volatile u32 *to, u8 bits)
+{
+	for (u32 mask = 0x80; mask; mask >>= 1) {
+		u32 colour = bits & mask ? INK : PAPER;
+
+		for (u32 i = 0; i < scale; i++)
+			*to++ = colour;
+	}
+}
+
 static void draw_cell(u32 x, u32 y, u16 cell)
 {
 	const u8 *glyph = font_8x16[MIN((u32)(cell & 0xff), FONT_GLYPHS - 1)];
 	bool inverse = !(cell & TEXTSCREEN_INVERSE) != !(cell & CURSOR);
-	u32 side = FONT_WIDTH * scale;
+	volatile u8 *to = buffer + (u64)(y * FONT_HEIGHT * scale) * pitch + x * FONT_WIDTH * scale * 4;
 
-	for (u32 line = 0; line < FONT_HEIGHT * scale; line++) {
-		volatile u32 *to = (volatile u32 *)(buffer + (u64)(y * FONT_HEIGHT * scale + line) * pitch) + x * side;
-		u8 bits = inverse ? ~glyph[line / scale] : glyph[line / scale];
-
-		for (u32 i = 0; i < side; i++)
-			to[i] = bits << i / scale & 0x80 ? INK : PAPER;
+	for (u32 line = 0; line < FONT_HEIGHT; line++) {
+		for (u32 i = 0; i < scale; i++, to += pitch)
+			draw_line((volatile u32 *)to, inverse ? ~glyph[line] : glyph[line]);
 	}
 }
 
