@@ -147,9 +147,9 @@ ifeq ($(DEBUG),1)
 HV_LINKED := $(HV_OBJ)
 else
 HV_CFLAGS += -flto -fno-fat-lto-objects
-HV_LINKED := $(B)/hv/whole.o $(HV_ASM:%=$(B)/hv/%.asm.o)
+HV_LINKED := $(B)/hv/whole.o $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 endif
-$(B)/hv/ksyms0.o $(B)/hv/ksyms1.o: HV_CFLAGS += -fno-lto
+$(B)/hv/ksyms0.o $(B)/hv/ksyms1.o $(B)/hv/font.o: HV_CFLAGS += -fno-lto
 $(B)/hv/pass1.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms0.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
@@ -188,7 +188,11 @@ $(B)/BOOTX64.EFI: $(B)/efi/loader.so
 	  --target efi-app-x86_64 --subsystem=10 $< $@
 
 # ---- multiboot2 loader ---------------------------------------------------
-MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/hv/%.o) $(B)/hv/font.o
+MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/loader/%.o) $(B)/hv/font.o
+$(B)/loader/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(filter-out -flto -fno-fat-lto-objects,$(HV_CFLAGS)) -c $< -o $@
 $(B)/loader.elf: boot/multiboot2/loader.ld $(MB2_OBJ)
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -s -T boot/multiboot2/loader.ld $(MB2_OBJ) -o $@
