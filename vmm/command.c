@@ -8,6 +8,8 @@
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/string.h"
+#include "vmm/config.h"
+#include "vmm/history.h"
 #include "vmm/vm.h"
 
 #define PRINT_BYTES 512U
@@ -17,33 +19,42 @@ static int cmd_help(struct command_run *r);
 
 /* Sorted as help shows them. Commands of one first word stand together. */
 static const struct command table[] = {
-    {"help", NULL, "[COMMAND]", "this list, or one command's lines", 0, 2, cmd_help},
-    {"vm", "list", "", "all VMs, one line each", 0, 0, cmd_vm_list},
-    {"vm", "show", "NAME", "everything about one VM, key=value", 1, 1, cmd_vm_show},
-    {"vm", "create", "NAME KEY=VALUE...", "a new VM; keys as in the configuration file", 2, 20, cmd_vm_create},
-    {"vm", "start", "NAME", "admits and starts a VM", 1, 1, cmd_vm_start},
-    {"vm", "pause", "NAME", "stops its processor; memory stays reclaimable", 1, 1, cmd_vm_pause},
-    {"vm", "resume", "NAME", "lets a paused VM run", 1, 1, cmd_vm_resume},
-    {"vm", "stop", "NAME [force]", "asks the guest to end; at once with force", 1, 2, cmd_vm_stop},
-    {"vm", "destroy", "NAME", "forgets a stopped VM", 1, 1, cmd_vm_destroy},
-    {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", 1, 1, cmd_vm_console},
-    {"vm", "set", "NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE", "changes a VM's settings", 3, 3,
-     cmd_vm_set},
-    {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", 0, 2, cmd_balloon},
-    {"mem", "worst", "", "the worst case, and what backs it", 0, 0, cmd_mem_worst},
-    {"mem", "check", "", "walks every page table and the frame table", 0, 0, cmd_mem_check},
-    {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", 0, 1, cmd_mem},
-    {"alerts", NULL, "[all]", "what needs attention now; all: every rule", 0, 1, cmd_alerts},
-    {"events", NULL, "[COUNT|since SEQ]", "what happened, the last 20", 0, 2, cmd_events},
-    {"history", NULL, "NAME|host FIELD|csv|json [seconds|minutes|hours]", "a chart, or all fields", 2, 3,
-     cmd_history},
-    {"get", NULL, "[KEY]", "settings of the host, or one", 0, 1, cmd_get},
-    {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", 0, 2, cmd_set},
-    {"log", NULL, "[LINES]", "the last lines of the log (20)", 0, 1, cmd_log},
-    {"host", NULL, "", "processor, clock, back end, frames", 0, 0, cmd_host},
-    {"disk", NULL, "", "devices, partitions, latency, errors", 0, 0, cmd_disk},
-    {"shutdown", NULL, "[force]", "stops all VMs and powers off", 0, 1, cmd_shutdown},
-    {"reboot", NULL, "[force]", "stops all VMs and restarts the machine", 0, 1, cmd_reboot},
+    {"help", NULL, "[COMMAND]", "this list, or one command's lines", "help vm set", 0, 2, cmd_help},
+    {"vm", "list", "", "all VMs, one line each", "vm list", 0, 0, cmd_vm_list},
+    {"vm", "show", "NAME", "everything about one VM, key=value", "vm show db", 1, 1, cmd_vm_show},
+    {"vm", "create", "NAME KEY=VALUE...", "a new VM; keys as in the configuration file",
+     "vm create t memory=64M cmdline=\"app=idle mem=50%\"", 2, 20, cmd_vm_create},
+    {"vm", "start", "NAME", "admits and starts a VM", "vm start t", 1, 1, cmd_vm_start},
+    {"vm", "pause", "NAME", "stops its processor; memory stays reclaimable", "vm pause t", 1, 1, cmd_vm_pause},
+    {"vm", "resume", "NAME", "lets a paused VM run", "vm resume t", 1, 1, cmd_vm_resume},
+    {"vm", "stop", "NAME [force]", "asks the guest to end; at once with force", "vm stop t force", 1, 2, cmd_vm_stop},
+    {"vm", "destroy", "NAME", "forgets a stopped VM", "vm destroy t", 1, 1, cmd_vm_destroy},
+    {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", "vm console db", 1, 1, cmd_vm_console},
+    {"vm", "set", "NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE", "changes a VM's settings",
+     "vm set db reservation 50%", 3, 3, cmd_vm_set},
+    {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", "balloon web 32M", 0, 2,
+     cmd_balloon},
+    {"mem", "worst", "", "the worst case, and what backs it", "mem worst", 0, 0, cmd_mem_worst},
+    {"mem", "check", "", "walks every page table and the frame table", "mem check", 0, 0, cmd_mem_check},
+    {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", "mem db", 0, 1, cmd_mem},
+    {"top", NULL, "[memory|effect] [COLUMNSxROWS]", "the live screen; q leaves it", "top --plain effect 132x43", 0, 2,
+     cmd_top},
+    {"alerts", NULL, "[all]", "what needs attention now; all: every rule", "alerts", 0, 1, cmd_alerts},
+    {"events", NULL, "[COUNT|since SEQ]", "what happened, the last 20", "events since 41", 0, 2, cmd_events},
+    {"history", NULL, "NAME|host FIELD|csv|json [seconds|minutes|hours]", "a chart, or all fields",
+     "history db balloon minutes", 2, 3, cmd_history},
+    {"get", NULL, "[KEY]", "settings of the host, or one", "get min-free", 0, 1, cmd_get},
+    {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", "set share-rate 2000", 0, 2, cmd_set},
+    {"log", NULL, "[LINES]", "the last lines of the log (20)", "log 100", 0, 1, cmd_log},
+    {"host", NULL, "", "processor, clock, back end, frames", "host", 0, 0, cmd_host},
+    {"disk", NULL, "", "devices, partitions, latency, errors", "disk", 0, 0, cmd_disk},
+    {"watch", NULL, "SECONDS COMMAND", "runs a command again and again until a key", "watch 2 balloon", 2, 21, cmd_watch},
+    {"repeat", NULL, "COUNT COMMAND", "runs a command so often", "repeat 3 mem db", 2, 21, cmd_repeat},
+    {"more", NULL, "COMMAND", "shows a command's output by pages", "more log 200", 1, 22, cmd_more},
+    {"terminal", NULL, "plain|vt100", "plain: no echo, no prompt, a line ok or error ends each answer",
+     "terminal plain", 1, 1, cmd_terminal},
+    {"shutdown", NULL, "[force]", "stops all VMs and powers off", "shutdown", 0, 1, cmd_shutdown},
+    {"reboot", NULL, "[force]", "stops all VMs and restarts the machine", "reboot", 0, 1, cmd_reboot},
 };
 
 /* ---- printing ---- */
@@ -187,6 +198,39 @@ static int usage(struct command_run *r, const struct command *c)
 			    *c->args ? " " : "", c->args);
 }
 
+/* Takes the words --plain and --json out. */
+static void take_flags(struct command_run *r)
+{
+	u32 kept = 0;
+
+	for (u32 i = 0; i < r->argc; i++) {
+		bool plain = str_eq(r->argv[i], "--plain"), json = str_eq(r->argv[i], "--json");
+
+		r->plain |= plain;
+		r->json |= json;
+		if (!plain && !json)
+			r->argv[kept++] = r->argv[i];
+	}
+	r->argc = kept;
+}
+
+void command_rest(struct command_run *r, u32 words)
+{
+	char word[CONSOLE_LINE_MAX], *out;
+	const char *in = r->rest;
+
+	for (;; words--) {
+		while (is_blank(*in))
+			in++;
+		if (!words || !*in)
+			break;
+		out = word;
+		take_word(&in, &out);
+		words += str_eq(word, "--plain") || str_eq(word, "--json");
+	}
+	memmove(r->rest, in, strlen(in) + 1);
+}
+
 static int look_up(struct command_run *r)
 {
 	const char *second = r->argc > 1 ? r->argv[1] : NULL;
@@ -209,11 +253,28 @@ void command_begin(struct command_run *r, struct console_out *out, const char *l
 		r->err = command_fail(r, E_2BIG, "expected a line of at most %u characters", CONSOLE_LINE_MAX - 1);
 	else
 		r->err = split(r);
+	str_copy(r->rest, line, sizeof(r->rest));
+	take_flags(r);
+	if (r->json) {
+		json_begin(&r->json_out, out);
+		r->out = &r->json_out.out;
+	}
 	if (r->err || r->argc == 0)
 		return;
 	r->err = look_up(r);
 	if (!r->err)
 		r->more = r->cmd->run;
+}
+
+/* The last line of the answer. What runs other commands, or takes the screen, has none of its own. */
+static void finish(struct command_run *r)
+{
+	if (r->json)
+		json_end(&r->json_out, r->err ? r->why : NULL);
+	else if (r->err)
+		console_printf(r->out, "error: %s\n", r->why);
+	else if (r->plain && r->request < COMMAND_TOP)
+		console_printf(r->out, "ok\n");
 }
 
 bool command_step(struct command_run *r)
@@ -224,10 +285,10 @@ bool command_step(struct command_run *r)
 	r->wait = false;
 	if (piece)
 		r->err = piece(r);
-	if (r->err) {
+	if (r->err)
 		r->more = NULL;
-		console_printf(r->out, "error: %s\n", r->why);
-	}
+	if (!r->more)
+		finish(r);
 	return r->more != NULL;
 }
 
@@ -265,7 +326,7 @@ struct vm *command_vm_at(u32 index)
 
 /* ---- help ---- */
 
-static void help_line(struct console_out *o, const struct command *c)
+static void help_line(struct console_out *o, const struct command *c, bool example)
 {
 	char words[64];
 
@@ -274,6 +335,8 @@ static void help_line(struct console_out *o, const struct command *c)
 		console_printf(o, "  %s\n  %-26s %s\n", words, "", c->help);
 	else
 		console_printf(o, "  %-26s %s\n", words, c->help);
+	if (example)
+		console_printf(o, "    for example: %s\n", c->example);
 }
 
 static int cmd_help(struct command_run *r)
@@ -284,10 +347,11 @@ static int cmd_help(struct command_run *r)
 		return fail_unknown(r, a, b);
 	if (!a)
 		console_printf(r->out,
-			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line):\n");
+			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
+			       "any with --json, or with --plain for a last line that says ok or error):\n");
 	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
 		if (!a || (str_eq(table[i].word, a) && (!b || find(a, b) == &table[i])))
-			help_line(r->out, &table[i]);
+			help_line(r->out, &table[i], a != NULL);
 	return 0;
 }
 
@@ -322,35 +386,95 @@ static void consider_vms(struct candidates *c)
 		consider(c, vm->config.name);
 }
 
-/* Does a command take the name of a VM as its first argument? */
-static bool takes_vm(const struct command *c)
+#define COMPLETE_WORDS 6U
+
+static void consider_keys(struct candidates *c, const char *(*key)(u32 i), const char *behind)
 {
-	return str_starts(c->args, "NAME") || str_starts(c->args, "[NAME");
+	char word[40];
+
+	for (u32 i = 0; key(i); i++) {
+		format_buf(word, sizeof(word), "%s%s", key(i), behind);
+		consider(c, word);
+	}
+}
+
+static void consider_fields(struct candidates *c, bool host)
+{
+	for (u32 i = 0; i < HISTORY_FIELDS; i++)
+		consider(c, host ? history_host_field[i].name : history_vm_field[i].name);
+}
+
+/* What one alternative of a help line's argument stands for: capitals for a kind of names, else itself. */
+static void consider_argument(struct candidates *c, const char *arg, bool host)
+{
+	if (str_eq(arg, "NAME"))
+		consider_vms(c);
+	else if (str_eq(arg, "KEY"))
+		consider_keys(c, config_host_key, "");
+	else if (str_starts(arg, "KEY="))
+		consider_keys(c, config_vm_key, "=");
+	else if (str_eq(arg, "FIELD"))
+		consider_fields(c, host);
+	else if (str_eq(arg, "COMMAND"))
+		for (u32 i = 0; i < ARRAY_SIZE(table); i++)
+			consider(c, table[i].word);
+	else if (*arg >= 'a' && *arg <= 'z')
+		consider(c, arg);
+}
+
+/* The alternatives of argument `index` in a help line such as "[NAME SIZE|auto]"; the last may be given more than once. */
+static void consider_arguments(struct candidates *c, const struct command *cmd, u32 index, bool host)
+{
+	const char *s = cmd->args;
+	char word[40];
+	size_t n = 0;
+
+	for (; index && *s; s++)
+		if (*s == ' ' && s[1] && !str_starts(s + 1, "..."))
+			index--;
+	if (index && !strchr(cmd->args, '='))
+		return;
+	if (index)
+		s = strrchr(cmd->args, ' ') + 1;
+	for (; n || *s; s++) {
+		if (*s == '[' || *s == ']')
+			continue;
+		if (*s && *s != ' ' && *s != '|' && n + 1 < sizeof(word)) {
+			word[n++] = *s;
+			continue;
+		}
+		word[n] = 0;
+		n = 0;
+		consider_argument(c, word, host);
+		if (*s != '|')
+			return;
+	}
 }
 
 /* Candidates for the word that follows `count` complete ones. */
 static void collect(struct candidates *c, u32 count, char (*word)[COMMAND_NAME_BYTES])
 {
-	bool help = count && str_eq(word[0], "help");
+	bool help = count && str_eq(word[0], "help"), host = count && str_eq(word[count - 1], "host");
 
 	for (u32 i = 0; i < ARRAY_SIZE(table); i++) {
 		const struct command *cmd = &table[i];
+		u32 words = cmd->sub ? 2 : 1;
 
-		if (count == 0 || (help && count == 1))
+		if (count == 0)
 			consider(c, cmd->word);
 		else if (help && count == 2 && cmd->sub && str_eq(cmd->word, word[1]))
 			consider(c, cmd->sub);
 		else if (count == 1 && str_eq(cmd->word, word[0]) && cmd->sub)
 			consider(c, cmd->sub);
-		if (!help && count == (cmd->sub ? 2 : 1) && str_eq(cmd->word, word[0]) &&
-		    (!cmd->sub || str_eq(cmd->sub, word[1])) && takes_vm(cmd))
-			consider_vms(c);
+		if (count >= words && str_eq(cmd->word, word[0]) && (!cmd->sub || str_eq(cmd->sub, word[1])) &&
+		    count - words < cmd->args_max)
+			consider_arguments(c, cmd, count - words, host);
 	}
 }
 
 void command_complete(const char *line, char *add, size_t size)
 {
-	char word[2][COMMAND_NAME_BYTES];
+	char word[COMPLETE_WORDS][COMMAND_NAME_BYTES];
 	struct candidates c = {.count = 0};
 	u32 count = 0;
 	size_t n;
@@ -363,14 +487,16 @@ void command_complete(const char *line, char *add, size_t size)
 			n++;
 		if (!line[n])
 			break;
-		if (count == ARRAY_SIZE(word) || n >= COMMAND_NAME_BYTES)
+		if (count == ARRAY_SIZE(word) || (count < 2 && n >= COMMAND_NAME_BYTES))
 			return;
+		n = MIN(n, COMMAND_NAME_BYTES - 1);
 		memcpy(word[count], line, n);
 		word[count++][n] = 0;
-		line += n;
+		while (*line && !is_blank(*line))
+			line++;
 	}
 	c.prefix = line;
 	collect(&c, count, word);
 	if (c.count)
-		format_buf(add, size, "%s%s", c.common + n, c.count == 1 ? " " : "");
+		format_buf(add, size, "%s%s", c.common + n, c.count == 1 && !strchr(c.common, '=') ? " " : "");
 }

@@ -11,6 +11,7 @@
 
 #include "lib/types.h"
 #include "vmm/console.h"
+#include "vmm/json.h"
 
 struct vm;
 struct command;
@@ -20,7 +21,17 @@ struct command;
 #define COMMAND_NAME_BYTES  16U
 
 /* What only the glue can do, once the command has ended. */
-enum command_request { COMMAND_NOTHING, COMMAND_ATTACH, COMMAND_POWEROFF, COMMAND_REBOOT };
+enum command_request {
+	COMMAND_NOTHING,
+	COMMAND_ATTACH,
+	COMMAND_POWEROFF,
+	COMMAND_REBOOT,
+	COMMAND_TOP,      /* at, left: columns and rows, 0: ask the terminal; cursor: page */
+	COMMAND_WATCH,    /* rest, every `left` seconds */
+	COMMAND_REPEAT,   /* rest, `left` times */
+	COMMAND_MORE,     /* rest, by pages */
+	COMMAND_TERMINAL, /* left: plain */
+};
 
 struct command_run {
 	struct console_out *out;
@@ -36,7 +47,12 @@ struct command_run {
 	u32 at, left;                       /* the command's own: position and rest */
 	u64 cursor;
 
+	bool plain; /* --plain: no escape sequences, and a last line "ok" or "error: ..." */
+	bool json;  /* --json: all of the output is one JSON document */
+	struct json_out json_out;
+
 	enum command_request request;
+	char rest[CONSOLE_LINE_MAX]; /* WATCH, REPEAT, MORE: another line */
 	char name[COMMAND_NAME_BYTES]; /* ATTACH: the VM */
 };
 #define COMMAND_WAIT_NS (50 * NSEC_PER_MSEC)
@@ -45,6 +61,7 @@ struct command {
 	const char *word, *sub;            /* sub: second word, or NULL */
 	const char *args;                  /* as shown by help */
 	const char *help;                  /* one line */
+	const char *example;
 	u8 args_min, args_max;             /* behind the words */
 	int (*run)(struct command_run *r); /* 0, or an error with r->why set */
 };
@@ -57,6 +74,8 @@ bool command_step(struct command_run *r);
 /* Completion of the word before the cursor: what can be added without doubt, "" if nothing. */
 void command_complete(const char *line, char *add, size_t size);
 
+/* Sets r->rest to the line behind its first `words` words. */
+void command_rest(struct command_run *r, u32 words);
 /* Sets why and returns err. */
 int command_fail(struct command_run *r, int err, const char *fmt, ...) printf_like(3, 4);
 struct vm *command_vm(struct command_run *r, const char *name); /* NULL with why set */
@@ -98,6 +117,13 @@ int cmd_events(struct command_run *r);
 int cmd_alerts(struct command_run *r);
 /* cmd_history.c */
 int cmd_history(struct command_run *r);
+
+/* cmd_screen.c */
+int cmd_top(struct command_run *r);
+int cmd_watch(struct command_run *r);
+int cmd_repeat(struct command_run *r);
+int cmd_more(struct command_run *r);
+int cmd_terminal(struct command_run *r);
 
 /* Called once a second: swap rates of the last second for `mem`. */
 void cmd_mem_sample(u64 now_ns);

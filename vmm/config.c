@@ -254,6 +254,11 @@ static const struct vm_key vm_key[] = {
 };
 _Static_assert(ARRAY_SIZE(vm_key) <= 32, "bits of seen");
 
+const char *config_vm_key(u32 i)
+{
+	return i < ARRAY_SIZE(vm_key) ? vm_key[i].name : NULL;
+}
+
 /* The bad word as it is repeated to the operator: short and printable. */
 static const char *shown(char buf[VALUE_SHOWN + 1], const char *value)
 {

@@ -44,6 +44,7 @@ void config_vm_defaults(struct vm_config *vm);
 int config_set_host(struct host_config *h, u32 *seen, const char *key, const char *value, char *why,
 		    size_t size) must_check;
 const char *config_host_key(u32 i); /* for completion; NULL past the last */
+const char *config_vm_key(u32 i);
 bool config_name_ok(const char *name); /* of a VM: 1..VM_NAME_MAX of A-Z a-z 0-9 _ - */
 
 /* Values that console commands share with the file. Percentages and words are of `memory` bytes; E_AGAIN if it is

@@ -25,6 +25,8 @@
 #include "vmm/command.h"
 #include "vmm/line.h"
 #include "vmm/monitor.h"
+#include "vmm/pager.h"
+#include "vmm/top.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
@@ -41,19 +43,33 @@
 enum screen { SCREEN_CLEAN, SCREEN_PROMPT, SCREEN_TEXT };
 
 static struct {
-	struct console_out out;
+	struct console_out out, nothing; /* nothing: the line editor's, without echo */
 	char piece[COMMAND_PIECE_BYTES];
 	size_t piece_len;
 	u32 screen; /* enum screen */
 
 	struct line line;
 	struct command_run run;
-	bool running;
+	bool running, ended; /* ended: its last piece has run */
 
 	bool attached;
 	char vm_name[COMMAND_NAME_BYTES];
 	int held;          /* typed byte that the VM's ring had no room for, -1: none */
 	u64 full_since_ns; /* the ring has had no room since then; 0: it has */
+
+	struct top top; /* while in_top: its screens, log lines stay in the log */
+	bool in_top, drawing, anew;
+	u32 kept_back; /* log lines meanwhile; atomic */
+	u64 next_ns;   /* next screen, or next turn of a command that runs again */
+	struct again {
+		char line[CONSOLE_LINE_MAX];
+		u32 left;        /* turns */
+		u32 seconds;     /* between two: `watch`; 0: `repeat` */
+		bool on, plain;
+	} again;
+	struct pager pager;
+	bool asked; /* for a key, by the pager */
+	bool plain; /* `terminal plain` */
 
 	struct work work;
 	struct timer retry, sample;
@@ -72,9 +88,15 @@ static void flush(void)
 	con.piece_len = 0;
 }
 
-static void out_write(struct console_out *o, const char *text, size_t len)
+static void write_nothing(struct console_out *o, const char *text, size_t len)
 {
 	(void)o;
+	(void)text;
+	(void)len;
+}
+
+static void collect(const char *text, size_t len)
+{
 	while (len) {
 		size_t n = MIN(len, sizeof(con.piece) - con.piece_len);
 
@@ -87,14 +109,29 @@ static void out_write(struct console_out *o, const char *text, size_t len)
 	}
 }
 
+static void out_write(struct console_out *o, const char *text, size_t len)
+{
+	(void)o;
+	if (con.pager.on)
+		pager_put(&con.pager, text, len);
+	else
+		collect(text, len);
+}
+
 /* A log line, from any CPU, with the log's lock held. It takes the row of a prompt, or starts a new row. */
 static void write_log(const char *text, size_t len)
 {
 	static const char *const before[] = {[SCREEN_CLEAN] = "", [SCREEN_PROMPT] = "\r\x1b[K", [SCREEN_TEXT] = "\n"};
-	u32 was = __atomic_exchange_n(&con.screen, SCREEN_CLEAN, __ATOMIC_ACQ_REL);
 	char buf[LOG_LINE_BYTES + 8];
-	size_t n = str_copy(buf, before[was], sizeof(buf));
+	size_t n;
+	u32 was;
 
+	if (READ_ONCE(con.in_top)) {
+		__atomic_add_fetch(&con.kept_back, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	was = __atomic_exchange_n(&con.screen, SCREEN_CLEAN, __ATOMIC_ACQ_REL);
+	n = str_copy(buf, before[was], sizeof(buf));
 	len = MIN(len, sizeof(buf) - n);
 	memcpy(buf + n, text, len);
 	uart_write(buf, n + len);
@@ -124,7 +161,7 @@ static void prompt(void)
 {
 	line_begin(&con.line);
 	flush();
-	WRITE_ONCE(con.screen, SCREEN_PROMPT);
+	WRITE_ONCE(con.screen, con.plain ? SCREEN_CLEAN : SCREEN_PROMPT);
 }
 
 static void attach(const char *name)
@@ -243,22 +280,204 @@ static _Noreturn void end_machine(bool reboot)
 	cpu_poweroff();
 }
 
+static void run_line(const char *line)
+{
+	command_begin(&con.run, &con.out, line);
+	con.run.plain |= con.plain;
+	con.running = true;
+	con.ended = false;
+}
+
+/* ---- top ---- */
+
+static void begin_top(const struct command_run *r)
+{
+	top_init(&con.top, r->at ? r->at : LINE_COLUMNS, r->left ? r->left : PAGER_ROWS + 1, false);
+	con.top.page = (enum top_page)r->cursor;
+	con.drawing = con.anew = false;
+	con.next_ns = 0;
+	con.kept_back = 0;
+	top_ask_size(&con.out);
+	flush();
+	WRITE_ONCE(con.in_top, true);
+}
+
+static void end_top(void)
+{
+	top_leave(&con.out);
+	flush();
+	WRITE_ONCE(con.in_top, false);
+	WRITE_ONCE(con.screen, SCREEN_CLEAN);
+	if (con.kept_back)
+		console_printf(&con.out, "[%u lines of the log meanwhile]\n", con.kept_back);
+	flush();
+}
+
+/* Keys at once, screens when they are due, a piece at a time. */
+static bool step_top(void)
+{
+	u64 now = platform_now_ns();
+	int c;
+
+	for (u32 i = 0; i < BYTES_PER_PIECE && (c = uart_read_byte()) >= 0; i++)
+		con.anew |= top_key(&con.top, (u8)c);
+	if (con.top.done) {
+		end_top();
+		return true;
+	}
+	if (!con.drawing) {
+		if (!con.anew && now < con.next_ns) {
+			timer_arm(&con.retry, con.next_ns);
+			return false;
+		}
+		con.next_ns = now + con.top.interval * NSEC_PER_SEC;
+		con.anew = false;
+		top_begin(&con.top);
+	}
+	con.drawing = top_piece(&con.top, &con.out);
+	flush();
+	return true;
+}
+
+/* ---- commands that run again ---- */
+
+static void begin_turn(void)
+{
+	if (con.again.seconds && !con.again.plain)
+		console_printf(&con.out, "\x1b[H\x1b[Jevery %us: %s\n\n", con.again.seconds, con.again.line);
+	run_line(con.again.line);
+}
+
+static void begin_again(const struct command_run *r)
+{
+	con.again = (struct again){.on = true, .plain = r->plain, .left = r->left};
+	str_copy(con.again.line, r->rest, sizeof(con.again.line));
+	if (r->request == COMMAND_WATCH) {
+		con.again.seconds = r->left;
+		con.again.left = ~0u;
+	}
+	begin_turn();
+}
+
+static void end_turn(void)
+{
+	if (con.running) /* it has only begun */
+		return;
+	if (con.run.err || con.attached || --con.again.left == 0) {
+		con.again.on = false;
+		return;
+	}
+	con.next_ns = platform_now_ns() + con.again.seconds * NSEC_PER_SEC;
+}
+
+/* Between two turns. Any key ends it. */
+static bool step_again(void)
+{
+	if (uart_read_byte() >= 0) {
+		con.again.on = false;
+		return true;
+	}
+	if (platform_now_ns() < con.next_ns) {
+		timer_arm(&con.retry, con.next_ns);
+		return false;
+	}
+	begin_turn();
+	flush();
+	return true;
+}
+
+/* ---- output by pages ---- */
+
+static void begin_more(const struct command_run *r)
+{
+	char line[CONSOLE_LINE_MAX];
+
+	str_copy(line, r->rest, sizeof(line));
+	pager_begin(&con.pager);
+	run_line(line);
+}
+
+enum paging { PAGING_WAITS, PAGING_AGAIN, PAGING_GO };
+
+/* Shows what the page has room for, and asks when it is full. GO: all is shown. */
+static enum paging step_pager(void)
+{
+	const char *text;
+	size_t n;
+	int c;
+
+	if (con.asked) {
+		while (pager_waits(&con.pager) && !con.pager.quit && (c = uart_read_byte()) >= 0)
+			pager_key(&con.pager, (u8)c);
+		if (pager_waits(&con.pager) && !con.pager.quit)
+			return PAGING_WAITS;
+		collect("\r\x1b[K", 4);
+		con.asked = false;
+	}
+	if (con.pager.quit) {
+		con.ended = true;
+		con.pager.len = con.pager.at = 0;
+	}
+	n = pager_take(&con.pager, &text);
+	collect(text, n);
+	con.asked = pager_waits(&con.pager);
+	if (con.asked)
+		collect(PAGER_PROMPT, sizeof(PAGER_PROMPT) - 1);
+	flush();
+	return con.asked ? PAGING_AGAIN : PAGING_GO;
+}
+
+static void begin_special(const struct command_run *r)
+{
+	switch (r->err ? COMMAND_NOTHING : r->request) {
+	case COMMAND_TOP:
+		begin_top(r);
+		break;
+	case COMMAND_WATCH:
+	case COMMAND_REPEAT:
+		begin_again(r);
+		break;
+	case COMMAND_MORE:
+		begin_more(r);
+		break;
+	case COMMAND_TERMINAL:
+		con.plain = r->left;
+		con.line.out = con.plain ? &con.nothing : &con.out;
+		break;
+	default:
+		break;
+	}
+}
+
+/* The next piece. True while there is more of it. */
+static bool run_piece(void)
+{
+	con.ended = !command_step(&con.run);
+	flush();
+	return !con.ended || con.pager.on;
+}
+
 static bool step_command(void)
 {
-	bool more = command_step(&con.run);
+	enum paging paging = con.pager.on ? step_pager() : PAGING_GO;
 
-	flush();
-	if (more && con.run.wait) {
+	if (paging != PAGING_GO)
+		return paging == PAGING_AGAIN;
+	if (!con.ended && run_piece()) {
+		if (con.ended || !con.run.wait)
+			return true;
 		retry_later(COMMAND_WAIT_NS);
 		return false;
 	}
-	if (more)
-		return true;
 	con.running = false;
+	con.pager.on = false;
 	if (con.run.request == COMMAND_POWEROFF || con.run.request == COMMAND_REBOOT)
 		end_machine(con.run.request == COMMAND_REBOOT);
 	if (con.run.request == COMMAND_ATTACH)
 		attach(con.run.name);
+	begin_special(&con.run);
+	if (con.again.on)
+		end_turn();
 	return true;
 }
 
@@ -267,8 +486,7 @@ static bool step_command(void)
 static void on_event(enum line_event e)
 {
 	if (e == LINE_DONE) {
-		command_begin(&con.run, &con.out, con.line.buf);
-		con.running = true;
+		run_line(con.line.buf);
 	} else if (e == LINE_TOO_LONG) {
 		console_printf(&con.out, "error: expected a line of at most %u characters\n", CONSOLE_LINE_MAX - 1);
 	}
@@ -278,7 +496,7 @@ static void on_event(enum line_event e)
 /* Feeds typed bytes up to the end of a line. True if there may be more. */
 static bool step_typing(void)
 {
-	if (READ_ONCE(con.screen) != SCREEN_PROMPT) {
+	if (!con.plain && READ_ONCE(con.screen) != SCREEN_PROMPT) {
 		line_show(&con.line);
 		flush();
 		WRITE_ONCE(con.screen, SCREEN_PROMPT);
@@ -315,9 +533,14 @@ static void complete(struct line *l)
 
 /* ---- the work item ---- */
 
+static bool is_busy(void)
+{
+	return con.running || con.attached || con.in_top || con.again.on;
+}
+
 static void console_work(struct work *w)
 {
-	bool was_busy = con.running || con.attached, more;
+	bool was_busy = is_busy(), more;
 
 	if (uart_tx_room() < ROOM_WANTED) {
 		retry_later(ROOM_RETRY_NS);
@@ -329,10 +552,14 @@ static void console_work(struct work *w)
 		more = step_command();
 	} else if (con.attached) {
 		more = step_attached();
+	} else if (con.in_top) {
+		more = step_top();
+	} else if (con.again.on) {
+		more = step_again();
 	} else {
 		more = step_typing();
 	}
-	if (was_busy && !con.running && !con.attached)
+	if (was_busy && !is_busy())
 		prompt();
 	if (more)
 		work_queue(w);
@@ -362,6 +589,7 @@ void console_init(void)
 	static struct platform_console above = {write_log, write_panic};
 
 	con.out.write = out_write;
+	con.nothing.write = write_nothing;
 	con.held = -1;
 	line_init(&con.line, &con.out);
 	con.line.complete = complete;
