@@ -42,9 +42,9 @@ VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
-DRIVERS_C := acpi acpi_init uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
-OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm command config events figures history json line monitor numbers pager pairs settings top
-VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk run sched vcpu vcpu_smp vm vm_contract vm_life vmm
+DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
+OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm command config events figures history json line metrics monitor numbers pager pairs settings top
+VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \

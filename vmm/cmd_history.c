@@ -1,11 +1,12 @@
 /*
- * Console command `history`: fields of host or VM as a text chart, or everything as CSV or JSON.
+ * Console commands history (fields of host or VM as a text chart, or everything as CSV or JSON) and metrics.
  */
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/string.h"
 #include "vmm/command.h"
 #include "vmm/history.h"
+#include "vmm/metrics.h"
 #include "vmm/monitor.h"
 
 #define CHART_COLUMNS  64U
@@ -209,6 +210,22 @@ static int export_some(struct command_run *r)
 		console_printf(r->out, "]}\n");
 	return 0;
 }
+
+/* ---- metrics ---- */
+
+int cmd_metrics(struct command_run *r)
+{
+	struct metrics m = {.family = r->at, .object = r->left, .headed = r->cursor};
+
+	if (metrics_piece(&m, r->out))
+		r->more = cmd_metrics;
+	r->at = m.family;
+	r->left = m.object;
+	r->cursor = m.headed;
+	return 0;
+}
+
+/* ---- history ---- */
 
 int cmd_history(struct command_run *r)
 {

@@ -117,6 +117,7 @@ int cmd_events(struct command_run *r);
 int cmd_alerts(struct command_run *r);
 /* cmd_history.c */
 int cmd_history(struct command_run *r);
+int cmd_metrics(struct command_run *r);
 
 /* cmd_screen.c */
 int cmd_top(struct command_run *r);

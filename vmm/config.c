@@ -413,7 +413,7 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 	}
 	format_buf(why, size,
 		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level, idle-tax, "
-		   "balloon-rate-down or one of wss-..., alert-...",
+		   "balloon-rate-down, metrics-interval or one of wss-..., alert-...",
 		   shown(word, key));
 	return E_NOENT;
 }

@@ -24,6 +24,7 @@
 #include "mm/blk.h"
 #include "vmm/command.h"
 #include "vmm/line.h"
+#include "vmm/metrics.h"
 #include "vmm/monitor.h"
 #include "vmm/pager.h"
 #include "vmm/top.h"
@@ -604,6 +605,7 @@ void console_init(void)
 	prompt();
 	on_sample(&con.sample);
 	monitor_init();
+	stream_init();
 	uart_set_rx_notify(on_input);
 	work_queue(&con.work);
 }

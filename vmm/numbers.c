@@ -19,6 +19,7 @@ const struct number_key number_key[NUMBERS] = {
     [NUMBER_WSS_PERIOD] = {"wss-period", 1, WSS_PERIOD_MAX, WSS_PERIOD_DEFAULT, "seconds of the VM's time"},
     [NUMBER_WSS_UNMAP] = {"wss-unmap", 0, 1, 0, "(1: without accessed bits)"},
     [NUMBER_ALERT_CLEAR] = {"alert-clear", 1, 3600, 10, "seconds without cause"},
+    [NUMBER_METRICS_INTERVAL] = {"metrics-interval", 0, 3600, 0, "seconds between two streams on COM2, 0: none"},
 };
 
 enum number number_find(const char *name)
