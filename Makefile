@@ -43,7 +43,7 @@ VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
-OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm command config events figures history json line metrics monitor numbers pager pairs settings top
+OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
@@ -65,7 +65,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
+UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
 	sched pvdisk vm hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -279,7 +279,7 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 # Refuses frames at any point.
 $(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole
 # The console's: its commands, over VMs without processors.
-OPERATOR_TESTS := line config config_bad command monitor screen
+OPERATOR_TESTS := line config config_bad command monitor screen why
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
 # The VMM's: virtual machines, with a fake processor to run them.

@@ -119,6 +119,11 @@ int cmd_alerts(struct command_run *r);
 int cmd_history(struct command_run *r);
 int cmd_metrics(struct command_run *r);
 
+/* cmd_why.c */
+int cmd_why(struct command_run *r);
+int cmd_whatif(struct command_run *r);
+int cmd_forecast(struct command_run *r);
+int cmd_ledger(struct command_run *r);
 /* cmd_screen.c */
 int cmd_top(struct command_run *r);
 int cmd_watch(struct command_run *r);

@@ -248,6 +248,7 @@ static void sample_vm(struct vm *vm)
 	history_push(&m->history, &s);
 	paging_vms += m->rate.refaults + m->rate.swap_out + m->rate.paged_in + m->rate.paged_out > 0;
 	alerts_look_vm(m);
+	ledger_look(m);
 }
 
 void monitor_sample_begin(void)

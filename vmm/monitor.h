@@ -12,6 +12,7 @@
 #include "vmm/alerts.h"
 #include "vmm/figures.h"
 #include "vmm/history.h"
+#include "vmm/ledger.h"
 
 /* A second, over the last sample's interval. */
 struct vm_rates {
@@ -40,6 +41,8 @@ struct monitor_vm {
 	struct vm_figures now, before;
 	struct vm_rates rate;
 	struct alert_state alert[ALERT_VM_RULES];
+	struct ledger_total ledger[LEDGER_TIERS]; /* since the VM's start */
+	u64 entry[LEDGER_TIERS];                  /* the ledger's newest of this VM, 0: none */
 	struct history history;
 };
 

@@ -107,6 +107,8 @@ struct vm {
 /* All take effect at once or return an error with one line for the operator in why. */
 int vm_create(const struct vm_config *cfg, struct vm **out, char *why, size_t size) must_check;
 int vm_start(struct vm *vm, char *why, size_t size) must_check;
+/* Image and admission, for a VM that does not run; its disk is not looked at. */
+int vm_would_start(struct vm *vm, char *why, size_t size) must_check;
 int vm_pause(struct vm *vm, char *why, size_t size) must_check;
 int vm_resume(struct vm *vm, char *why, size_t size) must_check;
 /* Orderly: asks the guest (AERO_EVENT_SHUTDOWN) and ends it after 5 s; force: at once. Of a VM that reboots: it stays down. */

@@ -169,22 +169,28 @@ static int create_space(struct vm *vm, char *why, size_t size)
 	return 0;
 }
 
-static int start_checked(struct vm *vm, char *why, size_t size)
+int vm_would_start(struct vm *vm, char *why, size_t size)
 {
 	struct vm_config *c = &vm->config;
 	const struct module *m = module_find(c->image);
 	u64 need = vm_swap_need(c->memory_bytes, c->reservation_bytes);
-	int err;
 
 	if (!m)
 		return vm_fail(why, size, E_NOENT, "no guest image '%s' on the boot volume", c->image);
 	if (m->image.paddr_low < MIB || m->image.paddr_high > c->memory_bytes)
 		return vm_fail(why, size, E_RANGE, "image '%s' does not fit into 1M to %luM", c->image,
 			       c->memory_bytes / MIB);
-	err = vm_admit(c->reservation_bytes >> PAGE_SHIFT,
+	return vm_admit(c->reservation_bytes >> PAGE_SHIFT,
 		     vm_overhead_frames(c->memory_bytes, c->vcpus) +
 			     vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT),
 		     need, why, size);
+}
+
+static int start_checked(struct vm *vm, char *why, size_t size)
+{
+	struct vm_config *c = &vm->config;
+	int err = vm_would_start(vm, why, size);
+
 	if (err)
 		return err;
 	if (c->disk_bytes) {

@@ -160,6 +160,12 @@ int vm_destroy(struct vm *vm, char *why, size_t size)
 	return 0;
 }
 
+int vm_would_start(struct vm *vm, char *why, size_t size)
+{
+	CHECK(!vm->gs_valid);
+	return fake_vm_refuse ? refuse(why, size, E_NOMEM, "%s", fake_vm_refuse) : 0;
+}
+
 int vm_start(struct vm *vm, char *why, size_t size)
 {
 	struct mem_alloc alloc = {.reservation = (u32)(vm->config.reservation_bytes >> PAGE_SHIFT),
