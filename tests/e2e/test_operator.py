@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aerostat import LOG_LINE, vm_section
+from aerostat import LOG_LINE, MIB, vm_section
 
 
 def alerts(m):
@@ -72,6 +72,15 @@ def test_settings_and_mistakes(machine):
     m.ok("vm pause a")
     m.wait_for(lambda: "running -> paused" in m.ok("events"), 10)
     assert "set alert-balloon 20" in m.ok("events")
+
+
+def test_own_memory_stays_small(machine):
+    """Everything the hypervisor keeps for its operator is bounded."""
+    m = machine(mem=1024, parts=()).boot()
+    m.run_for(5)
+    host = m.host()
+    print(f"hypervisor={host['hypervisor']} of {host['total']}")
+    assert host["hypervisor"] < 8 * MIB
 
 
 def test_history(machine):

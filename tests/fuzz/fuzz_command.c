@@ -6,8 +6,10 @@
 
 #include "lib/panic.h"
 #include "lib/string.h"
+#include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_vm.h"
 #include "vmm/command.h"
+#include "vmm/monitor.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
@@ -38,13 +40,45 @@ static void check_answer(int err)
 	CHECK(!err || str_starts(last, "error: "));
 }
 
+/* One document, of text that needs no look at what it says: no bare quote or backslash was let through. */
+static void check_json(int err)
+{
+	bool text = false;
+	s32 depth = 0;
+
+	for (const char *c = out.text; *c; c++) {
+		CHECK(*c == '\n' || (*c >= ' ' && *c <= '~'));
+		if (*c == '"')
+			text = !text;
+		CHECK(*c != '\\' || (text && c[1] == 'u'));
+		if (!text)
+			depth += (*c == '{' || *c == '[') - (*c == '}' || *c == ']');
+		CHECK(depth > 0 || c[1] == '\n' || c[1] == 0);
+	}
+	CHECK(!text && depth == 0 && out.len > 0);
+	CHECK(!!strstr(out.text, err ? "],\"ok\":false,\"error\":\"" : "],\"ok\":true}\n"));
+}
+
 static void one_line(const char *line)
 {
 	char add[CONSOLE_LINE_MAX];
+	int err;
 
 	command_complete(line, add, sizeof(add));
 	fake_out_init(&out);
-	check_answer(console_execute(&out.out, line));
+	err = console_execute(&out.out, line);
+	if (str_starts(out.text, "{\"output\":["))
+		check_json(err);
+	else
+		check_answer(err);
+}
+
+static void tick(void)
+{
+	fake_now_ns += NSEC_PER_SEC;
+	monitor_sample_begin();
+	while (monitor_sample_piece())
+		;
 }
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
@@ -59,6 +93,9 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	fake_vm_touch(vm_find("a"), 8);
 	memcpy(&fake_vm_info, data, MIN(size, sizeof(fake_vm_info)));
 	fake_vm_info.app.name[15] = 0;
+	tick();
+	fake_vm_info.app.operations += size;
+	tick();
 	for (size_t i = 0; i <= size && lines < LINES_MAX; i++) {
 		if (i < size && data[i] != '\n' && data[i] && n + 1 < sizeof(line)) {
 			line[n++] = (char)data[i];
