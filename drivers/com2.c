@@ -2,6 +2,7 @@
 #include "drivers/com2.h"
 
 #include "arch/x86/asm.h"
+#include "drivers/uart.h"
 
 #define COM2             0x2f8
 #define UART_IER         1
@@ -21,6 +22,8 @@
 
 bool com2_init(void)
 {
+	if (uart_is_at(COM2))
+		return false;
 	outb(COM2 + UART_SCRATCH, 0x5a);
 	if (inb(COM2 + UART_SCRATCH) != 0x5a)
 		return false;

@@ -7,7 +7,7 @@
 
 #include "lib/types.h"
 
-bool com2_init(void); /* false: there is none */
+bool com2_init(void); /* false: there is none, or the console has it */
 /* Hands over what the device takes without waiting; the bytes taken. */
 size_t com2_write(const char *text, size_t len);
 

@@ -189,6 +189,11 @@ static void repeat_log(void)
 	}
 }
 
+bool uart_is_at(u16 port)
+{
+	return stats.present && !place.memory && place.addr == port;
+}
+
 int uart_move(const struct machine_serial *to)
 {
 	struct machine_serial before = place;

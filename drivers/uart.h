@@ -17,6 +17,7 @@ void uart_init(void); /* polled; without a UART everything is dropped */
  * E_NODEV: none answers there, all stays as it is. E_NOMEM.
  */
 int uart_move(const struct machine_serial *to) must_check;
+bool uart_is_at(u16 port); /* the console's UART is there: it is nobody else's */
 /* After irq_init() and time_init(): interrupts in both directions, polling as the fallback. */
 void uart_init_irq(void);
 
