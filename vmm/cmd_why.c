@@ -11,6 +11,7 @@
 #include "mm/policy.h"
 #include "vmm/command.h"
 #include "vmm/monitor.h"
+#include "vmm/settings.h"
 
 #define SAY_COLUMNS      79U
 #define SAY_BYTES        400
@@ -204,13 +205,19 @@ static u32 divide(const struct policy_vm *more, const char *name, u32 *n)
 		if (str_eq(m->name, name))
 			place = *n;
 		avail += m->now.consumed;
-		division[(*n)++] = (struct policy_vm){m->now.pages, m->now.reservation, cap, m->now.shares, cap, 0};
+		division[(*n)++] = (struct policy_vm){.size = m->now.pages,
+						      .reservation = m->now.reservation,
+						      .limit = cap,
+						      .shares = m->now.shares,
+						      .consumed = cap,
+						      .active = cap,
+						      .wants = cap};
 	}
 	if (more) {
 		place = *n;
 		division[(*n)++] = *more;
 	}
-	policy_divide(division, *n, avail - MIN(avail, goal));
+	policy_divide(division, *n, avail - MIN(avail, goal), settings_number(NUMBER_IDLE_TAX));
 	return place;
 }
 
@@ -248,7 +255,7 @@ static int whatif_start(struct command_run *r)
 				  .shares = vm->config.shares ? vm->config.shares
 							      : (u32)(vm->config.memory_bytes / MIB * 10)};
 	more.limit = vm->config.limit_bytes ? MIN((u32)(vm->config.limit_bytes >> PAGE_SHIFT), more.size) : more.size;
-	more.consumed = more.limit;
+	more.consumed = more.active = more.wants = more.limit;
 	place = divide(&more, "", &n);
 	left = h->memory.free > more.limit ? h->memory.free - more.limit : 0;
 	say(r->out, "%s would start: reservation and swap suffice.", vm->config.name);

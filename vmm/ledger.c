@@ -57,14 +57,14 @@ static void count(const struct vm_figures *f, enum ledger_tier t, struct ledger_
 
 static enum ledger_cause cause_of(const struct vm_figures *f, enum ledger_tier t)
 {
-	static const u8 by_state[RECLAIM_STATES] = {CAUSE_LIMIT, CAUSE_SOFT, CAUSE_HARD, CAUSE_LOW};
+	static const u8 by_state[RECLAIM_STATES] = {CAUSE_LIMIT, CAUSE_LIMIT, CAUSE_SOFT, CAUSE_HARD, CAUSE_LOW};
 
 	if (t == LEDGER_SHARE)
 		return CAUSE_EQUAL;
 	if (t == LEDGER_BALLOON && f->balloon_manual)
 		return CAUSE_OPERATOR;
 	/* What a pressure that has just ended had asked for still comes in. */
-	if (monitor_host()->now.reclaim.state == RECLAIM_HIGH && f->limit >= f->pages)
+	if (monitor_host()->now.reclaim.state < RECLAIM_SOFT && f->limit >= f->pages)
 		return CAUSE_SOFT;
 	return by_state[monitor_host()->now.reclaim.state];
 }

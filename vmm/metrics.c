@@ -177,7 +177,7 @@ static const struct family family[] = {
     GAUGE("memory_size_bytes", PAGES, OF_HOST, host_memory_size, "RAM of the machine."),
     GAUGES("memory_bytes", PAGES, OF_HOST, host_memory, "use", use_part, "RAM by what it is used for."),
     GAUGE("memory_min_free_bytes", PAGES, OF_HOST, host_min_free, "Free memory that reclaim aims to keep."),
-    GAUGE("memory_state", COUNT, OF_HOST, host_state, "Memory state: 0 high, 1 soft, 2 hard, 3 low."),
+    GAUGE("memory_state", COUNT, OF_HOST, host_state, "Memory state: 0 high, 1 clear, 2 soft, 3 hard, 4 low."),
     COUNTERS("memory_state_entries", COUNT, OF_HOST, host_transitions, "state", state_part,
 	     "How often a memory state was entered."),
     GAUGE("overcommit_ratio", HUNDREDTHS, OF_HOST, host_overcommit, "Memory of all VMs against what there is for them."),
