@@ -76,6 +76,9 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->pages = gs->pages;
 	f->consumed = gspace_consumed(gs);
 	f->target = READ_ONCE(gs->target);
+	f->active = wss_active(gs);
+	f->active_slow = (u32)((u64)gs->wss.slow * 1000 / WSS_ONE);
+	f->active_fast = (u32)((u64)gs->wss.fast * 1000 / WSS_ONE);
 	f->swap_reserved = gs->swap_reserved;
 	f->balloon_target = READ_ONCE(gs->balloon_target);
 	f->balloon_max = gs->balloon_max;

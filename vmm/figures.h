@@ -50,6 +50,7 @@ struct vm_figures {
 	u32 pages, consumed, target, reservation, limit, shares;
 	u32 count[PAGE_STATES];
 	u32 balloon_target, balloon_max, tables, swap_reserved;
+	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
 	bool balloon_present, balloon_stalled, balloon_manual;
 	struct gspace_stats stats;
 	u32 vcpus;

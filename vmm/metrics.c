@@ -128,6 +128,7 @@ VM(target, f->target)
 VM(reservation, f->reservation)
 VM(limit, f->limit)
 VM(shares, f->shares)
+VM(active, f->active)
 VM(balloon, f->count[PAGE_BALLOONED])
 VM(balloon_target, f->balloon_target)
 VM(balloon_max, f->balloon_max)
@@ -211,6 +212,7 @@ static const struct family family[] = {
     GAUGE("vm_memory_reservation_bytes", PAGES, OF_VM, vm_reservation, "RAM that is never taken from a VM."),
     GAUGE("vm_memory_limit_bytes", PAGES, OF_VM, vm_limit, "RAM that a VM never gets more of."),
     GAUGE("vm_memory_shares", COUNT, OF_VM, vm_shares, "Weight of a VM when memory is short."),
+    GAUGE("vm_memory_active_bytes", PAGES, OF_VM, vm_active, "Memory of a VM in use, by the samples of its working set."),
     GAUGE("vm_balloon_bytes", PAGES, OF_VM, vm_balloon, "Memory held by a VM's balloon."),
     GAUGE("vm_balloon_target_bytes", PAGES, OF_VM, vm_balloon_target, "Memory a VM's balloon should hold."),
     GAUGE("vm_balloon_max_bytes", PAGES, OF_VM, vm_balloon_max, "Most that a VM's balloon may hold."),

@@ -52,6 +52,10 @@ COLUMN(balloon, f->count[PAGE_BALLOONED])
 COLUMN(balloon_target, f->balloon_target)
 COLUMN(balloon_max, f->balloon_max)
 COLUMN(balloon_driver, f->balloon_present && !f->balloon_stalled)
+COLUMN(touched, f->active)
+COLUMN(active, f->pages ? (u64)f->active * 1000 / f->pages : 0)
+COLUMN(active_slow, f->active_slow)
+COLUMN(active_fast, f->active_fast)
 COLUMN(swapped, f->count[PAGE_SWAPPED] + f->count[PAGE_SWAPPING_IN] + f->count[PAGE_SWAPPING_OUT])
 COLUMN(swap_in, r->swap_in)
 COLUMN(swap_out, r->swap_out)
@@ -90,7 +94,8 @@ static const struct column memory_column[] = {
     {"MEMSZ", PAGES, get_memsz},         {"CNSM", PAGES, get_consumed},      {"SZTGT", PAGES, get_target},
     {"MCTLSZ", PAGES, get_balloon},      {"MCTLTG", PAGES, get_balloon_target}, {"SWCUR", PAGES, get_swapped},
     {"SWR/s", NUMBER, get_swap_in},      {"SWW/s", NUMBER, get_swap_out},    {"SHRD", PAGES, get_shared},
-    {"%LAT_M", PERMILLE, get_waiting},   {"ZERO", PAGES, get_zero},          {"COWH/s", NUMBER, get_cow},
+    {"%LAT_M", PERMILLE, get_waiting},   {"TCHD", PAGES, get_touched},    {"%ACTV", PERMILLE, get_active},
+    {"%ACTVS", PERMILLE, get_active_slow}, {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},          {"COWH/s", NUMBER, get_cow},
     {"ZIP", PAGES, get_compressed},      {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
     {"LIMIT", PAGES, get_limit},         {"SHARES", NUMBER, get_shares},     {"MCTL?", YES_NO, get_balloon_driver},
     {"MCTLMX", PAGES, get_balloon_max},  {"SWTGT", PAGES, get_swap_target},  {"OVHD", PAGES, get_tables},
