@@ -44,7 +44,7 @@ SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
 OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
-VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
+VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules overhead pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
@@ -285,7 +285,7 @@ $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/hos
 # The VMM's: virtual machines, with a fake processor to run them.
 VM_TESTS := hypercall pvdisk vm sched
 WRAP_ALLOC := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest,--wrap=frame_alloc_whole
-VM_C := cpuid exit hypercall memory modules numbers pvdisk run sched settings vcpu vcpu_smp vm vm_contract vm_life
+VM_C := cpuid exit hypercall memory modules numbers overhead pvdisk run sched settings vcpu vcpu_smp vm vm_contract vm_life
 $(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.

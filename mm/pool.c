@@ -126,6 +126,13 @@ void pool_release(struct pool *p)
 	*p = (struct pool)POOL_INIT(p->entry_bytes);
 }
 
+u64 pool_frames_for(u32 entry_bytes, u64 n)
+{
+	u64 data = DIV_ROUND_UP(n + 1, PAGE_SIZE / entry_bytes); /* index 0 is nobody's */
+
+	return n ? data + DIV_ROUND_UP(data, DIR_ENTRIES) + 1 : 0;
+}
+
 u64 pool_bytes(const struct pool *p)
 {
 	return (u64)(p->frames + p->dirs) * PAGE_SIZE;

@@ -40,5 +40,7 @@ void *pool_at(const struct pool *p, u32 index);
 /* Gives every frame back. No entry may be in use or promised. */
 void pool_release(struct pool *p);
 u64 pool_bytes(const struct pool *p);
+/* Frames that n entries of so many bytes take, directories included. */
+u64 pool_frames_for(u32 entry_bytes, u64 n);
 
 #endif

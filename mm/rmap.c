@@ -173,6 +173,11 @@ u64 rmap_bytes(void)
 	return pool_bytes(&rmap.pool);
 }
 
+u64 rmap_frames_for(u64 pages)
+{
+	return pool_frames_for(sizeof(struct node), pages);
+}
+
 void rmap_release(void)
 {
 	lock_acquire(&rmap.lock);

@@ -36,6 +36,7 @@ bool rmap_next(hfn_t hfn, u32 *cursor, u16 *gspace, gfn_t *gfn);
 
 u32 rmap_nodes(void); /* in use */
 u64 rmap_bytes(void);
+u64 rmap_frames_for(u64 pages); /* frames that the map takes if so many pages are shared */
 void rmap_release(void); /* the last space is gone: gives the pool's frames back */
 
 #endif

@@ -108,7 +108,7 @@ static u32 *head_of(u64 hash)
 }
 
 /* One head for every FRAMES_PER_HEAD frames of RAM, in one block; a smaller table where no such block is free. */
-static bool table_make(void)
+static u32 heads_order(void)
 {
 	struct frame_stats f;
 	u32 order = 0;
@@ -116,7 +116,14 @@ static bool table_make(void)
 	frame_stats(&f);
 	while (order < FRAME_ORDER_MAX && (PAGE_SIZE / sizeof(u32)) << order < f.total / FRAMES_PER_HEAD)
 		order++;
-	for (;; order--) {
+	return order;
+}
+
+static bool table_make(void)
+{
+	u32 order;
+
+	for (order = heads_order();; order--) {
 		share.heads = frame_alloc(order, FRAME_FOR_TABLE, FRAME_HV, true);
 		if (share.heads != HFN_NONE || !order)
 			break;
@@ -515,6 +522,14 @@ u32 share_scan(u32 budget)
 	share.stats.scan_ns += platform_now_ns() - start;
 	lock_release(&share.lock);
 	return scanned;
+}
+
+u64 share_frames_for(u64 pages)
+{
+	struct frame_stats f;
+
+	frame_stats(&f); /* no frame has more than one entry */
+	return pages ? (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
 }
 
 void share_stats(struct share_stats *out)

@@ -33,6 +33,7 @@ void share_promote_hint(hfn_t hfn);  /* the same, but the entry stays: the frame
 void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left, or it may no longer be found. No-op without an entry */
 void share_note_cow(void);	     /* a guest wrote to a shared page */
 void share_release(void);	     /* the last space is gone: gives the table back */
+u64 share_frames_for(u64 pages);     /* frames that the table takes at most, with spaces of so many pages in all */
 void share_stats(struct share_stats *out);
 
 #endif

@@ -162,6 +162,27 @@ int swap_reserve(struct gspace *gs, u32 slots)
 	return err;
 }
 
+u64 swap_frames_for(u32 slots)
+{
+	u64 will, is;
+
+	lock_acquire(&swap.lock);
+	is = slots_frames(&swap.slots, swap.slots.active);
+	will = slots_frames(&swap.slots, slots_needed(swap.reserved + slots));
+	lock_release(&swap.lock);
+	return will > is ? will - is : 0;
+}
+
+u64 swap_frames(void)
+{
+	u64 n;
+
+	lock_acquire(&swap.lock);
+	n = slots_frames(&swap.slots, swap.slots.active);
+	lock_release(&swap.lock);
+	return n;
+}
+
 void swap_unreserve(struct gspace *gs)
 {
 	lock_acquire(&swap.lock);

@@ -42,6 +42,8 @@ int swap_on(struct blk_part *part) must_check;
  * a promise can be given back and taken again in any state but OFF, as the tables are kept until swap_trim().
  */
 int swap_reserve(struct gspace *gs, u32 slots) must_check;
+u64 swap_frames_for(u32 slots); /* frames that a promise of so many more slots would take for tables */
+u64 swap_frames(void);		/* frames that the tables take now */
 void swap_unreserve(struct gspace *gs);
 /* Gives back tables that no promise needs; bounded, called each balance period. */
 void swap_trim(void);

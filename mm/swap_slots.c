@@ -103,6 +103,13 @@ int slots_grow(struct slots *s, u64 want)
 	return err;
 }
 
+u64 slots_frames(const struct slots *s, u64 want)
+{
+	u32 chunks = chunks_for(MIN(want, s->total));
+
+	return chunks + DIV_ROUND_UP(chunks, DIR_ENTRIES);
+}
+
 static void drop_chunk(struct slots *s, u32 c)
 {
 	frame_free(entry_of(s, c)->hfn, 0);

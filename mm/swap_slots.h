@@ -28,6 +28,8 @@ struct slots {
 void slots_init(struct slots *s, u64 total);
 /* Makes at least MIN(want, total) slots active. E_NOMEM: some chunks may have been added. */
 int slots_grow(struct slots *s, u64 want) must_check;
+/* Frames of the tables for `want` slots; of those there are if want is s->active. */
+u64 slots_frames(const struct slots *s, u64 want);
 /* Gives back empty chunks at the end down to `want` slots, at most `budget` chunks. */
 void slots_shrink(struct slots *s, u64 want, u32 budget);
 

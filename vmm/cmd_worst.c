@@ -25,17 +25,16 @@ static void take_worst(struct worst_case *w)
 	vm_host_memory(&m);
 	reclaim_stats(&r);
 	swap_stats(&s);
-	*w = (struct worst_case){.swap = s.state == SWAP_ON ? s.slots - s.bad : s.used};
+	*w = (struct worst_case){.overhead = m.overhead, .swap = s.state == SWAP_ON ? s.slots - s.bad : s.used};
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm)) {
 		if (!vm->gs_valid)
 			continue;
 		w->pages += vm->gs.pages;
 		w->reserved += vm->gs.alloc.reservation;
 		w->headroom += vm_headroom_frames(vm->gs.alloc.reservation);
-		w->overhead += vm_overhead_frames(vm->config.memory_bytes, vm->config.vcpus);
 		w->promised += vm->gs.swap_reserved;
 	}
-	w->ram = m.total - MIN(m.total, m.hypervisor + r.min_free);
+	w->ram = m.total - MIN(m.total, m.hypervisor - m.overhead_held + r.min_free);
 }
 
 /* Pages that need a frame of their own as soon as they are written, or read. */

@@ -110,6 +110,16 @@ static u32 order_for(u64 bytes)
 	return order;
 }
 
+static u32 written_order(u64 pages)
+{
+	return order_for(DIV_ROUND_UP(pages, 8));
+}
+
+u32 pvdisk_frames(u64 bytes)
+{
+	return (1U << PVDISK_ORDER) + (1U << written_order(bytes >> PAGE_SHIFT));
+}
+
 static void free_parts(struct pvdisk *d)
 {
 	if (d->written)
@@ -132,7 +142,7 @@ int pvdisk_create(struct vm *vm, u64 bytes, struct pvdisk **out)
 	list_init(&d->link);
 	work_init(&d->work, "pvdisk", work_fn);
 	timer_init(&d->retry, retry_fn);
-	d->written_order = order_for(DIV_ROUND_UP(d->pages, 8));
+	d->written_order = written_order(d->pages);
 	hfn = frame_alloc(d->written_order, FRAME_FOR_HV, FRAME_HV, true);
 	if (hfn == HFN_NONE) {
 		free_parts(d);

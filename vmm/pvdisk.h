@@ -27,6 +27,8 @@ struct pvdisk_stats {
 
 /* Slice of a guest-data partition; E_NOENT: no such partition, E_NOSPC, E_NOMEM. */
 int pvdisk_create(struct vm *vm, u64 bytes, struct pvdisk **out) must_check;
+/* Frames it takes, its bitmap included. */
+u32 pvdisk_frames(u64 bytes);
 /* False while transfers are in flight; call again. */
 bool pvdisk_destroy(struct pvdisk *d);
 

@@ -209,40 +209,10 @@ void vm_counts(const struct vm *vm, struct vm_counts *out)
 
 /* ---- memory: admission and settings ---- */
 
-u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus)
-{
-	u64 tables = DIV_ROUND_UP(memory_bytes, LARGE_SIZE) + DIV_ROUND_UP(memory_bytes, GIB) + 2;
-
-	return (u32)(tables + (1 << VM_ORDER) + vcpus * 8 + 4);
-}
-
 /* Slots a VM must have so that everything above its reservation can leave RAM. */
 u32 vm_swap_need(u64 memory_bytes, u64 reservation_bytes)
 {
 	return (u32)((memory_bytes - reservation_bytes) >> PAGE_SHIFT);
-}
-
-void vm_host_memory(struct vm_host_memory *out)
-{
-	struct frame_stats f;
-	struct swap_stats s;
-	struct reclaim_stats r;
-	u64 promised = 0;
-
-	frame_stats(&f);
-	swap_stats(&s);
-	reclaim_stats(&r);
-	out->total = f.total;
-	out->free = f.free;
-	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE];
-	out->hypervisor = f.total - f.free - out->guest;
-	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
-		if (vm->gs_valid)
-			promised += vm->gs.alloc.reservation + vm_headroom_frames(vm->gs.alloc.reservation) +
-				    vm_overhead_frames(vm->config.memory_bytes, vm->config.vcpus);
-	promised += out->hypervisor + r.min_free;
-	out->ram_unreserved = out->total > promised ? out->total - promised : 0;
-	out->swap_unreserved = s.unreserved;
 }
 
 static u64 to_mib(u64 frames)
@@ -277,6 +247,14 @@ int vm_admit(u64 reservation_pages, u64 overhead, u64 swap_pages, char *why, siz
 	return 0;
 }
 
+/* RAM that a reservation takes from what can be promised. */
+static u64 firm_frames(u64 reservation_bytes)
+{
+	u64 pages = reservation_bytes >> PAGE_SHIFT;
+
+	return pages + vm_headroom_frames(pages);
+}
+
 int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 {
 	u64 old = vm->config.reservation_bytes;
@@ -286,9 +264,10 @@ int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 		return vm_fail(why, size, E_RANGE, "reservation must be at most the VM's memory and limit");
 	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
 	if (vm->gs_valid) {
-		u64 more = bytes > old ? (bytes - old) >> PAGE_SHIFT : 0, less = bytes < old ? (old - bytes) >> PAGE_SHIFT : 0;
+		u64 less = bytes < old ? (old - bytes) >> PAGE_SHIFT : 0;
+		u64 was = firm_frames(old), will = firm_frames(bytes) + swap_frames_for(less);
 
-		err = vm_admit(more, 0, less, why, size);
+		err = vm_admit(will > was ? will - was : 0, 0, less, why, size);
 		if (err)
 			return err;
 		swap_unreserve(&vm->gs);

@@ -153,6 +153,8 @@ bool vm_read_info(struct vm *vm, struct aero_info *out);
 /* Host share of memory for admission and `mem`. Frames. */
 struct vm_host_memory {
 	u64 total, hypervisor, free, guest; /* hypervisor: image, tables, pools; guest: all VM frames */
+	u64 overhead;	   /* that started VMs may cause beside their pages */
+	u64 overhead_held; /* of this, in `hypervisor` already */
 	u64 ram_unreserved, swap_unreserved;
 };
 void vm_host_memory(struct vm_host_memory *out);
@@ -173,7 +175,10 @@ static inline u32 vm_headroom_frames(u64 reservation_pages)
 }
 
 void vm_init(void);
-/* Per-VM overhead reserved at admission: nested tables and control blocks, in frames. */
-u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus);
+/*
+ * What a VM can make the hypervisor allocate beside its pages, in frames: nested tables, vCPUs, disk, entries of the share
+ * table and the reverse map, tables for its slots of swap. Of one to be started, beside what the others already may.
+ */
+u64 vm_overhead_frames(const struct vm_config *c);
 
 #endif

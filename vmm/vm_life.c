@@ -181,9 +181,8 @@ int vm_would_start(struct vm *vm, char *why, size_t size)
 		return vm_fail(why, size, E_RANGE, "image '%s' does not fit into 1M to %luM", c->image,
 			       c->memory_bytes / MIB);
 	return vm_admit(c->reservation_bytes >> PAGE_SHIFT,
-		     vm_overhead_frames(c->memory_bytes, c->vcpus) +
-			     vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT),
-		     need, why, size);
+			vm_overhead_frames(c) + vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT),
+			need, why, size);
 }
 
 static int start_checked(struct vm *vm, char *why, size_t size)

@@ -254,11 +254,6 @@ bool vm_read_info(struct vm *vm, struct aero_info *out)
 	return true;
 }
 
-u32 vm_overhead_frames(u64 memory_bytes, u32 vcpus)
-{
-	return (u32)(memory_bytes / LARGE_SIZE) + vcpus;
-}
-
 void vm_counts(const struct vm *vm, struct vm_counts *out)
 {
 	*out = vm->past;
@@ -272,6 +267,9 @@ void vm_host_memory(struct vm_host_memory *out)
 	*out = (struct vm_host_memory){.total = f.total, .free = f.free, .hypervisor = f.by_state[FRAME_HV]};
 	out->guest = f.total - f.free - out->hypervisor;
 	out->ram_unreserved = f.free;
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+		if (vm->gs_valid)
+			out->overhead += vm->config.memory_bytes / LARGE_SIZE + vm->config.vcpus;
 }
 
 /* ---- for tests ---- */

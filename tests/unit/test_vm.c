@@ -15,6 +15,7 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
+#include "mm/share.h"
 #include "mm/swap.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_hv.h"
@@ -633,7 +634,7 @@ static void test_admission_ram(void **state)
 {
 	struct vm_config c = fake_vm_config("a");
 	struct vm_host_memory m;
-	u64 overhead = vm_overhead_frames(VM_MEMORY_MIN, 1);
+	u64 overhead;
 	struct vm *b;
 
 	(void)state;
@@ -646,7 +647,12 @@ static void test_admission_ram(void **state)
 	vm_host_memory(&m);
 	assert_in_range(m.ram_unreserved, 1000, 1200);
 	assert_sums();
-	/* A page too many. */
+	/* A page too many. What is reserved needs no slot. */
+	for (u32 i = 0; i < 2; i++) {
+		overhead = vm_overhead_frames(&a->config);
+		assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead) << PAGE_SHIFT, why, sizeof(why)), 0);
+	}
+	assert_int_equal(overhead, vm_overhead_frames(&a->config));
 	assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead + 1) << PAGE_SHIFT, why, sizeof(why)), 0);
 	assert_int_equal(vm_start(a, why, sizeof(why)), E_NOMEM);
 	assert_non_null(strstr(why, "not admitted: reservation"));
@@ -660,6 +666,96 @@ static void test_admission_ram(void **state)
 	assert_int_equal(vm_start(b, why, sizeof(why)), 0);
 	fake_vm_await(b, VM_RUNNING);
 	assert_sums();
+}
+
+static u64 unreserved(void)
+{
+	struct vm_host_memory m;
+
+	vm_host_memory(&m);
+	return m.ram_unreserved;
+}
+
+static u64 overhead_of(u64 memory, u32 vcpus, u64 disk, u64 reservation)
+{
+	struct vm_config c = fake_vm_config("x");
+
+	c.memory_bytes = memory;
+	c.vcpus = vcpus;
+	c.disk_bytes = disk;
+	c.reservation_bytes = reservation;
+	return vm_overhead_frames(&c);
+}
+
+/* Tables, bitmap of the disk and tables for slots are all in it. */
+static void test_overhead_parts(void **state)
+{
+	const u64 mem = 64 * MIB, pages = mem >> PAGE_SHIFT;
+
+	(void)state;
+	fake_machine_stop();
+	fake_machine_start(&(struct fake_machine){.frames = 3000, .swap_pages = 40000, .min_free = 400});
+	/* 16 GiB: a bit a page are 128 frames, and 4 for the rest. */
+	assert_int_equal(overhead_of(mem, 1, 16 * GIB, 0) - overhead_of(mem, 1, 0, 0), 132);
+	/* 504 slots a frame, those for writes under way and the directory. */
+	assert_int_equal(overhead_of(mem, 1, 0, 0) - overhead_of(mem, 1, 0, mem), DIV_ROUND_UP(pages + 16 * 32, 504) + 1);
+	assert_in_range(overhead_of(mem, 3, 0, 0) - overhead_of(mem, 2, 0, 0), 4, 8);
+	/* The second has the directories and spare slots of the first. */
+	a = fake_vm_run(&(struct vm_config){.name = "a", .memory_bytes = mem, .vcpus = 1, .image = "guest.elf"});
+	assert_non_null(a);
+	assert_in_range(overhead_of(mem, 1, 0, 0) - overhead_of(mem, 1, 0, mem), pages / 504, pages / 504 + 1);
+}
+
+/* Whatever a guest does with its pages, what is left to be promised stays as it is. */
+static void test_overhead_covers_all(void **state)
+{
+	struct vm_config c = fake_vm_config("a");
+	u64 before, overhead, after;
+	struct vm_host_memory m;
+
+	(void)state;
+	c.vcpus = 2;
+	c.disk_bytes = 100 * PAGE_SIZE;
+	before = unreserved();
+	overhead = vm_overhead_frames(&c);
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	assert_sums();
+	after = unreserved();
+	/* A vCPU takes less here than on a processor. */
+	assert_in_range(before - after - vm_headroom_frames(0), overhead - 2 * 8, overhead);
+	for (u32 i = 0; i < 1500; i++)
+		fake_page_write(a, 0x200 + i, i / 2); /* by twos equal */
+	for (u32 i = 0; i < 40; i++) {
+		fake_now_ns += NSEC_PER_SEC;
+		share_scan(1000);
+		assert_int_equal(unreserved(), after);
+	}
+	assert_true(a->gs.count[PAGE_SHARED] > 100);
+	vm_host_memory(&m);
+	assert_true(m.overhead_held > 20 && m.overhead_held < m.overhead);
+	assert_sums();
+}
+
+/* A VM that would not fit with its disk's bitmap. */
+static void test_admission_counts_disk(void **state)
+{
+	struct vm_config c = fake_vm_config("a");
+
+	(void)state;
+	c.reservation_bytes = (unreserved() - 100) << PAGE_SHIFT;
+	c.memory_bytes = c.reservation_bytes;
+	c.disk_bytes = 16 * GIB;
+	assert_null(fake_vm_run(&c));
+	assert_non_null(strstr(fake_why, "not admitted: reservation"));
+	c.disk_bytes = 0;
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	/* What it gives up pays for the slots that it then needs. */
+	reclaim_set_min_free(400 + unreserved());
+	assert_int_equal(unreserved(), 0);
+	assert_int_equal(vm_set_reservation(a, c.reservation_bytes - PAGE_SIZE, why, sizeof(why)), E_NOMEM);
+	assert_int_equal(vm_set_reservation(a, c.reservation_bytes - 100 * PAGE_SIZE, why, sizeof(why)), 0);
 }
 
 static void test_admission_swap(void **state)
@@ -767,11 +863,11 @@ static void test_set_limit_and_shares(void **state)
 
 	(void)state;
 	c.memory_bytes = 16 * MIB;
-	c.reservation_bytes = 10 * MIB;
+	c.reservation_bytes = 9 * MIB;
 	a = fake_vm_run(&c);
 	assert_int_equal(a->gs.alloc.limit, 4096);
 	assert_int_equal(a->gs.alloc.shares, 160);
-	assert_int_equal(vm_set_limit(a, 10 * MIB - 1, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_limit(a, 9 * MIB - 1, why, sizeof(why)), E_RANGE);
 	assert_int_equal(vm_set_limit(a, 12 * MIB + 100, why, sizeof(why)), 0);
 	assert_int_equal(a->gs.alloc.limit, 3072);
 	assert_int_equal(vm_set_reservation(a, 13 * MIB, why, sizeof(why)), E_RANGE);
@@ -903,6 +999,9 @@ int main(void)
 	    TEST(test_start_without_memory),
 	    TEST(test_guest_without_memory),
 	    TEST(test_admission_ram),
+	    TEST(test_overhead_parts),
+	    TEST(test_overhead_covers_all),
+	    TEST(test_admission_counts_disk),
 	    TEST(test_admission_swap),
 	    TEST(test_admission_no_swap),
 	    TEST(test_admission_odd_figures),
