@@ -102,6 +102,7 @@ struct gspace {
 	gfn_t moving;	 /* region that is unmapped to be rebuilt, GFN_NONE: none */
 	hfn_t moving_table; /* its level-1 table, meanwhile linked nowhere */
 	gfn_t rebuild_at;/* where gspace_rebuild() goes on */
+	gfn_t search_at; /* where a search for a victim goes on that found none in its time; 0: none did */
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 
@@ -111,6 +112,7 @@ struct gspace {
 	u32 balloon_max;    /* 65 % of pages by default */
 	u32 balloon_rate;   /* pages a second up and down, 0 = default */
 	bool balloon_present; /* driver has registered */
+	bool balloon_2m;    /* and may name 2 MiB units */
 	u64 balloon_progress_ns; /* last time it moved toward its target */
 	/* share scanner's, guarded by LOCK_RANK_SHARE */
 	u32 scan_credit;    /* pages it may scan now */

@@ -13,7 +13,7 @@
 #include "mm/share.h"
 
 #define RANDOM_PROBES  16    /* of gspace_random_private before it searches */
-#define SEARCH_ENTRIES 16384 /* that it then looks at */
+#define SEARCH_ENTRIES 16384 /* that it then looks at, empty ones included */
 
 /* ---- victims ------------------------------------------------------------- */
 
@@ -30,7 +30,6 @@ static bool page_is_candidate(const struct page *p)
 
 struct search {
 	struct gspace *gs;
-	u32 left;
 	bool shared; /* looks for a shared page */
 	gfn_t found;
 };
@@ -43,7 +42,7 @@ static bool search_page(void *arg, u64 addr, u64 *entry, u32 level)
 	page_decode(s->gs->pt.fmt, entry, level, &p);
 	if (s->shared ? p.state == PAGE_SHARED : page_is_candidate(&p))
 		s->found = gpa_to_gfn(GPA(addr));
-	return s->found == GFN_NONE && --s->left;
+	return s->found == GFN_NONE;
 }
 
 /* Was the page used since this was last asked? */
@@ -57,23 +56,25 @@ static bool test_accessed(struct gspace *gs, const struct page *p)
 	return true;
 }
 
-/* Looks from page `start` on, and from the first one then. */
-static gfn_t search_from(struct search *s, u64 start)
+/* Looks from page `start` on, and from the first one then; or, if the last search ended with nothing, where that did. */
+static gfn_t search_from(struct search *s, gfn_t start)
 {
-	struct pt *pt = &s->gs->pt;
-	u64 end = (u64)s->gs->pages << PAGE_SHIFT;
+	struct gspace *gs = s->gs;
+	u64 end = (u64)gs->pages << PAGE_SHIFT, at = gfn_to_gpa(gs->search_at ? gs->search_at : start).v, first = at;
+	u32 budget = SEARCH_ENTRIES;
 
-	gspace_stop_rebuild(s->gs);
-	start <<= PAGE_SHIFT;
-	if (pt_for_each(pt, start, end - start, search_page, s))
-		pt_for_each(pt, 0, start, search_page, s);
+	gspace_stop_rebuild(gs);
+	at = pt_for_each_some(&gs->pt, at, end - at, &budget, search_page, s);
+	if (s->found == GFN_NONE && at >= end)
+		at = pt_for_each_some(&gs->pt, 0, first, &budget, search_page, s);
+	gs->search_at = s->found == GFN_NONE ? gpa_to_gfn(GPA(at)) % gs->pages : 0;
 	return s->found;
 }
 
 static gfn_t random_private_locked(struct gspace *gs, struct prng *rnd)
 {
-	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .found = GFN_NONE};
-	u64 start = 0;
+	struct search s = {.gs = gs, .found = GFN_NONE};
+	gfn_t start = 0;
 
 	if (!gs->count[PAGE_PRIVATE] && !gs->count[PAGE_SHARED])
 		return GFN_NONE;
@@ -102,7 +103,7 @@ bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out)
 /* The fewer map a frame, the sooner it comes free. */
 static gfn_t random_shared_locked(struct gspace *gs, struct prng *rnd)
 {
-	struct search s = {.gs = gs, .left = SEARCH_ENTRIES, .shared = true, .found = GFN_NONE};
+	struct search s = {.gs = gs, .shared = true, .found = GFN_NONE};
 	u32 least = RMAP_REFS_MAX + 1;
 	u64 gfn = 0;
 

@@ -318,21 +318,35 @@ void pt_unmap_range(struct pt *pt, u64 addr, u64 bytes)
 	}
 }
 
-typedef bool (*visit_fn)(void *arg, u64 addr, u64 *entry, u32 level);
+struct walk {
+	struct pt *pt;
+	u64 left; /* entries that may be looked at */
+	u64 at;   /* the first one that has not been */
+	pt_visit_fn fn;
+	void *arg;
+};
 
-/* Visits [addr, last] below one table. */
-static bool visit(struct pt *pt, hfn_t table, u32 level, u64 addr, u64 last, visit_fn fn, void *arg)
+/* Visits [addr, last] below one table. False: that is enough. */
+static bool visit(struct walk *w, hfn_t table, u32 level, u64 addr, u64 last)
 {
+	const struct pt_format *f = w->pt->fmt;
+
 	for (;;) {
 		u64 *e = slot(table, addr, level);
 		u64 v = READ_ONCE(*e);
 		u64 end = addr | (level_bytes(level) - 1); /* last byte under e */
 		bool more = true;
 
-		if (is_table(pt->fmt, v, level))
-			more = visit(pt, entry_table(pt->fmt, v), level - 1, addr, MIN(end, last), fn, arg);
+		w->at = addr;
+		if (!w->left)
+			return false;
+		w->left--;
+		if (is_table(f, v, level))
+			more = visit(w, entry_table(f, v), level - 1, addr, MIN(end, last));
 		else if (v)
-			more = fn(arg, addr, e, level);
+			more = w->fn(w->arg, addr, e, level);
+		if (!is_table(f, v, level))
+			w->at = end + 1;
 		if (!more)
 			return false;
 		if (end >= last)
@@ -341,7 +355,19 @@ static bool visit(struct pt *pt, hfn_t table, u32 level, u64 addr, u64 last, vis
 	}
 }
 
-bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, visit_fn fn, void *arg)
+bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, pt_visit_fn fn, void *arg)
 {
-	return !bytes || visit(pt, pt->root, PT_LEVELS, addr, addr + bytes - 1, fn, arg);
+	struct walk w = {.pt = pt, .left = ~0UL, .fn = fn, .arg = arg};
+
+	return !bytes || visit(&w, pt->root, PT_LEVELS, addr, addr + bytes - 1);
+}
+
+u64 pt_for_each_some(struct pt *pt, u64 addr, u64 bytes, u32 *budget, pt_visit_fn fn, void *arg)
+{
+	struct walk w = {.pt = pt, .left = *budget, .at = addr, .fn = fn, .arg = arg};
+
+	if (bytes)
+		visit(&w, pt->root, PT_LEVELS, addr, addr + bytes - 1);
+	*budget = (u32)w.left;
+	return MIN(w.at, addr + bytes);
 }

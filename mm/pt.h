@@ -132,7 +132,13 @@ int pt_map_range(struct pt *pt, u64 addr, hpa_t hpa, u64 bytes, u32 prot) must_c
 /* Splits large leaves at the edges; CHECKs that it got the tables for that. */
 void pt_unmap_range(struct pt *pt, u64 addr, u64 bytes);
 
+typedef bool (*pt_visit_fn)(void *arg, u64 addr, u64 *entry, u32 level);
 /* Visits level-1 entries (and large leaves) of [addr, addr+bytes) that are not empty, in order, until fn returns false. */
-bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, bool (*fn)(void *arg, u64 addr, u64 *entry, u32 level), void *arg);
+bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, pt_visit_fn fn, void *arg);
+/*
+ * The same in bounded pieces: looks at no more than *budget entries, empty ones and links to tables included. Returns
+ * where to go on, addr + bytes or more where nothing is left.
+ */
+u64 pt_for_each_some(struct pt *pt, u64 addr, u64 bytes, u32 *budget, pt_visit_fn fn, void *arg);
 
 #endif

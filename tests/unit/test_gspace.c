@@ -691,6 +691,34 @@ static void random_private(void **state)
 		assert_in_range(hits[i], 850, 1150);
 }
 
+/* Tables full of nothing: no call looks at more than its share of them, and the next goes on. */
+static void random_private_sparse(void **state)
+{
+	enum { REGIONS = 150, CALLS = DIV_ROUND_UP(REGIONS * LARGE_PAGES, 16384) };
+	const struct mem_alloc alloc = {.limit = REGIONS * LARGE_PAGES, .shares = 1000};
+	struct gspace sparse;
+	struct prng rnd;
+	u32 calls = 0, most = 0;
+	gfn_t gfn;
+
+	(void)state;
+	prng_seed(&rnd, 6);
+	assert_int_equal(gspace_init(&sparse, "sparse", REGIONS * LARGE_PAGES, &fake_format, &alloc), 0);
+	for (gfn_t g = 0; g < sparse.pages; g += LARGE_PAGES) {
+		assert_int_equal(gspace_balloon_take(&sparse, g), 0);
+		assert_int_equal(gspace_balloon_give(&sparse, g), 0);
+	}
+	touch(&sparse, sparse.pages / 2, GSPACE_WRITE);
+	for (u32 i = 0; i < 30; i++, most = MAX(most, calls)) {
+		for (calls = 1; !gspace_random_private(&sparse, &rnd, &gfn); calls++)
+			assert_in_range(calls, 1, CALLS + 1);
+		assert_int_equal(gfn, sparse.pages / 2);
+	}
+	assert_true(most > 2);
+	while (!gspace_destroy_some(&sparse, 1000))
+		;
+}
+
 static void accessed(void **state)
 {
 	struct gspace plain;
@@ -818,6 +846,7 @@ int main(void)
 	    CASE(swapped_page_is_ballooned),
 	    CASE(lost_page),
 	    CASE(random_private),
+	    CASE(random_private_sparse),
 	    CASE(accessed),
 	    CASE(illegal_changes_panic),
 	    CASE(verify_finds_damage),

@@ -351,6 +351,43 @@ static void for_each(void **state)
 	pt_unmap_range(&pt, 0, 6 * GIB);
 }
 
+static void note_some(struct visits *v, u64 from, u32 budget, u32 used, u64 next)
+{
+	u32 left = budget;
+
+	assert_int_equal(pt_for_each_some(&pt, from, GIB - from, &left, note, v), next);
+	assert_int_equal(budget - left, used);
+}
+
+/* Empty entries and links to tables count as well: what is looked at is bounded, not what is found. */
+static void for_each_some(void **state)
+{
+	struct visits v = {.n = 0};
+	u64 *entry;
+
+	(void)state;
+	assert_int_equal(pt_map_range(&pt, 0, HPA(0x1000), PAGE_SIZE, RW), 0);
+	assert_int_equal(pt_prepare(&pt, 2 * LARGE_SIZE, 1, &entry), 0); /* an empty table */
+	assert_int_equal(pt_map_range(&pt, 3 * LARGE_SIZE, HPA(0), LARGE_SIZE, RW), 0);
+
+	note_some(&v, 0, 0, 0, 0);
+	note_some(&v, 0, 3, 3, 0); /* the way down only */
+	assert_int_equal(v.n, 0);
+	note_some(&v, 0, 4, 4, PAGE_SIZE);
+	assert_int_equal(v.n, 1);
+	/* The rest of the first table, nothing, an empty table, a large leaf. */
+	note_some(&v, PAGE_SIZE, 3 + 511, 3 + 511, LARGE_SIZE);
+	note_some(&v, LARGE_SIZE, 2 + 1 + 1 + 100, 104, 2 * LARGE_SIZE + 100 * PAGE_SIZE);
+	assert_int_equal(v.n, 1);
+	note_some(&v, LARGE_SIZE, 2 + 1 + 1 + 512 + 1, 517, 4 * LARGE_SIZE);
+	assert_int_equal(v.n, 2);
+	note_some(&v, 4 * LARGE_SIZE, 10000, 2 + 508, GIB);
+	/* Enough at the first. */
+	v = (struct visits){.stop_at = 1};
+	note_some(&v, 0, 10000, 4, PAGE_SIZE);
+	pt_unmap_range(&pt, 0, 6 * GIB);
+}
+
 static void destroy_wants_it_empty(void **state)
 {
 	u64 *entry;
@@ -423,6 +460,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(map_range, start, stop),
 	    cmocka_unit_test_setup_teardown(map_small, start, stop),
 	    cmocka_unit_test_setup_teardown(for_each, start, stop),
+	    cmocka_unit_test_setup_teardown(for_each_some, start, stop),
 	    cmocka_unit_test_setup_teardown(destroy_wants_it_empty, start, stop),
 	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
