@@ -149,7 +149,6 @@ static bool may_move(const struct batch *b, u32 pages)
 
 static void moved(struct batch *b, u32 pages)
 {
-	b->work -= pages;
 	b->tokens -= pages;
 	b->moved += pages;
 }
@@ -187,6 +186,7 @@ static u32 take_pages(struct batch *b, gfn_t gfn, u32 n)
 		return status_of(b->gs, at, true);
 	}
 	b->capacity -= n;
+	b->work -= n;
 	moved(b, n);
 	return BALLOON_OK;
 }
@@ -198,10 +198,9 @@ static u32 give_pages(struct batch *b, gfn_t gfn, u32 n)
 	if (!may_move(b, n))
 		return BALLOON_BUSY;
 	given = n == 1 ? !gspace_balloon_give(b->gs, gfn) : gspace_balloon_give_large(b->gs, gfn);
-	if (!given) {
-		b->work -= n;
+	b->work -= n; /* looked at, however few came back */
+	if (!given)
 		return status_of(b->gs, gfn, false);
-	}
 	moved(b, n);
 	return BALLOON_OK;
 }
@@ -211,7 +210,7 @@ static u32 one_entry(struct batch *b, u64 entry, bool inflate)
 	u32 n = entry & ENTRY_2M ? LARGE_PAGES : 1;
 	u64 gfn = (entry & BITS(51, 12)) >> PAGE_SHIFT;
 
-	if (entry & ENTRY_RESERVED || gfn % n || gfn + n > b->gs->pages)
+	if (entry & ENTRY_RESERVED || gfn % n || gfn + n > b->gs->pages || (n > 1 && !b->gs->balloon_2m))
 		return BALLOON_INVALID;
 	return inflate ? take_pages(b, (gfn_t)gfn, n) : give_pages(b, (gfn_t)gfn, n);
 }

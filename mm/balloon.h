@@ -33,7 +33,7 @@ enum balloon_status {
 
 /*
  * Entry: gfn in bits 51:12 (as a gpa), bit 0: 2 MiB unit; the result code (enum balloon_status) is put in bits
- * 11:4, whatever they held. A 2 MiB unit is all or nothing on inflate; on deflate, its ballooned pages come back. Pages
+ * 11:4, whatever they held. A 2 MiB unit (gs->balloon_2m, else INVALID) is all or nothing on inflate; on deflate, its ballooned pages come back. Pages
  * beyond the rate or BALLOON_CALL_PAGES get BUSY. n <= BALLOON_BATCH_MAX. Deflate is never refused for the target: the
  * guest could touch the pages as well. Beyond the rate down it has a credit, so that a guest short of memory is not kept waiting. Returns entries accepted; statuses written back.
  */

@@ -82,6 +82,7 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 	lock_release(&vm->lock);
 	if (features & AERO_FEATURE_BALLOON) {
 		vm->gs.balloon_progress_ns = platform_now_ns();
+		vm->gs.balloon_2m = features & AERO_FEATURE_BALLOON_2M;
 		WRITE_ONCE(vm->gs.balloon_present, true);
 	}
 	return features;

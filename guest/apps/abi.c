@@ -116,6 +116,18 @@ static void test_balloon_entries(struct abi *a)
 	result(a, "deflate of a present page", status_of(a, AERO_CALL_BALLOON_DEFLATE, page), AERO_BALLOON_ALREADY);
 }
 
+/* 2 MiB units, granted or not. */
+static void test_balloon_large(struct kernel *k, struct abi *a)
+{
+	bool granted = k->features & AERO_FEATURE_BALLOON_2M;
+
+	result(a, "deflate of a present 2M", status_of(a, AERO_CALL_BALLOON_DEFLATE, LARGE_SIZE | AERO_BALLOON_2M),
+	       granted ? AERO_BALLOON_ALREADY : AERO_BALLOON_INVALID);
+	if (!granted)
+		result(a, "inflate 2M without the feature",
+		       status_of(a, AERO_CALL_BALLOON_INFLATE, LARGE_SIZE | AERO_BALLOON_2M), AERO_BALLOON_INVALID);
+}
+
 static void test_balloon(struct kernel *k, struct abi *a)
 {
 	u64 second = ~0ul;
@@ -135,6 +147,7 @@ static void test_balloon(struct kernel *k, struct abi *a)
 	result(a, "deflate 513", call(AERO_CALL_BALLOON_DEFLATE, a->gpa, 513, 0), AERO_E_2BIG);
 	result(a, "deflate from beyond", call(AERO_CALL_BALLOON_DEFLATE, a->beyond, 1, 0), AERO_E_FAULT);
 	test_balloon_entries(a);
+	test_balloon_large(k, a);
 	if (target == 0)
 		result(a, "inflate beyond the target", status_of(a, AERO_CALL_BALLOON_INFLATE, a->gpa + PAGE_SIZE),
 		       AERO_BALLOON_OVER);

@@ -43,12 +43,14 @@ static void must(int err, const char *what)
 /* The shared page, events and clock; from here on all calls are allowed. */
 static void greet(struct kernel *k)
 {
+	u64 without;
 	s64 granted;
 
+	must(args_number(&k->args, "without", ~0u, 0, &without), "without");
 	k->info = ram_array(&k->ram, PAGE_SIZE);
 	if (!k->info)
 		panic("no memory for the shared page");
-	granted = arch_hypercall(AERO_CALL_HELLO, AERO_ABI_VERSION, KERNEL_FEATURES, arch_pa(k->info), NULL);
+	granted = arch_hypercall(AERO_CALL_HELLO, AERO_ABI_VERSION, KERNEL_FEATURES & ~without, arch_pa(k->info), NULL);
 	if (granted < 0)
 		panic("hello refused: %ld", granted);
 	k->features = (u32)granted;
@@ -75,8 +77,12 @@ static void open_disk(struct kernel *k)
 
 void kernel_contract(struct kernel *k)
 {
+	int err = args_parse(&k->args, k->start.cmdline);
+
 	clock_init(&k->clock, k->start.tsc_khz);
 	greet(k);
+	if (err)
+		print("command line is too long: cut\n");
 	memcpy(&k->seed, k->start.random, sizeof(k->seed));
 	k->seed ^= hash_bytes(k->start.name, strlen(k->start.name), 0);
 	print("aerostat guest: %s, %lu MiB, %u vCPU, features %#x\n", k->start.name, k->start.memory_bytes / MIB,
@@ -106,10 +112,8 @@ u32 kernel_region_max(const struct kernel *k, u64 slots)
 void kernel_start_app(struct kernel *k)
 {
 	const char *name;
-	int err = args_parse(&k->args, k->start.cmdline);
+	int err;
 
-	if (err)
-		print("command line is too long: cut\n");
 	name = args_text(&k->args, "app", "idle");
 	k->app = app_find(name);
 	if (!k->app) {

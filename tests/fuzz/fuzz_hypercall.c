@@ -276,6 +276,18 @@ static void act(struct guest *g, const struct hv_exit *e)
 	let_act(g);
 }
 
+/* Bit 0 of an entry is reserved without the feature. */
+static void check_statuses(const struct guest *g, u64 gpa, u64 n)
+{
+	const u64 *entry;
+
+	if (g->vm->features & AERO_FEATURE_BALLOON_2M || !accessible(g->vm, gpa_to_gfn(GPA(gpa)), false))
+		return;
+	entry = (u64 *)((u8 *)fake_page(g->vm, gpa_to_gfn(GPA(gpa))) + (gpa & ~PAGE_MASK));
+	for (u64 i = 0; i < n; i++)
+		CHECK(!(entry[i] & AERO_BALLOON_2M) || AERO_BALLOON_STATUS(entry[i]) == AERO_BALLOON_INVALID);
+}
+
 /* What a call may answer, if it is done. */
 static void check_answer(const struct guest *g)
 {
@@ -292,6 +304,8 @@ static void check_answer(const struct guest *g)
 	CHECK(r->rax < AERO_CALLS);
 	if (batch || r->rax == AERO_CALL_CONSOLE_READ)
 		CHECK((r->rdi & ~PAGE_MASK) + bytes <= PAGE_SIZE);
+	if (batch)
+		check_statuses(g, r->rdi, r->rsi);
 	if (batch || r->rax == AERO_CALL_CONSOLE_READ || r->rax == AERO_CALL_CONSOLE_WRITE)
 		CHECK((u64)n <= r->rsi && r->rdi <= VM_MEMORY_MIN && bytes <= VM_MEMORY_MIN - r->rdi);
 	if (r->rax == AERO_CALL_HELLO)
@@ -326,9 +340,12 @@ static void op_call(struct guest *g)
 /* The calls of a well-meaning guest, so that the rest has something to abuse. */
 static void op_good_call(struct guest *g)
 {
-	switch (get8() % 6) {
+	u8 what = get8();
+
+	switch (what % 6) {
 	case 0:
-		act_call(g, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0UL, (u64)INFO << PAGE_SHIFT);
+		act_call(g, AERO_CALL_HELLO, AERO_ABI_VERSION, what < 192 ? ~0UL : ~(u64)AERO_FEATURE_BALLOON_2M,
+			 (u64)INFO << PAGE_SHIFT);
 		break;
 	case 1:
 		act_call(g, AERO_CALL_UPCALL, 64, 0, 0);

@@ -350,13 +350,21 @@ static void protect(u32 pfn, u32 n, bool away)
 	memset(fake.ballooned + pfn, away, n);
 }
 
+static bool entry_bad(u64 entry, u32 n)
+{
+	u64 pfn = (entry & BITS(51, 12)) >> PAGE_SHIFT;
+
+	return entry & (BITS(63, 52) | BITS(3, 1)) || pfn % n || pfn + n > fake.pages ||
+	       (n > 1 && !(fake.granted & AERO_FEATURE_BALLOON_2M));
+}
+
 static u32 inflate_one(u64 entry)
 {
 	u32 n = entry & AERO_BALLOON_2M ? LARGE_PAGES : 1;
 	u64 pfn = (entry & BITS(51, 12)) >> PAGE_SHIFT;
 	static u32 turn;
 
-	if (entry & (BITS(63, 52) | BITS(3, 1)) || pfn % n || pfn + n > fake.pages)
+	if (entry_bad(entry, n))
 		return AERO_BALLOON_INVALID;
 	if (fake.held + n > fake.target)
 		return AERO_BALLOON_OVER;
@@ -379,7 +387,7 @@ static u32 deflate_one(u64 entry)
 	u32 n = entry & AERO_BALLOON_2M ? LARGE_PAGES : 1;
 	u64 pfn = (entry & BITS(51, 12)) >> PAGE_SHIFT;
 
-	if (entry & (BITS(63, 52) | BITS(3, 1)) || pfn % n || pfn + n > fake.pages)
+	if (entry_bad(entry, n))
 		return AERO_BALLOON_INVALID;
 	if (!fake.ballooned[pfn])
 		return AERO_BALLOON_ALREADY;
@@ -492,7 +500,8 @@ static s64 call_hello(u64 version, u64 features, u64 gpa)
 	fake.info->clock.mult = 1ul << 32;
 	fake.info->clock.shift = 32;
 	fake.info->clock.version = 2;
-	return (s64)(features & fake.features);
+	fake.granted = (u32)features & fake.features;
+	return fake.granted;
 }
 
 static s64 call_write(u64 gpa, u64 bytes)

@@ -34,6 +34,7 @@ struct fake_hv {
 
 	/* the VM's contract */
 	struct aero_info *info;
+	u32 granted; /* features */
 	u32 target, max, held;
 	u32 rate;       /* pages a poll allows; 0: no limit */
 	u32 busy_every; /* every n-th inflate entry is answered BUSY; 0: none */

@@ -44,7 +44,7 @@ static int start(void **state)
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &alloc), 0);
 	reclaim_add(&gs);
 	assert_int_equal(gs.balloon_max, PAGES * 65 / 100);
-	gs.balloon_present = true;
+	gs.balloon_present = gs.balloon_2m = true;
 	balloon_set_target(&gs, PAGES);
 	assert_int_equal(gs.balloon_target, gs.balloon_max);
 	return 0;
@@ -116,6 +116,18 @@ static void test_single_pages(void **state)
 	assert_int_equal(balloon_size(&gs), 15);
 	assert_int_equal(gs.stats.balloon_broken, 1);
 	assert_int_equal(balloon_deflate(&gs, batch, 0), 0);
+}
+
+/* Without the feature bit 0 is a reserved one. */
+static void test_large_not_granted(void **state)
+{
+	(void)state;
+	assert_int_equal(inflate(large(0)), AERO_BALLOON_OK);
+	gs.balloon_2m = false;
+	assert_int_equal(inflate(large(LARGE_PAGES)), AERO_BALLOON_INVALID);
+	assert_int_equal(deflate(large(0)), AERO_BALLOON_INVALID);
+	assert_int_equal(balloon_size(&gs), LARGE_PAGES);
+	assert_int_equal(deflate(small(1)), AERO_BALLOON_OK);
 }
 
 static void test_hostile_entries(void **state)
@@ -200,6 +212,16 @@ static void test_bound_of_a_call(void **state)
 	assert_int_equal(balloon_deflate(&gs, batch, BALLOON_BATCH_MAX), 0);
 	assert_int_equal(AERO_BALLOON_STATUS(batch[7]), AERO_BALLOON_ALREADY);
 	assert_int_equal(AERO_BALLOON_STATUS(batch[8]), AERO_BALLOON_BUSY);
+	/* So do units with one page in the balloon each. */
+	for (u32 i = 0; i < 8; i++)
+		assert_int_equal(deflate(large(i * 512)), AERO_BALLOON_OK);
+	for (u32 i = 0; i < 12; i++)
+		assert_int_equal(inflate(small(i * 512)), AERO_BALLOON_OK);
+	for (u32 i = 0; i < 12; i++)
+		batch[i] = large(i * 512);
+	assert_int_equal(balloon_deflate(&gs, batch, 12), BALLOON_CALL_PAGES / 512);
+	assert_int_equal(AERO_BALLOON_STATUS(batch[8]), AERO_BALLOON_BUSY);
+	assert_int_equal(balloon_size(&gs), 4);
 	assert_true(fake_panics(balloon_inflate(&gs, batch, BALLOON_BATCH_MAX + 1)));
 }
 
@@ -397,6 +419,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_single_pages, start, finish),
+	    cmocka_unit_test_setup_teardown(test_large_not_granted, start, finish),
 	    cmocka_unit_test_setup_teardown(test_hostile_entries, start, finish),
 	    cmocka_unit_test_setup_teardown(test_pinned_and_in_flight, start, finish),
 	    cmocka_unit_test_setup_teardown(test_large_units, start, finish),
