@@ -8,6 +8,14 @@
 .SUFFIXES:
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
+# All processors, unless -j says otherwise; what one of them prints stays together where nobody looks at it meanwhile.
+GOALS := $(or $(MAKECMDGOALS),all)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+ifeq ($(filter run run-bochs debug unit fuzz test bench soak,$(GOALS)),)
+MAKEFLAGS += --output-sync=target
+endif
+endif
 
 B := build
 CC := gcc
@@ -20,7 +28,6 @@ NM := nm
 DEBUG ?= 1
 
 # Missing Debian packages are installed before anything else happens; DEPS=0 leaves that out.
-GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
