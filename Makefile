@@ -55,9 +55,9 @@ VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules o
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
-	boot/entropy boot/memmap boot/options boot/place lib/cstring lib/elf lib/format lib/string
+	boot/entropy boot/memmap boot/options boot/place boot/say lib/cstring lib/elf lib/format lib/string
 # The multiboot2 loader, and what it shares with the hypervisor.
-MB2_C := $(addprefix boot/multiboot2/,main say tags) boot/entropy boot/memmap boot/options boot/place \
+MB2_C := $(addprefix boot/multiboot2/,main say tags) boot/entropy boot/memmap boot/options boot/place boot/say \
 	lib/cstring lib/elf lib/format lib/string
 MB2_ASM := boot/multiboot2/entry
 # The guest: what knows the processor, and what is also built for the host.

@@ -1,5 +1,6 @@
 /* ACPI table walk: see acpi.h. Fields are read through get16/32/64, which know neither alignment nor luck. */
 #include "drivers/acpi.h"
+#include "lib/bytes.h"
 #include "lib/err.h"
 #include "lib/string.h"
 
@@ -56,30 +57,6 @@ struct table {
 	const u8 *data;
 	u32 bytes; /* checked: data is readable that far */
 };
-
-static u16 get16(const u8 *p)
-{
-	u16 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static u32 get32(const u8 *p)
-{
-	u32 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static u64 get64(const u8 *p)
-{
-	u64 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
 
 static bool checksum_ok(const u8 *p, u32 bytes)
 {

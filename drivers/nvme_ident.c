@@ -1,6 +1,7 @@
 /* What an NVMe controller and its namespaces say of themselves. Copied out field by field and checked. */
 #include "drivers/nvme.h"
 
+#include "lib/bytes.h"
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/log.h"
@@ -10,19 +11,6 @@
 
 #define LBA_SHIFT_512 9
 #define LBA_SHIFT_4K 12
-
-static u32 get32(const u8 *p)
-{
-	u32 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static u64 get64(const u8 *p)
-{
-	return get32(p) | (u64)get32(p + 4) << 32;
-}
 
 static int identify(struct nvme_ctrl *c, u32 cns, u32 nsid, hfn_t page)
 {

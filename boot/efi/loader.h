@@ -9,6 +9,7 @@
 
 #include "boot/boot_info.h"
 #include "boot/memmap.h"
+#include "boot/say.h"
 #include "lib/types.h"
 
 #define LOADER_FILE_MAX (256 * MIB)
@@ -34,7 +35,6 @@ struct loader {
 
 /* say.c: the same text to the firmware's screen and to COM1. */
 void say_init(void);
-void say(const char *fmt, ...) printf_like(1, 2);
 /* Prints "Aerostat: error: ..." and waits for a key, at most 10 s. */
 void say_error(const char *fmt, ...) printf_like(1, 2);
 /* From here on COM1 is written directly even if the firmware's console includes it: it may be gone. */

@@ -4,20 +4,8 @@
  */
 #include <stdarg.h>
 
-#include "arch/x86/asm.h"
 #include "boot/efi/loader.h"
-#include "lib/format.h"
-#include "lib/string.h"
 
-#define COM1         0x3f8
-#define UART_IER     1
-#define UART_FCR     2
-#define UART_LCR     3
-#define UART_MCR     4
-#define UART_LSR     5
-#define LSR_THRE     0x20
-#define LCR_8N1      0x03
-#define LCR_DLAB     0x80
 #define WAIT_SECONDS 10
 
 static bool com1_is_console;
@@ -56,22 +44,7 @@ void say_init(void)
 void say_directly(void)
 {
 	com1_is_console = false;
-	outb(COM1 + UART_LCR, LCR_DLAB);
-	outb(COM1 + 0, 1); /* 115200 */
-	outb(COM1 + 1, 0);
-	outb(COM1 + UART_LCR, LCR_8N1);
-	outb(COM1 + UART_IER, 0);
-	outb(COM1 + UART_FCR, 0x07);
-	outb(COM1 + UART_MCR, 0x03);
-}
-
-static void serial_put(char c)
-{
-	if (com1_is_console)
-		return;
-	for (u32 i = 0; i < 100000 && !(inb(COM1 + UART_LSR) & LSR_THRE); i++)
-		;
-	outb(COM1, c);
+	com1_init();
 }
 
 static void screen_put(char c)
@@ -82,36 +55,11 @@ static void screen_put(char c)
 		st->ConOut->OutputString(st->ConOut, s);
 }
 
-static void put_char(char c)
+void say_char(char c)
 {
-	serial_put(c);
+	if (!com1_is_console)
+		com1_put(c);
 	screen_put(c);
-}
-
-static void put_text(const char *s)
-{
-	for (; *s; s++) {
-		if (*s == '\n')
-			put_char('\r');
-		put_char(*s);
-	}
-}
-
-static void say_va(const char *fmt, va_list ap)
-{
-	char text[512];
-
-	format_vbuf(text, sizeof(text), fmt, ap);
-	put_text(text);
-}
-
-void say(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	say_va(fmt, ap);
-	va_end(ap);
 }
 
 static void wait_key(void)
@@ -131,11 +79,10 @@ void say_error(const char *fmt, ...)
 {
 	va_list ap;
 
-	put_text("Aerostat: error: ");
 	va_start(ap, fmt);
-	say_va(fmt, ap);
+	say_problem(fmt, ap);
 	va_end(ap);
-	put_text("\nAerostat: not started; back to the firmware after a key or 10 s\n");
+	say_text("\nAerostat: not started; back to the firmware after a key or 10 s\n");
 	wait_key();
 }
 

@@ -6,12 +6,12 @@
 #define BOOT_MULTIBOOT2_LOADER_H
 
 #include "boot/memmap.h"
+#include "boot/say.h"
 #include "lib/types.h"
 
 /* say.c: to COM1, polled, and to the screen. */
 void say_init(void);
 void say_on_screen(const struct boot_framebuffer *to);
-void say(const char *fmt, ...) printf_like(1, 2);
 /* Prints "Aerostat: error: ..." and stops for good. */
 _Noreturn void say_error(const char *fmt, ...) printf_like(1, 2);
 

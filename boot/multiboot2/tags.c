@@ -1,5 +1,6 @@
 /* Multiboot2 information: see tags.h. Fields are read through get32/64, which know no alignment. */
 #include "boot/multiboot2/tags.h"
+#include "lib/bytes.h"
 #include "lib/err.h"
 #include "lib/string.h"
 
@@ -31,22 +32,6 @@ struct tag {
 	const u8 *p; /* the whole tag */
 	u32 bytes;   /* >= TAG_HEAD, inside the information */
 };
-
-static u32 get32(const u8 *p)
-{
-	u32 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static u64 get64(const u8 *p)
-{
-	u64 v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
 
 u32 mb2_total_bytes(const void *head)
 {
