@@ -329,3 +329,17 @@ void fake_out_init(struct fake_out *f)
 	f->len = 0;
 	f->text[0] = 0;
 }
+
+int fake_vm_fresh(void **state)
+{
+	(void)state;
+	fake_vm_reset();
+	return 0;
+}
+
+int fake_vm_over(void **state)
+{
+	(void)state;
+	fake_vm_end();
+	return 0;
+}

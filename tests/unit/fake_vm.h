@@ -13,6 +13,9 @@
 /* First call: a fake machine. Every call: no VMs, settings and log as at boot. */
 void fake_vm_reset(void);
 void fake_vm_end(void); /* gives everything back */
+/* The same as set-up and teardown of a test. */
+int fake_vm_fresh(void **state);
+int fake_vm_over(void **state);
 
 /* The next calls of vm_start() / vm_set_*() fail with this text. NULL: they work. */
 extern const char *fake_vm_refuse;

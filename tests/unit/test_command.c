@@ -22,20 +22,6 @@
 
 static struct fake_out out;
 
-static int fresh(void **state)
-{
-	(void)state;
-	fake_vm_reset();
-	return 0;
-}
-
-static int over(void **state)
-{
-	(void)state;
-	fake_vm_end();
-	return 0;
-}
-
 /* Lines fit the screen, text is plain. */
 static void check_text(const char *text)
 {
@@ -541,7 +527,7 @@ static void test_pairs(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+#define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
 	    T(test_words),
 	    T(test_long_line),

@@ -18,6 +18,7 @@
 #include "tests/unit/fake_hv.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/vm_test.h"
 
 #define INFO    0x20000UL
 #define RING    0x21000UL
@@ -30,26 +31,10 @@ static struct vm *a;
 
 static int start(void **state)
 {
-	struct vm_config c = fake_vm_config("a");
-
 	(void)state;
 	fake_machine_start(&machine);
-	c.disk_bytes = 100 * PAGE_SIZE;
-	a = fake_vm_run(&c);
+	a = vm_test_run("a", 100);
 	assert_non_null(a);
-	return 0;
-}
-
-static int finish(void **state)
-{
-	(void)state;
-	fake_guest = NULL;
-	fake_blk.hold = false;
-	fake_machine_verify();
-	fake_vm_remove(a);
-	fake_machine_settle();
-	assert_null(fake_machine_leak());
-	fake_machine_stop();
 	return 0;
 }
 
@@ -376,6 +361,21 @@ static void test_balloon_moves(void **state)
 	assert_int_equal(pinned(), 1);
 }
 
+static void test_balloon_large_not_granted(void **state)
+{
+	(void)state;
+	assert_true(call(AERO_CALL_HELLO, AERO_ABI_VERSION, AERO_FEATURE_BALLOON, INFO) == AERO_FEATURE_BALLOON);
+	reclaim_set_manual(&a->gs, 700);
+	fake_cpu_run(2);
+	fake_page_write(a, BUF, 0);
+	batch()[0] = 0x600 << PAGE_SHIFT | AERO_BALLOON_2M;
+	batch()[1] = 0x600 << PAGE_SHIFT;
+	assert_int_equal(call(AERO_CALL_BALLOON_INFLATE, BUF_GPA, 2, 0), 1);
+	assert_true(status(0) == AERO_BALLOON_INVALID && status(1) == AERO_BALLOON_OK);
+	assert_int_equal(call(AERO_CALL_BALLOON_DEFLATE, BUF_GPA, 2, 0), 1);
+	assert_true(status(0) == AERO_BALLOON_INVALID && balloon_size(&a->gs) == 0);
+}
+
 static void test_balloon_over_and_rate(void **state)
 {
 	(void)state;
@@ -468,8 +468,8 @@ static void test_at_the_limit(void **state)
 	assert_true(fake_exit(a, &e));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
-#define SMP_TEST(f) cmocka_unit_test_setup_teardown(f, start_smp, finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
+#define SMP_TEST(f) cmocka_unit_test_setup_teardown(f, start_smp, vm_test_finish)
 
 /* ---- several vCPUs ------------------------------------------------------- */
 
@@ -689,6 +689,7 @@ int main(void)
 	    TEST(test_timer),
 	    TEST(test_balloon_arguments),
 	    TEST(test_balloon_moves),
+	    TEST(test_balloon_large_not_granted),
 	    TEST(test_balloon_over_and_rate),
 	    TEST(test_balloon_waits),
 	    TEST(test_balloon_of_swapped),

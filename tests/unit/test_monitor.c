@@ -20,20 +20,6 @@
 static struct fake_out out;
 static struct vm *a;
 
-static int fresh(void **state)
-{
-	(void)state;
-	fake_vm_reset();
-	return 0;
-}
-
-static int over(void **state)
-{
-	(void)state;
-	fake_vm_end();
-	return 0;
-}
-
 static const char *ok(const char *line)
 {
 	fake_out_init(&out);
@@ -369,7 +355,7 @@ static void test_forty_vms_in_pieces(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+#define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
 	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),

@@ -17,6 +17,7 @@
 #include "tests/unit/fake_hv.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/vm_test.h"
 #include "vmm/pvdisk.h"
 
 #define INFO       0x20000UL
@@ -32,11 +33,8 @@ static struct vm *a, *b;
 
 static struct vm *run_with_disk(const char *name, u32 pages)
 {
-	struct vm_config c = fake_vm_config(name);
-	struct vm *vm;
+	struct vm *vm = vm_test_run(name, pages);
 
-	c.disk_bytes = (u64)pages << PAGE_SHIFT;
-	vm = fake_vm_run(&c);
 	if (!vm)
 		return NULL;
 	assert_true(fake_call(vm, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0u, INFO) & AERO_FEATURE_DISK);
@@ -55,22 +53,6 @@ static int start(void **state)
 	a = run_with_disk("a", DISK_PAGES);
 	assert_non_null(a);
 	b = NULL;
-	return 0;
-}
-
-static int finish(void **state)
-{
-	(void)state;
-	fake_guest = NULL;
-	fake_blk.hold = false;
-	fake_machine_verify();
-	if (a)
-		fake_vm_remove(a);
-	if (b)
-		fake_vm_remove(b);
-	fake_machine_settle();
-	assert_null(fake_machine_leak());
-	fake_machine_stop();
 	return 0;
 }
 
@@ -699,7 +681,7 @@ static void test_no_partition(void **state)
 	assert_non_null(strstr(fake_why, "no guest-data partition"));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
 
 int main(void)
 {

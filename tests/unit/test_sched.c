@@ -21,6 +21,7 @@
 #include "tests/unit/fake_hv.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/vm_test.h"
 #include "vmm/cpuid.h"
 #include "vmm/sched.h"
 
@@ -34,11 +35,9 @@ static struct vcpu *v;
 
 static int start(void **state)
 {
-	struct vm_config c = fake_vm_config("a");
-
 	(void)state;
 	fake_machine_start(&machine);
-	a = fake_vm_run(&c);
+	a = vm_test_run("a", 0);
 	assert_non_null(a);
 	v = a->vcpu[0];
 	b = NULL;
@@ -47,33 +46,14 @@ static int start(void **state)
 
 static void start_b(void)
 {
-	struct vm_config c = fake_vm_config("b");
-
-	b = fake_vm_run(&c);
+	b = vm_test_run("b", 0);
 	assert_non_null(b);
-}
-
-static int finish(void **state)
-{
-	(void)state;
-	fake_guest = NULL;
-	fake_blk.hold = false;
-	fake_machine_verify();
-	if (a)
-		fake_vm_remove(a);
-	if (b)
-		fake_vm_remove(b);
-	fake_machine_settle();
-	assert_null(fake_machine_leak());
-	fake_machine_stop();
-	return 0;
 }
 
 /* A guest that can be woken: information page, upcall, interrupts on. */
 static void hello(struct vm *vm)
 {
-	assert_true(fake_call(vm, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0u, INFO) > 0);
-	assert_int_equal(fake_call(vm, AERO_CALL_UPCALL, VECTOR, 0, 0), 0);
+	vm_test_hello(vm);
 	vm->vcpu[0]->hv->irqs_on = true;
 }
 
@@ -806,7 +786,7 @@ static void test_cpuid_hypervisor(void **state)
 	assert_int_equal(c.eax | c.ebx | c.ecx | c.edx, 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
 
 int main(void)
 {

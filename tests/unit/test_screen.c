@@ -22,20 +22,6 @@
 
 static struct fake_out out;
 
-static int fresh(void **state)
-{
-	(void)state;
-	fake_vm_reset();
-	return 0;
-}
-
-static int over(void **state)
-{
-	(void)state;
-	fake_vm_end();
-	return 0;
-}
-
 /* Runs a line piece by piece. */
 static const char *run(const char *line, struct command_run *r)
 {
@@ -424,7 +410,7 @@ static void test_pager(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+#define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
 	    T(test_top_fits),   T(test_top_equals_mem), T(test_top_keys), T(test_top_selects_and_scrolls),
 	    T(test_plain_flag), T(test_json),           T(test_metrics), T(test_pager),    T(test_help_and_completion),

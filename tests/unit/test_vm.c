@@ -1,4 +1,4 @@
-/* Virtual machines: table, life cycle in every state, admission, settings, crashes, lost pages, failing memory. */
+/* Virtual machines: table, life cycle in every state, crashes, lost pages, contract. */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,18 +15,16 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
-#include "mm/share.h"
-#include "mm/swap.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_hv.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/vm_test.h"
 #include "vmm/pvdisk.h"
 
-#define INFO  0x20000UL
-#define RING  0x21000UL
-#define BUF   0x300U
-#define PAGES (VM_MEMORY_MIN >> PAGE_SHIFT)
+#define INFO VM_TEST_INFO
+#define RING 0x21000UL
+#define BUF  0x300U
 
 static const struct fake_machine machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 1000, .min_free = 400};
 static char why[160];
@@ -40,38 +38,10 @@ static int start(void **state)
 	return 0;
 }
 
-static int finish(void **state)
-{
-	struct vm *vm;
-
-	(void)state;
-	fake_guest = NULL;
-	fake_blk.hold = false;
-	fake_alloc_fail_at = 0;
-	fake_vcpu_create_fails = false;
-	fake_machine_verify();
-	while ((vm = vm_next(NULL)))
-		fake_vm_remove(vm);
-	fake_machine_settle();
-	assert_null(fake_machine_leak());
-	fake_machine_stop();
-	return 0;
-}
-
-static void hello(void)
-{
-	assert_true(fake_call(a, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0u, INFO) > 0);
-	assert_int_equal(fake_call(a, AERO_CALL_UPCALL, 0x40, 0, 0), 0);
-}
-
 static void run_a(u32 disk_pages)
 {
-	struct vm_config c = fake_vm_config("a");
-
-	c.disk_bytes = (u64)disk_pages << PAGE_SHIFT;
-	a = fake_vm_run(&c);
-	assert_non_null(a);
-	hello();
+	a = vm_test_run("a", disk_pages);
+	vm_test_hello(a);
 }
 
 /* ---- table --------------------------------------------------------------- */
@@ -305,7 +275,7 @@ static void test_orderly_stop(void **state)
 	/* One that does not: 5 s. Asking again gives it no more time. */
 	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
 	fake_vm_await(a, VM_RUNNING);
-	hello();
+	vm_test_hello(a);
 	from = fake_now_ns;
 	assert_int_equal(vm_stop(a, false, why, sizeof(why)), 0);
 	while (a->state == VM_RUNNING) {
@@ -319,7 +289,7 @@ static void test_orderly_stop(void **state)
 	/* One that is paused meanwhile. */
 	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
 	fake_vm_await(a, VM_RUNNING);
-	hello();
+	vm_test_hello(a);
 	assert_int_equal(vm_stop(a, false, why, sizeof(why)), 0);
 	assert_int_equal(vm_pause(a, why, sizeof(why)), 0);
 	fake_vm_await(a, VM_CREATED);
@@ -515,7 +485,7 @@ static void test_poison_while_stopping(void **state)
 	assert_int_equal(a->state, VM_RUNNING);
 	fake_cpu_run(100);
 	assert_int_equal(a->state, VM_RUNNING);
-	hello();
+	vm_test_hello(a);
 	stop_poisoned();
 	assert_int_equal(vm_destroy(a, why, sizeof(why)), 0);
 	fake_cpu_run(100);
@@ -533,386 +503,6 @@ static void test_destroy_with_notification(void **state)
 	assert_int_equal(vm_destroy(a, why, sizeof(why)), E_BUSY);
 	fake_cpu_run(2);
 	assert_int_equal(vm_destroy(a, why, sizeof(why)), 0);
-}
-
-/* ---- memory that fails --------------------------------------------------- */
-
-/* Every allocation of a start, one after the other, is refused: either it fails and leaves nothing, or it waits. How many wait. */
-static u32 start_without_memory(void)
-{
-	struct vm_config c = fake_vm_config("a");
-	u32 failed = 0, i;
-
-	c.disk_bytes = 100 * PAGE_SIZE;
-	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
-	for (i = 1;; i++) {
-		u32 before;
-		int err;
-
-		fake_alloc_fail_at = fake_allocs + i;
-		err = vm_start(a, why, sizeof(why));
-		if (err) {
-			assert_int_equal(err, E_NOMEM);
-			assert_int_equal(a->state, VM_CREATED);
-			failed++;
-		} else {
-			fake_vm_await(a, VM_RUNNING);
-			before = fake_allocs;
-			assert_int_equal(vm_stop(a, true, why, sizeof(why)), 0);
-			fake_vm_await(a, VM_CREATED);
-		}
-		fake_machine_verify();
-		if (!err && fake_alloc_fail_at > before)
-			break;
-		fake_alloc_fail_at = 0;
-	}
-	fake_alloc_fail_at = 0;
-	fake_vm_remove(a);
-	assert_null(fake_machine_leak());
-	assert_true(failed >= 7);
-	return i - failed;
-}
-
-static void test_start_without_memory(void **state)
-{
-	(void)state;
-	assert_true(start_without_memory() >= 3); /* a large page holds the image */
-	reclaim_set_min_free(frame_free_count() / 3);
-	assert_true(start_without_memory() > 10); /* page by page */
-	reclaim_set_min_free(0);
-}
-
-/* The same for a guest that starts to work. */
-static void test_guest_without_memory(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	c.disk_bytes = 100 * PAGE_SIZE;
-	for (u32 i = 1; i < 40; i++) {
-		s64 n;
-
-		a = fake_vm_run(&c);
-		fake_alloc_fail_at = fake_allocs + i;
-		n = fake_call(a, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0u, INFO);
-		if (n == FAKE_WAITS) {
-			assert_int_equal(a->info_hfn, HFN_NONE);
-			n = fake_call_again(a);
-		}
-		assert_int_equal(n, vm_features_offered(a));
-		n = fake_call(a, AERO_CALL_DISK_SETUP, 0, RING + LARGE_SIZE, 0);
-		if (n == FAKE_WAITS)
-			n = fake_call_again(a);
-		assert_int_equal(n, 100);
-		for (u32 p = 0; p < 20; p++) {
-			struct hv_exit e = {
-			    .kind = HV_EXIT_NPF,
-			    .npf = {.gpa = GPA(2 * LARGE_SIZE + p * PAGE_SIZE), .write = p % 2, .read = true}};
-
-			if (!fake_exit(a, &e))
-				(void)fake_call_again(a);
-		}
-		fake_machine_verify();
-		fake_alloc_fail_at = 0;
-		fake_vm_remove(a);
-		assert_null(fake_machine_leak());
-	}
-}
-
-/* ---- admission and settings ---------------------------------------------- */
-
-static void assert_sums(void)
-{
-	struct vm_host_memory m;
-
-	vm_host_memory(&m);
-	assert_int_equal(m.total, m.hypervisor + m.free + m.guest);
-	assert_true(m.ram_unreserved < m.total);
-}
-
-static void test_admission_ram(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-	struct vm_host_memory m;
-	u64 overhead;
-	struct vm *b;
-
-	(void)state;
-	fake_machine_stop();
-	fake_machine_start(&(struct fake_machine){.frames = 1600, .swap_pages = 8192, .min_free = 400});
-	/* Two VMs' own structures exist before their admission. */
-	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
-	strcpy(c.name, "b");
-	assert_int_equal(vm_create(&c, &b, why, sizeof(why)), 0);
-	vm_host_memory(&m);
-	assert_in_range(m.ram_unreserved, 1000, 1200);
-	assert_sums();
-	/* A page too many. What is reserved needs no slot. */
-	for (u32 i = 0; i < 2; i++) {
-		overhead = vm_overhead_frames(&a->config);
-		assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead) << PAGE_SHIFT, why, sizeof(why)), 0);
-	}
-	assert_int_equal(overhead, vm_overhead_frames(&a->config));
-	assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead + 1) << PAGE_SHIFT, why, sizeof(why)), 0);
-	assert_int_equal(vm_start(a, why, sizeof(why)), E_NOMEM);
-	assert_non_null(strstr(why, "not admitted: reservation"));
-	assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead) << PAGE_SHIFT, why, sizeof(why)), 0);
-	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
-	fake_vm_await(a, VM_RUNNING);
-	assert_sums();
-	/* It has all of it: another has to wait until it is gone, or wants less. */
-	assert_int_equal(vm_start(b, why, sizeof(why)), E_NOMEM);
-	assert_int_equal(vm_set_reservation(a, 100 << PAGE_SHIFT, why, sizeof(why)), 0);
-	assert_int_equal(vm_start(b, why, sizeof(why)), 0);
-	fake_vm_await(b, VM_RUNNING);
-	assert_sums();
-}
-
-static u64 unreserved(void)
-{
-	struct vm_host_memory m;
-
-	vm_host_memory(&m);
-	return m.ram_unreserved;
-}
-
-static u64 overhead_of(u64 memory, u32 vcpus, u64 disk, u64 reservation)
-{
-	struct vm_config c = fake_vm_config("x");
-
-	c.memory_bytes = memory;
-	c.vcpus = vcpus;
-	c.disk_bytes = disk;
-	c.reservation_bytes = reservation;
-	return vm_overhead_frames(&c);
-}
-
-/* Tables, bitmap of the disk and tables for slots are all in it. */
-static void test_overhead_parts(void **state)
-{
-	const u64 mem = 64 * MIB, pages = mem >> PAGE_SHIFT;
-
-	(void)state;
-	fake_machine_stop();
-	fake_machine_start(&(struct fake_machine){.frames = 3000, .swap_pages = 40000, .min_free = 400});
-	/* 16 GiB: a bit a page are 128 frames, and 4 for the rest. */
-	assert_int_equal(overhead_of(mem, 1, 16 * GIB, 0) - overhead_of(mem, 1, 0, 0), 132);
-	/* 504 slots a frame, those for writes under way and the directory. */
-	assert_int_equal(overhead_of(mem, 1, 0, 0) - overhead_of(mem, 1, 0, mem), DIV_ROUND_UP(pages + 16 * 32, 504) + 1);
-	assert_in_range(overhead_of(mem, 3, 0, 0) - overhead_of(mem, 2, 0, 0), 4, 8);
-	/* The second has the directories and spare slots of the first. */
-	a = fake_vm_run(&(struct vm_config){.name = "a", .memory_bytes = mem, .vcpus = 1, .image = "guest.elf"});
-	assert_non_null(a);
-	assert_in_range(overhead_of(mem, 1, 0, 0) - overhead_of(mem, 1, 0, mem), pages / 504, pages / 504 + 1);
-}
-
-/* Whatever a guest does with its pages, what is left to be promised stays as it is. */
-static void test_overhead_covers_all(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-	u64 before, overhead, after;
-	struct vm_host_memory m;
-
-	(void)state;
-	c.vcpus = 2;
-	c.disk_bytes = 100 * PAGE_SIZE;
-	before = unreserved();
-	overhead = vm_overhead_frames(&c);
-	a = fake_vm_run(&c);
-	assert_non_null(a);
-	assert_sums();
-	after = unreserved();
-	/* A vCPU takes less here than on a processor. */
-	assert_in_range(before - after - vm_headroom_frames(0), overhead - 2 * 8, overhead);
-	for (u32 i = 0; i < 1500; i++)
-		fake_page_write(a, 0x200 + i, i / 2); /* by twos equal */
-	for (u32 i = 0; i < 40; i++) {
-		fake_now_ns += NSEC_PER_SEC;
-		share_scan(1000);
-		assert_int_equal(unreserved(), after);
-	}
-	assert_true(a->gs.count[PAGE_SHARED] > 100);
-	vm_host_memory(&m);
-	assert_true(m.overhead_held > 20 && m.overhead_held < m.overhead);
-	assert_sums();
-}
-
-/* A VM that would not fit with its disk's bitmap. */
-static void test_admission_counts_disk(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	c.reservation_bytes = (unreserved() - 100) << PAGE_SHIFT;
-	c.memory_bytes = c.reservation_bytes;
-	c.disk_bytes = 16 * GIB;
-	assert_null(fake_vm_run(&c));
-	assert_non_null(strstr(fake_why, "not admitted: reservation"));
-	c.disk_bytes = 0;
-	a = fake_vm_run(&c);
-	assert_non_null(a);
-	/* What it gives up pays for the slots that it then needs. */
-	reclaim_set_min_free(400 + unreserved());
-	assert_int_equal(unreserved(), 0);
-	assert_int_equal(vm_set_reservation(a, c.reservation_bytes - PAGE_SIZE, why, sizeof(why)), E_NOMEM);
-	assert_int_equal(vm_set_reservation(a, c.reservation_bytes - 100 * PAGE_SIZE, why, sizeof(why)), 0);
-}
-
-static void test_admission_swap(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-	struct swap_stats s;
-	struct vm *b;
-
-	(void)state;
-	fake_machine_stop();
-	fake_machine_start(&(struct fake_machine){.frames = 3000, .swap_pages = 3000, .min_free = 400});
-	a = fake_vm_run(&c);
-	assert_int_equal(a->gs.swap_reserved, PAGES);
-	swap_stats(&s);
-	assert_int_equal(s.unreserved, 3000 - PAGES);
-	strcpy(c.name, "b");
-	assert_null(fake_vm_run(&c));
-	assert_non_null(strstr(fake_why, "not admitted: memory above the reservation needs 8M of swap, 3M unreserved"));
-	c.reservation_bytes = (PAGES - (3000 - PAGES) - 1) << PAGE_SHIFT;
-	assert_null(fake_vm_run(&c));
-	c.reservation_bytes += PAGE_SIZE;
-	b = fake_vm_run(&c);
-	assert_non_null(b);
-	assert_int_equal(b->gs.swap_reserved, 3000 - PAGES);
-	swap_stats(&s);
-	assert_int_equal(s.unreserved, 0);
-}
-
-static void test_admission_no_swap(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	fake_machine_stop();
-	fake_machine_start(&(struct fake_machine){.frames = 3000, .min_free = 400});
-	assert_null(fake_vm_run(&c));
-	assert_non_null(strstr(fake_why, "swap off: no swap partition"));
-	c.reservation_bytes = c.memory_bytes;
-	a = fake_vm_run(&c);
-	assert_non_null(a);
-	assert_int_equal(a->gs.alloc.reservation, PAGES);
-	/* It cannot give its reservation up. */
-	assert_int_equal(vm_set_reservation(a, 0, why, sizeof(why)), E_NOSPC);
-	assert_int_equal(a->gs.alloc.reservation, PAGES);
-	assert_int_equal(a->config.reservation_bytes, VM_MEMORY_MIN);
-}
-
-/* Every page has somewhere to be, whatever the figures in the configuration. */
-static void test_admission_odd_figures(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	for (u64 r = 4090; r < 4100; r++) {
-		c.reservation_bytes = r;
-		c.limit_bytes = VM_MEMORY_MIN + r;
-		a = fake_vm_run(&c);
-		assert_non_null(a);
-		assert_int_equal(a->gs.alloc.reservation + a->gs.swap_reserved, PAGES);
-		assert_int_equal(vm_set_reservation(a, 4096 + r, why, sizeof(why)), 0);
-		assert_int_equal(a->gs.alloc.reservation + a->gs.swap_reserved, PAGES);
-		fake_vm_remove(a);
-	}
-}
-
-static void test_set_reservation(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	c.limit_bytes = VM_MEMORY_MIN;
-	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
-	assert_int_equal(vm_set_reservation(a, VM_MEMORY_MIN + 1, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_reservation(a, 3 * MIB + 17, why, sizeof(why)), 0);
-	assert_int_equal(a->config.reservation_bytes, 3 * MIB);
-	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
-	for (u64 mib = 0; mib <= 8; mib++) {
-		assert_int_equal(vm_set_reservation(a, mib * MIB, why, sizeof(why)), 0);
-		assert_int_equal(a->gs.alloc.reservation, mib * 256);
-		assert_int_equal(a->gs.swap_reserved, (8 - mib) * 256);
-	}
-	/* Not without the RAM for it: all is as it was. */
-	fake_vm_await(a, VM_RUNNING);
-	assert_int_equal(vm_set_reservation(a, 4 * MIB, why, sizeof(why)), 0);
-	reclaim_set_min_free(2500);
-	assert_int_equal(vm_set_reservation(a, 8 * MIB, why, sizeof(why)), E_NOMEM);
-	assert_true(a->gs.alloc.reservation == 1024 && a->gs.swap_reserved == 1024);
-	assert_int_equal(a->config.reservation_bytes, 4 * MIB);
-	/* Nor without tables for the slots. */
-	reclaim_set_min_free(400);
-	assert_int_equal(vm_set_reservation(a, 8 * MIB, why, sizeof(why)), 0);
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	fake_alloc_fail_at = fake_allocs + 2;
-	assert_int_equal(vm_set_reservation(a, 0, why, sizeof(why)), E_NOMEM);
-	assert_true(a->gs.alloc.reservation == 2048 && a->gs.swap_reserved == 0);
-	fake_alloc_fail_at = 0;
-	assert_int_equal(vm_set_reservation(a, 0, why, sizeof(why)), 0);
-	assert_int_equal(a->gs.swap_reserved, 2048);
-}
-
-static void test_set_limit_and_shares(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	c.memory_bytes = 16 * MIB;
-	c.reservation_bytes = 9 * MIB;
-	a = fake_vm_run(&c);
-	assert_int_equal(a->gs.alloc.limit, 4096);
-	assert_int_equal(a->gs.alloc.shares, 160);
-	assert_int_equal(vm_set_limit(a, 9 * MIB - 1, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_limit(a, 12 * MIB + 100, why, sizeof(why)), 0);
-	assert_int_equal(a->gs.alloc.limit, 3072);
-	assert_int_equal(vm_set_reservation(a, 13 * MIB, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_limit(a, 64 * MIB, why, sizeof(why)), 0);
-	assert_int_equal(a->gs.alloc.limit, 4096);
-	assert_int_equal(vm_set_limit(a, 0, why, sizeof(why)), 0);
-	assert_int_equal(a->gs.alloc.limit, 4096);
-	assert_int_equal(vm_set_reservation(a, 0, why, sizeof(why)), 0);
-	assert_int_equal(vm_set_limit(a, VM_MEMORY_MIN - PAGE_SIZE, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_shares(a, 0, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_shares(a, 1000001, why, sizeof(why)), E_RANGE);
-	assert_int_equal(vm_set_shares(a, 1000000, why, sizeof(why)), 0);
-	assert_int_equal(a->gs.alloc.shares, 1000000);
-}
-
-/* A guest that wants more than its limit gets on, with the rest in swap. */
-static u32 touch_at;
-
-static void touch_all(struct vcpu *v, struct hv_exit *e)
-{
-	if (touch_at >= BUF && gspace_state(&v->vm->gs, touch_at) == PAGE_PRIVATE)
-		*(u64 *)fake_page(v->vm, touch_at) = touch_at;
-	if (touch_at < v->vm->gs.pages - 1)
-		*e = (struct hv_exit){.kind = HV_EXIT_NPF,
-				      .npf = {.gpa = gfn_to_gpa(++touch_at), .write = true, .read = false}};
-	else
-		fake_guest_spins(v, e);
-}
-
-static void test_limit_holds(void **state)
-{
-	struct vm_config c = fake_vm_config("a");
-
-	(void)state;
-	c.memory_bytes = 16 * MIB;
-	c.limit_bytes = 8 * MIB;
-	a = fake_vm_run(&c);
-	touch_at = BUF - 1;
-	fake_guest = touch_all;
-	for (u32 i = 0; touch_at < a->gs.pages - 1; i++) {
-		assert_true(i < 100000);
-		assert_true(gspace_consumed(&a->gs) <= 2048);
-		fake_cpu_run(1);
-	}
-	assert_true(a->gs.count[PAGE_SWAPPED] > 1000);
 }
 
 /* ---- contract ------------------------------------------------------------ */
@@ -953,7 +543,7 @@ static void test_info_page(void **state)
 					    .balloon_max_percent = 50});
 	assert_false(vm_read_info(a, &info));
 	vm_post_event(a, AERO_EVENT_CONSOLE); /* nobody to tell */
-	hello();
+	vm_test_hello(a);
 	assert_true(vm_read_info(a, &info));
 	assert_true(info.events == 0 && info.clock.version == 2 && info.clock.shift == 32 &&
 		    info.clock.mult == 1UL << 32);
@@ -975,7 +565,7 @@ static void test_info_page(void **state)
 	assert_int_equal(a->gs.balloon_target, 200);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
 
 int main(void)
 {
@@ -996,18 +586,6 @@ int main(void)
 	    TEST(test_poison_by_device),
 	    TEST(test_poison_while_stopping),
 	    TEST(test_destroy_with_notification),
-	    TEST(test_start_without_memory),
-	    TEST(test_guest_without_memory),
-	    TEST(test_admission_ram),
-	    TEST(test_overhead_parts),
-	    TEST(test_overhead_covers_all),
-	    TEST(test_admission_counts_disk),
-	    TEST(test_admission_swap),
-	    TEST(test_admission_no_swap),
-	    TEST(test_admission_odd_figures),
-	    TEST(test_set_reservation),
-	    TEST(test_set_limit_and_shares),
-	    TEST(test_limit_holds),
 	    TEST(test_console_rings),
 	    TEST(test_info_page),
 	};

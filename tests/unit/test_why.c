@@ -18,20 +18,6 @@
 static struct fake_out out;
 static struct vm *a;
 
-static int fresh(void **state)
-{
-	(void)state;
-	fake_vm_reset();
-	return 0;
-}
-
-static int over(void **state)
-{
-	(void)state;
-	fake_vm_end();
-	return 0;
-}
-
 static const char *run(const char *line, int *err)
 {
 	fake_out_init(&out);
@@ -243,7 +229,7 @@ static void test_ledger(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, fresh, over)
+#define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_forecast), T(test_ledger)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
