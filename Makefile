@@ -181,6 +181,16 @@ $(B)/guest.elf: guest/guest.ld $(GUEST_OBJ)
 	$(call say,LD)
 	$(Q)$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack --gc-sections -T guest/guest.ld $(GUEST_OBJ) -o $@
 
+# A guest of one file, which shares nothing with the other but the contract's header.
+EXAMPLE_CFLAGS := $(GUEST_CFLAGS) -fno-tree-loop-distribute-patterns
+$(B)/guestobj/guest/example/%.o: guest/example/%.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(EXAMPLE_CFLAGS) -c $< -o $@
+$(B)/example.elf: $(B)/guestobj/guest/example/entry.asm.o $(B)/guestobj/guest/example/example.o
+	$(call say,LD)
+	$(Q)$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack -Ttext-segment=0x100000 $^ -o $@
+
 # ---- UEFI loader ---------------------------------------------------------
 $(B)/efi/%.o: %.c
 	@mkdir -p $(@D)
@@ -210,7 +220,7 @@ MEM ?= 512
 CPUS ?= 1
 QEMU_OPTIONS ?=
 CONFIG ?= boot/aerostat.ini
-GUEST_IMAGES := $(B)/guest.elf
+GUEST_IMAGES := $(B)/guest.elf $(B)/example.elf
 VOLUME_FILES := $(B)/BOOTX64.EFI $(CONFIG) $(B)/volume/aerostat.elf $(GUEST_IMAGES)
 VOLUME_ARGS = --file $(B)/BOOTX64.EFI=EFI/BOOT/BOOTX64.EFI --file $(CONFIG)=aerostat/aerostat.ini \
 	--file $(B)/volume/aerostat.elf=aerostat/aerostat.elf \

@@ -1,7 +1,8 @@
 """A machine that runs Aerostat in an emulator, driven over its serial console as an operator would.
 
 Every wait watches for the lines that no test may cause: a panic, a line of the log at level error, a verifier that saw a
-wrong byte. One of them fails the test at once with what was on the console. Time-outs are hang detectors, not targets.
+wrong byte. One of them fails the test at once with what was on the console. Time-outs are hang detectors, not targets:
+none is shorter than PATIENCE, whatever a test says, since the machine that runs it may have other things to do.
 """
 import contextlib
 import functools
@@ -23,6 +24,7 @@ import mkimage  # noqa: E402
 BUILD = os.environ.get("AEROSTAT_BUILD", os.path.join(TOP, "build"))
 IMAGE = os.path.join(BUILD, "volume", "aerostat.elf")  # as it goes on the boot volume
 GUEST = os.path.join(BUILD, "guest.elf")
+EXAMPLE = os.path.join(BUILD, "example.elf")
 ISO = os.path.join(BUILD, "test.iso")  # as `make iso` makes it, with a patient menu
 PROMPT = r"aerostat> "
 PANIC = r"PANIC"
@@ -35,6 +37,7 @@ PAGE = 4096
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
 DETACH = "\x1d"  # Ctrl-]
+PATIENCE = 180  # s
 
 
 @functools.lru_cache(None)
@@ -117,7 +120,7 @@ class Machine:
         with open(ini, "w", encoding="utf-8") as out:
             out.write(config)
         files = {"EFI/BOOT/BOOTX64.EFI": os.path.join(BUILD, "BOOTX64.EFI"), "aerostat/aerostat.ini": ini,
-                 "aerostat/aerostat.elf": IMAGE, "aerostat/guest.elf": GUEST}
+                 "aerostat/aerostat.elf": IMAGE, "aerostat/guest.elf": GUEST, "aerostat/example.elf": EXAMPLE}
         files.update(replace)
         mkimage.make(self.boot_disk, 64 * MIB, [(src, dst) for dst, src in files.items() if dst not in omit], [])
 
@@ -151,12 +154,12 @@ class Machine:
         self.boot_text = self.expect(PROMPT, timeout)[0]
         return self
 
-    def wait_exit(self, timeout=60):
+    def wait_exit(self):
         """The emulator ends by itself."""
         if self.process:
-            self.process.wait(timeout)
+            self.process.wait(PATIENCE)
         else:
-            self.expect(pexpect.EOF, timeout)
+            self.expect(pexpect.EOF)
 
     def close(self):
         """Ends the emulator; its disks go, what was on the console stays."""
@@ -173,11 +176,11 @@ class Machine:
 
     # ---- talking ----
 
-    def expect(self, pattern, timeout=60):
+    def expect(self, pattern, timeout=PATIENCE):
         """Waits for pattern; a bad line, the end of the emulator or the time-out fails the test.
         Returns (text before, text or re.Match that matched)."""
         try:
-            index = self.console.expect([self.bad, pattern], timeout=timeout)
+            index = self.console.expect([self.bad, pattern], timeout=max(timeout, PATIENCE))
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
             tail = clean(self.console.before or "")[-3000:]
             raise AssertionError(f"{type(error).__name__} waiting for {pattern!r}; console:\n{tail}") from None
@@ -199,13 +202,13 @@ class Machine:
     def send(self, text):
         self.console.send(text)
 
-    def command(self, line, timeout=60):
+    def command(self, line, timeout=PATIENCE):
         """Runs one console command; its output without echo and prompt."""
         self.send(line + "\r")
         self.expect(re.escape(line) + r"(?:\x1b\[[0-9;]*[A-Za-z])*\r*\n", timeout)
         return self.expect(PROMPT, timeout)[0]
 
-    def ok(self, line, timeout=60):
+    def ok(self, line, timeout=PATIENCE):
         out = self.command(line, timeout)
         assert not re.search("^error: ", out, re.M), f"{line}: {out}"
         return out
@@ -264,6 +267,7 @@ class Machine:
 
     def wait_for(self, what, timeout, every=0.5):
         """Polls what() until it is true; returns its value."""
+        timeout = max(timeout, PATIENCE)
         end = time.monotonic() + timeout
         while True:
             value = what()
@@ -272,8 +276,20 @@ class Machine:
             assert time.monotonic() < end, f"still not so after {timeout} s: {what.__doc__ or what}"
             self.run_for(every)
 
-    def wait_state(self, vm, state, timeout=60):
+    def wait_state(self, vm, state, timeout=PATIENCE):
         self.wait_for(lambda: self.state(vm) == state, timeout)
+
+    def stop(self, vm):
+        """The guest ends when it is asked to. One that this slow a machine has not let run in its 5 s is started and asked once
+        more, three times at most."""
+        for _ in range(3):
+            self.wait_up(vm)
+            self.ok(f"vm stop {vm}")
+            self.wait_state(vm, "created")
+            if self.show(vm)["why"] == "shut down by the guest":
+                return
+            self.ok(f"vm start {vm}")
+        raise AssertionError(f"{vm} does not end when it is asked to")
 
     def wait_up(self, vm):
         """Its kernel answers: from now on it can be asked to shut down."""
