@@ -150,7 +150,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def connect(port, process, seconds=20):
+def connect(port, process, seconds=120):
     """The serial line of a Bochs that has just been started."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aerostat import BUILD, GUEST, IMAGE, MIB, PANIC, PROMPT, pairs, vm_section
+from aerostat import BUILD, GUEST, IMAGE, MIB, PANIC, PATIENCE, PROMPT, pairs, vm_section
 
 
 @pytest.mark.parametrize("cpus,mem", [(1, 256), (2, 512), (1, 6144)])
@@ -129,7 +129,7 @@ def panics(m, what, where):
     """The screen has the reason, registers, a backtrace with names, and the state of memory. Returns its text."""
     m.start()
     m.console.expect(PANIC, timeout=240)
-    m.console.expect(r"halted \(boot option|rebooting in", timeout=60)
+    m.console.expect(r"halted \(boot option|rebooting in", timeout=PATIENCE)
     text = m.console.before
     assert re.search(what, text, re.I), text
     assert re.search(r"rsp [0-9a-f]{16}", text) and re.search(r"cr3 [0-9a-f]{16}", text), text
@@ -149,7 +149,7 @@ def test_panic_screen_on_qemu(machine, name, what, where):
 def test_panic_can_restart_the_machine(machine):
     m = machine(mem=192, config="[loader]\noptions = selftest=ud panic=reboot\n", parts=())
     panics(m, "invalid opcode", "fault_invalid_opcode")
-    m.console.expect(r"\Z(?!.)", timeout=60)
+    m.console.expect(r"\Z(?!.)", timeout=PATIENCE)
 
 
 @pytest.mark.bochs

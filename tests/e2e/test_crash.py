@@ -57,8 +57,7 @@ def end(m, free):
     """The verifier owns good pages only, and nobody left anything behind."""
     m.full_check("good")
     m.check()
-    m.ok("vm stop good")
-    m.wait_state("good", "created", 60)
+    m.stop("good")
     m.wait_for(lambda: m.frames() == free, 30)
     m.check()
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from aerostat import BUILD, MIB, PROMPT, TOP, pairs, vm_section
+from aerostat import BUILD, MIB, PATIENCE, PROMPT, TOP, pairs, vm_section
 
 FONT = "/usr/share/consolefonts/spleen-8x16.psfu.gz"
 sys.path.insert(0, os.path.join(TOP, "tools"))
@@ -161,7 +161,7 @@ def test_screen_of_a_machine_without_serial_port(machine, tmp_path):
                 extra=["-monitor", f"unix:{monitor},server=on,wait=off"])
     m.serial = "none"
     m.start()
-    end = time.monotonic() + 180
+    end = time.monotonic() + 2 * PATIENCE
     while True:
         time.sleep(1)
         lines = screendump(m, monitor) if os.path.exists(monitor) else []
