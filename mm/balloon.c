@@ -171,6 +171,17 @@ static u32 status_of(struct gspace *gs, gfn_t gfn, bool inflate)
 	}
 }
 
+/* A single page out of a large one costs what the large one does, which it splits. */
+static int take_single(struct batch *b, gfn_t gfn)
+{
+	u64 splits = READ_ONCE(b->gs->stats.large_splits);
+	int err = gspace_balloon_take(b->gs, gfn);
+
+	if (READ_ONCE(b->gs->stats.large_splits) != splits)
+		b->work -= MIN(b->work, LARGE_PAGES) - 1;
+	return err;
+}
+
 static u32 take_pages(struct batch *b, gfn_t gfn, u32 n)
 {
 	gfn_t at = gfn;
@@ -180,7 +191,7 @@ static u32 take_pages(struct batch *b, gfn_t gfn, u32 n)
 		return BALLOON_OVER;
 	if (!may_move(b, n))
 		return BALLOON_BUSY;
-	err = n == 1 ? gspace_balloon_take(b->gs, gfn) : gspace_balloon_take_large(b->gs, gfn, &at);
+	err = n == 1 ? take_single(b, gfn) : gspace_balloon_take_large(b->gs, gfn, &at);
 	if (err) {
 		b->work -= at - gfn + 1;
 		return status_of(b->gs, at, true);

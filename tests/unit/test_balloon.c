@@ -225,6 +225,21 @@ static void test_bound_of_a_call(void **state)
 	assert_true(fake_panics(balloon_inflate(&gs, batch, BALLOON_BATCH_MAX + 1)));
 }
 
+/* Single pages out of large ones are no cheap way around it. */
+static void test_bound_of_splits(void **state)
+{
+	(void)state;
+	gs.balloon_rate = 1 << 20;
+	for (u32 i = 0; i < 10; i++) {
+		touch(i * 512, 1);
+		batch[i] = small(i * 512 + 3);
+	}
+	assert_int_equal(gs.stats.large_fills, 10);
+	assert_int_equal(balloon_inflate(&gs, batch, 10), BALLOON_CALL_PAGES / 512);
+	assert_int_equal(gs.stats.large_splits, BALLOON_CALL_PAGES / 512);
+	assert_int_equal(AERO_BALLOON_STATUS(batch[8]), AERO_BALLOON_BUSY);
+}
+
 static void test_target_and_maximum(void **state)
 {
 	(void)state;
@@ -424,6 +439,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_pinned_and_in_flight, start, finish),
 	    cmocka_unit_test_setup_teardown(test_large_units, start, finish),
 	    cmocka_unit_test_setup_teardown(test_bound_of_a_call, start, finish),
+	    cmocka_unit_test_setup_teardown(test_bound_of_splits, start, finish),
 	    cmocka_unit_test_setup_teardown(test_target_and_maximum, start, finish),
 	    cmocka_unit_test_setup_teardown(test_rate, start, finish),
 	    cmocka_unit_test_setup_teardown(test_rate_down_and_credit, start, finish),
