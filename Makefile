@@ -293,6 +293,8 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
+# Tests of address spaces share what they do with pages.
+$(addprefix $(B)/unit/test_,gspace gspace_large share): $(B)/host/tests/unit/space_test.o
 # Refuses frames at any point.
 $(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole
 # The console's: its commands, over VMs without processors.

@@ -23,6 +23,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/space_test.h"
 
 #define FRAMES     1500
 #define PAGES      1000
@@ -53,15 +54,6 @@ static int start(void **state)
 	return 0;
 }
 
-static void destroy(struct gspace *gs)
-{
-	swap_unreserve(gs);
-	for (u32 i = 0; !gspace_destroy_some(gs, 300); i++) {
-		fake_blk_drain();
-		assert_true(i < 1000);
-	}
-}
-
 static int stop(void **state)
 {
 	struct swap_stats swap;
@@ -78,45 +70,6 @@ static int stop(void **state)
 	fake_blk_stop();
 	fake_mm_stop();
 	return 0;
-}
-
-static void touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
-{
-	assert_int_equal(gspace_touch(gs, gfn, access), 0);
-}
-
-/* Makes gfn private with one byte all over. */
-static void fill(struct gspace *gs, gfn_t gfn, u8 byte)
-{
-	u8 page[PAGE_SIZE];
-
-	memset(page, byte, sizeof(page));
-	assert_int_equal(gspace_write(gs, gfn_to_gpa(gfn), page, sizeof(page)), 0);
-}
-
-static void expect_bytes(struct gspace *gs, gfn_t gfn, u8 byte)
-{
-	u8 page[PAGE_SIZE], want[PAGE_SIZE];
-
-	memset(want, byte, sizeof(want));
-	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), page, sizeof(page)), 0);
-	assert_memory_equal(page, want, PAGE_SIZE);
-}
-
-static hfn_t hfn_of(struct gspace *gs, gfn_t gfn)
-{
-	struct page p;
-
-	lock_acquire(&gs->lock);
-	page_look(gs, gfn, &p);
-	lock_release(&gs->lock);
-	return p.payload;
-}
-
-static void expect_state(struct gspace *gs, gfn_t gfn, enum page_state s)
-{
-	assert_string_equal(page_state_name(gspace_state(gs, gfn)), page_state_name(s));
-	assert_int_equal(gspace_verify_all(), 0);
 }
 
 /* ---- life ---------------------------------------------------------------- */
@@ -238,11 +191,11 @@ static void first_touch(void **state)
 	(void)state;
 	touch(&one, 3, GSPACE_READ);
 	expect_state(&one, 3, PAGE_ZERO);
-	expect_bytes(&one, 3, 0);
+	expect_stamp(&one, 3, 0);
 	assert_int_equal(gspace_consumed(&one), 0);
 	touch(&one, 4, GSPACE_WRITE);
 	expect_state(&one, 4, PAGE_PRIVATE);
-	expect_bytes(&one, 4, 0);
+	expect_stamp(&one, 4, 0);
 	assert_int_equal(gspace_consumed(&one), 1);
 	touch(&one, 4, GSPACE_READ | GSPACE_WRITE | GSPACE_EXEC);
 	touch(&one, 5, GSPACE_EXEC);
@@ -444,7 +397,7 @@ static void balloon(void **state)
 	assert_int_equal(gspace_balloon_give(&one, 0), E_INVAL);
 	assert_int_equal(gspace_balloon_give(&one, PAGES), E_INVAL);
 	expect_state(&one, 0, PAGE_ABSENT);
-	expect_bytes(&one, 0, 0); /* what it held is gone */
+	expect_stamp(&one, 0, 0); /* what it held is gone */
 	assert_int_equal(one.stats.balloon_back, 1);
 }
 
@@ -457,7 +410,7 @@ static void broken_promise(void **state)
 	gspace_flush(&one);
 	touch(&one, 0, GSPACE_WRITE);
 	expect_state(&one, 0, PAGE_PRIVATE);
-	expect_bytes(&one, 0, 0);
+	expect_stamp(&one, 0, 0);
 	touch(&one, 1, GSPACE_READ);
 	expect_state(&one, 1, PAGE_ZERO);
 	assert_int_equal(one.stats.balloon_broken, 2);
@@ -492,7 +445,7 @@ static void out_and_in(void **state)
 	fake_blk_drain();
 	assert_true(fake_mm.wakes >= 50);
 	for (gfn_t g = 0; g < 50; g++)
-		expect_bytes(&one, g, g + 1);
+		expect_stamp(&one, g, g + 1);
 	assert_int_equal(one.stats.swap_out, 50);
 	assert_int_equal(one.stats.swap_in, 50);
 	assert_int_equal(one.stats.waits, 100);
@@ -516,7 +469,7 @@ static void swap_out_refuses(void **state)
 	assert_int_equal(gspace_balloon_take(&one, 1), E_BUSY);
 	gspace_swap_out_failed(&one, 1, hfn);
 	expect_state(&one, 1, PAGE_PRIVATE);
-	expect_bytes(&one, 1, 1);
+	expect_stamp(&one, 1, 1);
 }
 
 static void rescue(void **state)
@@ -536,7 +489,7 @@ static void rescue(void **state)
 	assert_int_equal(gspace_share_protect(&one, 1, hfn, false), E_INVAL);
 	assert_int_equal(gspace_swap_out_done(&one, 1, hfn, 3), E_BUSY);
 	expect_state(&one, 1, PAGE_PRIVATE);
-	expect_bytes(&one, 1, 0x22);
+	expect_stamp(&one, 1, 0x22);
 	assert_int_equal(gspace_swap_out_begin(&one, 1, &again), 0);
 	gspace_swap_out_failed(&one, 1, again);
 }
@@ -581,7 +534,7 @@ static void orphan(void **state)
 	expect_state(&one, 1, PAGE_SWAPPING_OUT);
 	assert_int_equal(frame_free_count(), before);
 	gspace_swap_out_failed(&one, 1, second);
-	expect_bytes(&one, 1, 0x22);
+	expect_stamp(&one, 1, 0x22);
 }
 
 static void orphan_of_failed_write(void **state)

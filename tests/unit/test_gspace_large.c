@@ -26,6 +26,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/space_test.h"
 
 #define FRAMES     8000
 #define PAGES      (4 * LARGE_PAGES + 100) /* the last region is not whole */
@@ -98,16 +99,6 @@ static int start(void **state)
 	return 0;
 }
 
-static void destroy(struct gspace *gs)
-{
-	swap_unreserve(gs);
-	for (u32 i = 0; !gspace_destroy_some(gs, 300); i++) {
-		assert_int_equal(gspace_verify(gs), 0);
-		fake_blk_drain();
-		assert_true(i < 1000);
-	}
-}
-
 static int stop(void **state)
 {
 	(void)state;
@@ -125,29 +116,6 @@ static int stop(void **state)
 	return 0;
 }
 
-static void touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
-{
-	assert_int_equal(gspace_touch(gs, gfn, access), 0);
-}
-
-static void fill(struct gspace *gs, gfn_t gfn, u64 stamp)
-{
-	u64 page[PAGE_SIZE / 8];
-
-	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
-		page[i] = stamp * (i + 1);
-	assert_int_equal(gspace_write(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
-}
-
-static void expect_stamp(struct gspace *gs, gfn_t gfn, u64 stamp)
-{
-	u64 page[PAGE_SIZE / 8];
-
-	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
-	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
-		assert_int_equal(page[i], stamp * (i + 1));
-}
-
 static void fill_region(struct gspace *gs, gfn_t first)
 {
 	for (gfn_t gfn = first; gfn < first + L; gfn++)
@@ -158,16 +126,6 @@ static void expect_region(struct gspace *gs, gfn_t first)
 {
 	for (gfn_t gfn = first; gfn < first + L; gfn++)
 		expect_stamp(gs, gfn, gs->id * 100000 + gfn);
-}
-
-static struct page look(struct gspace *gs, gfn_t gfn)
-{
-	struct page p;
-
-	lock_acquire(&gs->lock);
-	page_look(gs, gfn, &p);
-	lock_release(&gs->lock);
-	return p;
 }
 
 static void expect_large(struct gspace *gs, u32 leaves)

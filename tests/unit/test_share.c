@@ -23,6 +23,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/space_test.h"
 
 #define FRAMES 2500
 #define PAGES  1000
@@ -58,40 +59,6 @@ static int stop(void **state)
 	frame_verify();
 	fake_mm_stop();
 	return 0;
-}
-
-static void fill(struct gspace *gs, gfn_t gfn, u64 stamp)
-{
-	u64 page[PAGE_SIZE / 8];
-
-	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
-		page[i] = stamp * (i + 1);
-	assert_int_equal(gspace_write(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
-}
-
-static void expect_stamp(struct gspace *gs, gfn_t gfn, u64 stamp)
-{
-	u64 page[PAGE_SIZE / 8];
-
-	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
-	for (u32 i = 0; i < ARRAY_SIZE(page); i++)
-		assert_int_equal(page[i], stamp * (i + 1));
-}
-
-static hfn_t hfn_of(struct gspace *gs, gfn_t gfn)
-{
-	struct page p;
-
-	lock_acquire(&gs->lock);
-	page_look(gs, gfn, &p);
-	lock_release(&gs->lock);
-	return p.payload;
-}
-
-static void expect_state(struct gspace *gs, gfn_t gfn, enum page_state s)
-{
-	assert_string_equal(page_state_name(gspace_state(gs, gfn)), page_state_name(s));
-	assert_int_equal(gspace_verify_all(), 0);
 }
 
 /* Scans until every page has been seen, in two passes: the first leaves hints. */
