@@ -49,7 +49,7 @@ VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
-DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci screen selftest textscreen
+DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci ramdisk screen selftest textscreen
 OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules overhead pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
@@ -69,10 +69,10 @@ GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
-	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue textscreen) boot/memmap boot/options boot/place \
+	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
+UNIT_TESTS := elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c

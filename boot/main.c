@@ -13,6 +13,7 @@
 #include "boot/version.h"
 #include "drivers/acpi.h"
 #include "drivers/drivers.h"
+#include "drivers/ramdisk.h"
 #include "drivers/screen.h"
 #include "drivers/uart.h"
 #include "lib/err.h"
@@ -76,13 +77,24 @@ static void option_swap(const char *value)
 		log_warn("boot", "option swap: expected on or off, got '%s'", value);
 }
 
+static void option_ramdisk(const char *value)
+{
+	struct ramdisk_config c;
+
+	if (ramdisk_parse(value, &c))
+		log_warn("boot", "option ramdisk: expected SWAP,DATA[,LATENCY[,PAGE]] (MiB up to %u, us), got '%s'",
+			 RAMDISK_MIB_MAX, value);
+	else
+		ramdisk_configure(&c);
+}
+
 static void apply_options(const char *cmdline)
 {
 	static const struct {
 		const char *key;
 		void (*fn)(const char *value);
-	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}};
-	char value[16];
+	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}, {"ramdisk", option_ramdisk}};
+	char value[40];
 
 	for (u32 i = 0; i < ARRAY_SIZE(option); i++)
 		if (options_get(cmdline, option[i].key, value, sizeof(value)))

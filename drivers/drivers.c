@@ -4,6 +4,7 @@
 #include "drivers/ata.h"
 #include "drivers/gpt.h"
 #include "drivers/nvme.h"
+#include "drivers/ramdisk.h"
 #include "lib/format.h"
 #include "lib/log.h"
 #include "lib/platform.h"
@@ -56,6 +57,7 @@ static void say_missing(void)
 
 void drivers_init(void)
 {
+	ramdisk_init();
 	nvme_probe_all();
 	ata_probe_all();
 	for (struct blk_dev *d = blk_next(NULL); d; d = blk_next(d)) {
@@ -63,7 +65,8 @@ void drivers_init(void)
 
 		log_info("drivers", "%s: %s %s, %u-byte sectors", d->name, format_size(size, d->sectors * BLK_SECTOR),
 			 d->model, d->sector_bytes);
-		gpt_scan(d);
+		if (!d->whole)
+			gpt_scan(d);
 	}
 	say_missing();
 	poll_start();

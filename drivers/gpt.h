@@ -46,6 +46,8 @@ int gpt_parse(const struct gpt_reader *rd, void *work, struct gpt_table *out, co
 
 /* Reads the table of one device, logs and registers its Aerostat partitions (blk_register_part). Returns how many. */
 u32 gpt_scan(struct blk_dev *d);
+/* All of a device that has no table, because it is Aerostat's own, becomes one partition. */
+void gpt_make_whole(struct blk_dev *d, enum blk_part_kind kind, struct blk_part *to);
 
 /* Mixed-endian bytes of a GUID in text form; E_INVAL. */
 int gpt_guid_parse(const char *text, u8 guid[16]) must_check;

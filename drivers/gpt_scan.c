@@ -4,6 +4,7 @@
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/log.h"
+#include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
@@ -125,4 +126,12 @@ u32 gpt_scan(struct blk_dev *d)
 	found = scan_with(d, work);
 	frame_free(work, WORK_ORDER);
 	return found;
+}
+
+void gpt_make_whole(struct blk_dev *d, enum blk_part_kind kind, struct blk_part *to)
+{
+	CHECK(d->whole);
+	*to = (struct blk_part){.dev = d, .kind = kind, .pages = d->sectors * BLK_SECTOR / PAGE_SIZE};
+	str_copy(to->name, kind_name(kind), sizeof(to->name));
+	blk_register_part(to);
 }

@@ -50,6 +50,7 @@ struct blk_dev {
 	u32 queue_depth; /* requests that may be in flight */
 	u32 in_flight;	 /* submitted and not yet done; blk.c's */
 	bool gone;	 /* unusable for good; submissions fail with E_NODEV */
+	bool whole;	 /* no partition table: all of it is one partition */
 	bool polled;	 /* no interrupt: wants blk_poll_all() every millisecond */
 	const struct blk_ops *ops;
 	struct blk_stats stats;
