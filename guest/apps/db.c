@@ -1,7 +1,7 @@
 /*
  * db: a database's reads through a page cache in guest memory, over a file at the end of disk 0 (the part before it
  * stays swap). size=50% (of the disk, or bytes)  cache=70% (of memory)  update=10% (of operations)  rate=0  report=5
- * (s) Look-ups are skewed (80 of 100 go to a fifth of the pages, and so on inside that fifth); every byte of every page
+ * (s)  run=0 (s after `ready`: then it reports and rests; 0: for ever). Look-ups are skewed (80 of 100 go to a fifth of the pages, and so on inside that fifth); every byte of every page
  * read is checked.
  */
 #include "guest/apps/apps.h"
@@ -24,10 +24,10 @@ struct db {
 	u32 pages, loaded, stride;
 	u64 first; /* on the disk */
 	u32 update_percent;
-	u64 rate, report_period_ns;
+	u64 rate, report_period_ns, run_ns;
 	u16 *generation;
 	u8 *load; /* LOAD_PAGES pages */
-	bool ready, checking;
+	bool ready, checking, done;
 	u32 check_next;
 	u64 check_bad;
 	u64 operations, updates, checked, bad, failed;
@@ -69,10 +69,12 @@ static int read_args(struct db *d, struct kernel *k, u64 *pages, u64 *cache)
 		err = args_number(&k->args, "rate", 1000000000, 0, &d->rate);
 	if (!err)
 		err = args_number(&k->args, "report", 3600, 5, &seconds);
+	d->report_period_ns = seconds * NSEC_PER_SEC;
+	if (!err)
+		err = args_number(&k->args, "run", 1000000, 0, &seconds);
+	d->run_ns = seconds * NSEC_PER_SEC;
 	if (err)
 		print("db: bad argument\n");
-	else
-		d->report_period_ns = seconds * NSEC_PER_SEC;
 	return err;
 }
 
@@ -247,13 +249,20 @@ static u64 db_step(struct kernel *k, u64 until_ns)
 
 	if (d->checking)
 		check_some(d, k, until_ns);
+	else if (d->done)
+		wish = KERNEL_NEVER;
 	else if (d->ready)
 		wish = run(d, k, until_ns);
 	else
 		load(d, k, until_ns);
 	publish(d, k);
-	if (d->ready && d->report_period_ns && clock_ns(&k->clock) >= d->report_ns)
+	if (d->ready && !d->done && d->report_period_ns && clock_ns(&k->clock) >= d->report_ns)
 		db_report(k);
+	if (d->ready && !d->done && d->run_ns && clock_ns(&k->clock) - d->begin_ns >= d->run_ns) {
+		d->done = true;
+		db_report(k);
+		print("db: done\n");
+	}
 	return wish;
 }
 

@@ -36,10 +36,12 @@ static u32 held(const struct balloon *b)
 /* Moves the pages of one entry to a state. */
 static void entry_set(struct balloon *b, u64 entry, enum ram_state s)
 {
-	u32 pfn = (u32)(entry >> PAGE_SHIFT), n = entry & AERO_BALLOON_2M ? LARGE_PAGES : 1;
+	u32 pfn = (u32)(entry >> PAGE_SHIFT);
 
-	for (u32 i = 0; i < n; i++)
-		ram_set(b->ram, pfn + i, s);
+	if (entry & AERO_BALLOON_2M)
+		ram_set_group(b->ram, pfn, s);
+	else
+		ram_set(b->ram, pfn, s);
 }
 
 void balloon_take_ready(struct balloon *b, u32 pfn)
@@ -112,36 +114,60 @@ static bool inflate_answer(struct balloon *b, u64 entry, u64 now)
 	}
 }
 
-/* Fills the batch with at most `want` pages; all become RAM_ASIDE until answered. Returns entries; *pages: what they
- * hold. */
-static u32 fill(struct balloon *b, u32 want, u32 *pages)
+/* An entry of the batch, which becomes RAM_ASIDE until answered. */
+static void put_entry(struct balloon *b, u32 n, u64 entry)
+{
+	b->batch[n] = entry;
+	entry_set(b, entry, RAM_ASIDE);
+}
+
+/* Large units as far as they go. Returns entries. */
+static u32 fill_large(struct balloon *b, u32 want)
 {
 	u32 n = 0, pfn;
 
-	*pages = 0;
-	while (n < ENTRY_MAX && *pages < want) {
-		u32 free = b->ram->count[RAM_FREE], left = want - *pages;
-
-		pfn = RAM_NONE;
-		if (b->units_2m && left >= LARGE_PAGES && free >= b->reserve + LARGE_PAGES)
-			pfn = ram_find_group(b->ram, RAM_FREE);
-		if (pfn != RAM_NONE) {
-			b->batch[n] = (u64)pfn << PAGE_SHIFT | AERO_BALLOON_2M;
-			*pages += LARGE_PAGES;
-			b->calls_2m++;
-		} else {
-			if (b->ready_count)
-				pfn = b->ready[--b->ready_count];
-			else if (free > b->reserve)
-				pfn = ram_alloc(b->ram, RAM_ASIDE);
-			if (pfn == RAM_NONE)
-				break;
-			b->batch[n] = (u64)pfn << PAGE_SHIFT;
-			++*pages;
-			b->calls_4k++;
-		}
-		entry_set(b, b->batch[n++], RAM_ASIDE);
+	if (!b->units_2m)
+		return 0;
+	for (; n < ENTRY_MAX && want >= LARGE_PAGES; n++, want -= LARGE_PAGES) {
+		if (b->ram->count[RAM_FREE] < b->reserve + LARGE_PAGES)
+			break;
+		pfn = ram_find_group(b->ram, RAM_FREE);
+		if (pfn == RAM_NONE)
+			break;
+		put_entry(b, n, (u64)pfn << PAGE_SHIFT | AERO_BALLOON_2M);
 	}
+	b->calls_2m += n;
+	return n;
+}
+
+static u32 fill_small(struct balloon *b, u32 want)
+{
+	u32 n = 0, pfn;
+
+	for (want = MIN(want, ENTRY_MAX); n < want; n++) {
+		if (b->ready_count)
+			pfn = b->ready[--b->ready_count];
+		else if (b->ram->count[RAM_FREE] > b->reserve)
+			pfn = ram_alloc(b->ram, RAM_ASIDE);
+		else
+			break;
+		b->batch[n] = (u64)pfn << PAGE_SHIFT; /* it is aside already */
+	}
+	b->calls_4k += n;
+	return n;
+}
+
+/*
+ * Fills the batch with at most `want` pages, of one unit; all become RAM_ASIDE until answered. Returns entries; *pages:
+ * what they hold.
+ */
+static u32 fill(struct balloon *b, u32 want, u32 *pages)
+{
+	u32 n = fill_large(b, want);
+
+	*pages = n * LARGE_PAGES;
+	if (!n)
+		*pages = n = fill_small(b, want);
 	return n;
 }
 
@@ -193,16 +219,30 @@ static void note_shortage(struct balloon *b, u32 want)
 	b->info->balloon_report.refused_no_memory += want;
 }
 
+/* What a batch took, from its filling to its last answer. Batches are of one unit. */
+static void account(struct balloon_cost *c, u32 n, u32 pages, u64 begin_tsc)
+{
+	u32 large = pages > n;
+
+	c->pages[large] += pages;
+	c->ticks[large] += arch_tsc() - begin_tsc;
+}
+
 static void inflate(struct balloon *b, u32 want, u64 now)
 {
 	u32 n, pages;
 
 	for (u32 i = 0; i < STEP_BATCHES && want; i++) {
+		u64 begin = arch_tsc();
+		bool more;
+
 		n = fill(b, want, &pages);
 		if (n == 0)
 			break;
 		want -= pages;
-		if (!inflate_batch(b, n, now))
+		more = inflate_batch(b, n, now);
+		account(&b->up, n, pages, begin);
+		if (!more)
 			return;
 		want = MIN(want, b->target > held(b) ? b->target - held(b) : 0);
 	}
@@ -223,24 +263,28 @@ static u32 find_ballooned(struct balloon *b)
 	return pfn;
 }
 
+/* Of one unit, as fill(). */
 static u32 fill_deflate(struct balloon *b, u32 want, u32 *pages)
 {
 	u32 n = 0, pfn;
 
 	*pages = 0;
-	while (n < ENTRY_MAX && *pages < want) {
-		bool large = b->units_2m && want - *pages >= LARGE_PAGES;
-
-		pfn = large ? ram_find_group(b->ram, RAM_BALLOON) : RAM_NONE;
-		large = pfn != RAM_NONE;
-		if (!large)
-			pfn = find_ballooned(b);
+	while (b->units_2m && n < ENTRY_MAX && want - *pages >= LARGE_PAGES) {
+		pfn = ram_find_group(b->ram, RAM_BALLOON);
 		if (pfn == RAM_NONE)
 			break;
-		b->batch[n] = (u64)pfn << PAGE_SHIFT | (large ? AERO_BALLOON_2M : 0);
-		entry_set(b, b->batch[n++], RAM_ASIDE);
-		*pages += large ? LARGE_PAGES : 1;
+		put_entry(b, n++, (u64)pfn << PAGE_SHIFT | AERO_BALLOON_2M);
+		*pages += LARGE_PAGES;
 	}
+	if (n)
+		return n;
+	while (n < MIN(want, ENTRY_MAX)) {
+		pfn = find_ballooned(b);
+		if (pfn == RAM_NONE)
+			break;
+		put_entry(b, n++, (u64)pfn << PAGE_SHIFT);
+	}
+	*pages = n;
 	return n;
 }
 
@@ -269,10 +313,13 @@ static u32 deflate(struct balloon *b, u32 want)
 	u32 freed = 0, n, pages, got;
 
 	for (u32 i = 0; i < STEP_BATCHES && freed < want; i++) {
+		u64 begin = arch_tsc();
+
 		n = fill_deflate(b, want - freed, &pages);
 		if (n == 0)
 			break;
 		got = deflate_batch(b, n);
+		account(&b->down, n, pages, begin);
 		freed += got;
 		if (got < pages)
 			break;

@@ -22,6 +22,11 @@
 #define BALLOON_REFUSED_MAX 64
 #define BALLOON_EMERGENCY   64 /* pages taken back when memory is short */
 
+/* What moving pages took, guest and host together: [0] in 4 KiB units, [1] in 2 MiB units. */
+struct balloon_cost {
+	u64 pages[2], ticks[2];
+};
+
 struct balloon {
 	struct ram *ram;
 	struct pager *pager;
@@ -39,6 +44,7 @@ struct balloon {
 	u32 search;           /* where the next ballooned page is looked for */
 	u64 next_ns;          /* when balloon_step() wants to be called */
 	u64 batches, calls_4k, calls_2m, emergencies;
+	struct balloon_cost up, down;
 };
 
 /* E_NOMEM. features: as granted by HELLO. */

@@ -33,6 +33,9 @@ static void print_devices(const struct kernel *k)
 	      "emergencies=%lu\n",
 	      b->target, k->ram.count[RAM_BALLOON], b->ready_count, b->refused_count, b->reserve, b->batches,
 	      b->calls_4k, b->calls_2m, b->emergencies);
+	print("balloon cost: up_4k=%lu/%lu up_2m=%lu/%lu down_4k=%lu/%lu down_2m=%lu/%lu ticks/pages\n", b->up.ticks[0],
+	      b->up.pages[0], b->up.ticks[1], b->up.pages[1], b->down.ticks[0], b->down.pages[0], b->down.ticks[1],
+	      b->down.pages[1]);
 	print("disk: pages=%lu reads=%lu writes=%lu kicks=%lu errors=%lu\n", k->disk.pages, d->reads, d->writes,
 	      d->kicks, d->errors);
 }

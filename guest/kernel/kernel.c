@@ -109,6 +109,13 @@ u32 kernel_region_max(const struct kernel *k, u64 slots)
 	return (u32)MIN(max, GFN_NONE - 1);
 }
 
+/* prefault: all free memory has been used before, as after some time of work. */
+static void use_free(struct kernel *k)
+{
+	for (u32 pfn = ram_find(&k->ram, RAM_FREE, 0); pfn != RAM_NONE; pfn = ram_find(&k->ram, RAM_FREE, pfn + 1))
+		*(volatile u64 *)arch_phys((u64)pfn << PAGE_SHIFT) = pfn;
+}
+
 void kernel_start_app(struct kernel *k)
 {
 	const char *name;
@@ -124,6 +131,8 @@ void kernel_start_app(struct kernel *k)
 	err = k->app->start(k);
 	if (err)
 		panic("%s: cannot start: error %d", k->app->name, err);
+	if (str_eq(args_text(&k->args, "prefault", ""), "1"))
+		use_free(k);
 }
 
 static u64 committed(const struct kernel *k)

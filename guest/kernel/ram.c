@@ -19,7 +19,7 @@ void ram_init(struct ram *r, u32 pages, void *meta)
 	memset(r->group, 0, r->groups * sizeof(*r->group));
 	memset(r->state, RAM_KERNEL, pages);
 	r->count[RAM_KERNEL] = pages;
-	r->lowest = r->groups;
+	r->lowest = pages;
 }
 
 static void count_change(struct ram *r, u32 pfn, enum ram_state s, int by)
@@ -40,7 +40,30 @@ void ram_set(struct ram *r, u32 pfn, enum ram_state s)
 	r->state[pfn] = s;
 	count_change(r, pfn, s, 1);
 	if (s == RAM_FREE)
-		r->lowest = MIN(r->lowest, pfn / RAM_GROUP);
+		r->lowest = MIN(r->lowest, pfn);
+}
+
+void ram_set_group(struct ram *r, u32 first, enum ram_state s)
+{
+	struct ram_group *g = &r->group[first / RAM_GROUP];
+	u32 count[RAM_STATES] = {0};
+
+	CHECK(first % RAM_GROUP == 0 && first + RAM_GROUP <= r->pages);
+	if (g->free == RAM_GROUP)
+		count[RAM_FREE] = RAM_GROUP;
+	else if (g->balloon == RAM_GROUP)
+		count[RAM_BALLOON] = RAM_GROUP;
+	else
+		for (u32 i = 0; i < RAM_GROUP; i++)
+			count[r->state[first + i]]++;
+	for (u32 i = 0; i < RAM_STATES; i++)
+		r->count[i] -= count[i];
+	memset(r->state + first, s, RAM_GROUP);
+	r->count[s] += RAM_GROUP;
+	g->free = s == RAM_FREE ? RAM_GROUP : 0;
+	g->balloon = s == RAM_BALLOON ? RAM_GROUP : 0;
+	if (s == RAM_FREE)
+		r->lowest = MIN(r->lowest, first);
 }
 
 void ram_release(struct ram *r, u32 first, u32 end)
@@ -62,10 +85,11 @@ u32 ram_alloc(struct ram *r, enum ram_state s)
 
 	if (r->count[RAM_FREE] == 0)
 		return RAM_NONE;
-	while (r->group[r->lowest].free == 0)
-		r->lowest++;
-	pfn = ram_find(r, RAM_FREE, r->lowest * RAM_GROUP);
+	while (r->group[r->lowest / RAM_GROUP].free == 0)
+		r->lowest = (r->lowest / RAM_GROUP + 1) * RAM_GROUP;
+	pfn = ram_find(r, RAM_FREE, r->lowest);
 	ram_set(r, pfn, s);
+	r->lowest = pfn + 1;
 	return pfn;
 }
 

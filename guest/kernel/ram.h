@@ -35,7 +35,7 @@ struct ram {
 	struct ram_group *group;
 	u32 pages, groups;
 	u32 count[RAM_STATES];
-	u32 lowest; /* no group below has a free page */
+	u32 lowest; /* no page below is free */
 };
 
 size_t ram_meta_bytes(u32 pages);
@@ -44,6 +44,8 @@ void ram_init(struct ram *r, u32 pages, void *meta);
 void ram_release(struct ram *r, u32 first, u32 end);
 
 void ram_set(struct ram *r, u32 pfn, enum ram_state s);
+/* The same for a whole group, first its first page. */
+void ram_set_group(struct ram *r, u32 first, enum ram_state s);
 static inline enum ram_state ram_get(const struct ram *r, u32 pfn)
 {
 	return (enum ram_state)r->state[pfn];

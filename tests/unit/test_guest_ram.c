@@ -91,6 +91,35 @@ static void test_groups(void **state)
 	fake_stop();
 }
 
+static void test_set_group(void **state)
+{
+	struct ram *r = &k.ram;
+	u32 pfn, first;
+
+	(void)state;
+	fake_start(&k, 16, 0, "");
+	pfn = ram_find_group(r, RAM_FREE);
+	ram_set_group(r, pfn, RAM_ASIDE);
+	assert_true(ram_verify(r));
+	assert_int_equal(ram_find_group(r, RAM_FREE), pfn - RAM_GROUP);
+	ram_set_group(r, pfn, RAM_BALLOON);
+	assert_true(ram_verify(r));
+	assert_int_equal(ram_find_group(r, RAM_BALLOON), pfn);
+	ram_set(r, pfn + 5, RAM_FREE);
+	ram_set(r, pfn + 6, RAM_CACHE);
+	ram_set_group(r, pfn, RAM_ASIDE); /* of mixed states */
+	assert_true(ram_verify(r));
+	/* Freed as a whole below all that is free: the next page comes from there, and all of it is found. */
+	while ((first = ram_alloc(r, RAM_APP)) < 3 * RAM_GROUP)
+		;
+	ram_set_group(r, RAM_GROUP, RAM_FREE);
+	assert_true(ram_verify(r));
+	for (u32 i = 0; i < RAM_GROUP; i++)
+		assert_int_equal(ram_alloc(r, RAM_APP), RAM_GROUP + i);
+	assert_int_equal(ram_alloc(r, RAM_APP), first + 1);
+	fake_stop();
+}
+
 static void test_array(void **state)
 {
 	u8 *p;
@@ -190,7 +219,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_counts), cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_untouched),
-	    cmocka_unit_test(test_groups), cmocka_unit_test(test_array),      cmocka_unit_test(test_random),
+	    cmocka_unit_test(test_groups), cmocka_unit_test(test_set_group), cmocka_unit_test(test_array),      cmocka_unit_test(test_random),
 	    cmocka_unit_test(test_args),   cmocka_unit_test(test_args_bad),
 	};
 

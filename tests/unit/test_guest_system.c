@@ -3,9 +3,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "guest/kernel/app.h"
 #include "guest/kernel/arch.h"
 #include "lib/string.h"
 #include "tests/unit/fake_hv_guest.h"
@@ -71,9 +73,14 @@ static void test_large_units(void **state)
 	assert_int_equal(held(), 5 * LARGE_PAGES + 7);
 	assert_int_equal(k.balloon.calls_2m, 5);
 	assert_int_equal(k.balloon.calls_4k, 7);
+	assert_int_equal(k.balloon.up.pages[1], 5 * LARGE_PAGES);
+	assert_int_equal(k.balloon.up.pages[0], 7);
+	assert_true(k.balloon.up.ticks[0] && k.balloon.up.ticks[1]);
 	fake_set_target(2 * LARGE_PAGES);
 	fake_run(&k, SECOND);
 	assert_int_equal(held(), 2 * LARGE_PAGES);
+	assert_int_equal(k.balloon.down.pages[1], 3 * LARGE_PAGES);
+	assert_int_equal(k.balloon.down.pages[0], 7);
 	finish();
 }
 
@@ -229,6 +236,62 @@ static void test_rate_of_work(void **state)
 	k.info->app.pages_checked = 0;
 	fake_run(&k, 10 * SECOND);
 	assert_in_range(k.info->app.pages_checked, 1000, 1300);
+	finish();
+}
+
+/* run=: a report, then rest. sets=: only that part of the region is worked on. */
+static void test_run_and_sets(void **state)
+{
+	u32 before;
+
+	(void)state;
+	fake_boot(&k, 16, 0, "app=verify mem=50% write=100 rate=2000 sets=25,100,10 step=10 run=25 report=0");
+	fake_run(&k, 8 * SECOND);
+	assert_true(fake_printed("verify: works on 512 pages at"));
+	assert_false(fake_printed("verify: works on 2048 pages"));
+	fake_run(&k, 10 * SECOND);
+	assert_true(fake_printed("verify: works on 2048 pages"));
+	fake_run(&k, 10 * SECOND);
+	assert_true(fake_printed("verify: works on 204 pages"));
+	assert_true(fake_printed("verify: done"));
+	before = (u32)k.info->app.pages_checked;
+	assert_in_range(before, 45000, 55000);
+	fake_run(&k, 20 * SECOND);
+	assert_int_equal(k.info->app.pages_checked, before);
+	finish();
+	fake_boot(&k, 32, 64, "app=db size=8M cache=60% run=5");
+	fake_run(&k, 30 * SECOND);
+	assert_true(fake_printed("db: done"));
+	before = (u32)k.info->app.operations;
+	fake_run(&k, 20 * SECOND);
+	assert_int_equal(k.info->app.operations, before);
+	finish();
+}
+
+static void test_bad_sets(void **state)
+{
+	static const char *const bad[] = {"101", "x", "1,,2", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "123456789"};
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+		char line[80] = "app=verify mem=50% sets=";
+
+		strcat(line, bad[i]);
+		fake_start(&k, 16, 0, line);
+		kernel_contract(&k);
+		assert_int_not_equal(app_find("verify")->start(&k), 0);
+		fake_stop();
+	}
+}
+
+static void test_no_driver(void **state)
+{
+	(void)state;
+	fake_boot(&k, 16, 0, "app=idle mem=50% without=3");
+	fake_set_target(500);
+	fake_run(&k, 10 * SECOND);
+	assert_int_equal(held(), 0);
+	assert_int_equal(k.features & (AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M), 0);
 	finish();
 }
 
@@ -432,6 +495,9 @@ int main(void)
 	    cmocka_unit_test(test_larger_than_memory),
 	    cmocka_unit_test(test_verify_sees_damage),
 	    cmocka_unit_test(test_rate_of_work),
+	    cmocka_unit_test(test_run_and_sets),
+	    cmocka_unit_test(test_bad_sets),
+	    cmocka_unit_test(test_no_driver),
 	    cmocka_unit_test(test_idle_sleeps),
 	    cmocka_unit_test(test_desktop),
 	    cmocka_unit_test(test_db),
