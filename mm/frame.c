@@ -116,21 +116,28 @@ static void set_states(hfn_t hfn, u32 count, enum frame_state state)
 
 /* ---- lists: frames.lock held ---- */
 
-static void list_insert(hfn_t hfn, u32 order)
+/* Of link and unlink the caller counts the states. */
+static void link(hfn_t hfn, u32 order)
 {
 	struct frame *f = frame_get(hfn);
 
+	f->state = FRAME_FREE;
 	f->order = order;
 	f->prev = HFN_NONE;
 	f->next = frames.head[order];
 	if (f->next != HFN_NONE)
 		frames.table[f->next].prev = hfn;
 	frames.head[order] = hfn;
-	frame_set_state(hfn, FRAME_FREE);
 }
 
-/* The frame becomes a tail; the caller makes of it what it needs. */
-static void list_remove(hfn_t hfn)
+static void list_insert(hfn_t hfn, u32 order)
+{
+	count_state(frame_get(hfn)->state, -1);
+	count_state(FRAME_FREE, 1);
+	link(hfn, order);
+}
+
+static void unlink(hfn_t hfn)
 {
 	struct frame *f = frame_get(hfn);
 
@@ -141,7 +148,15 @@ static void list_remove(hfn_t hfn)
 	if (f->next != HFN_NONE)
 		frames.table[f->next].prev = f->prev;
 	f->order = 0;
-	frame_set_state(hfn, FRAME_FREE_TAIL);
+	f->state = FRAME_FREE_TAIL;
+}
+
+/* The frame becomes a tail; the caller makes of it what it needs. */
+static void list_remove(hfn_t hfn)
+{
+	count_state(FRAME_FREE, -1);
+	count_state(FRAME_FREE_TAIL, 1);
+	unlink(hfn);
 }
 
 static hfn_t block_take(u32 order)
@@ -171,17 +186,24 @@ static bool block_is_free(hfn_t hfn, u32 order)
 /* All frames of the block are FRAME_FREE_TAIL. */
 static void block_give(hfn_t hfn, u32 order)
 {
+	s64 more = 1; /* heads of free blocks */
+
 	frames.free += 1U << order;
 	while (order < FRAME_ORDER_MAX) {
 		hfn_t buddy = hfn ^ (1U << order);
 
 		if (!block_is_free(buddy, order))
 			break;
-		list_remove(buddy);
+		unlink(buddy);
+		more--;
 		hfn = MIN(hfn, buddy);
 		order++;
 	}
-	list_insert(hfn, order);
+	link(hfn, order);
+	if (more) {
+		count_state(FRAME_FREE, more);
+		count_state(FRAME_FREE_TAIL, -more);
+	}
 }
 
 /* ---- poison ---- */
@@ -348,8 +370,10 @@ static bool stock_refill(struct stock *s)
 /* frames.lock held. The oldest go first: the latest are still in the processor's caches. */
 static void stock_return(hfn_t *list, u32 *count, u32 n)
 {
+	count_state(FRAME_STOCK, -(s64)n);
+	count_state(FRAME_FREE_TAIL, n);
 	for (u32 i = 0; i < n; i++) {
-		frame_set_state(list[i], FRAME_FREE_TAIL);
+		frames.table[list[i]].state = FRAME_FREE_TAIL;
 		block_give(list[i], 0);
 	}
 	*count -= n;

@@ -822,9 +822,9 @@ static int balloon_take_locked(struct gspace *gs, gfn_t gfn)
 		return E_BUSY;
 	if (p.state == PAGE_BALLOONED)
 		return E_INVAL;
-	if (pt_prepare(&gs->pt, gfn_to_gpa(gfn).v, 1, &p.entry))
+	if (p.level > 1 && pt_prepare(&gs->pt, gfn_to_gpa(gfn).v, 1, &p.entry))
 		return E_BUSY;
-	gspace_change(gs, p.entry, gfn, PAGE_BALLOONED, 0);
+	change(gs, p.entry, gfn, &p, PAGE_BALLOONED, 0);
 	gs->stats.balloon_out++;
 	return 0;
 }
@@ -850,7 +850,7 @@ static int balloon_give_locked(struct gspace *gs, gfn_t gfn)
 		return E_INVAL;
 	if (p.level > 1 && pt_prepare(&gs->pt, gfn_to_gpa(gfn).v, 1, &p.entry))
 		return E_BUSY;
-	gspace_change(gs, p.entry, gfn, PAGE_ABSENT, 0);
+	change(gs, p.entry, gfn, &p, PAGE_ABSENT, 0);
 	gs->stats.balloon_back++;
 	return 0;
 }

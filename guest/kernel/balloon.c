@@ -85,13 +85,12 @@ static void refuse(struct balloon *b, u64 entry, bool rest, u64 now)
 	b->refused_until_ns = now + REFUSED_NS;
 }
 
-/* One answer. False: the host wants no more now. */
+/* An answer other than OK. False: the host wants no more now. */
 static bool inflate_answer(struct balloon *b, u64 entry, u64 now)
 {
 	u32 n = entry & AERO_BALLOON_2M ? LARGE_PAGES : 1;
 
 	switch (AERO_BALLOON_STATUS(entry)) {
-	case AERO_BALLOON_OK:
 	case AERO_BALLOON_ALREADY:
 		entry_set(b, entry, RAM_BALLOON);
 		return true;
@@ -184,6 +183,8 @@ static bool inflate_batch(struct balloon *b, u32 n, u64 now)
 	for (u32 i = 0; i < n; i++) {
 		if (err < 0)
 			refuse(b, b->batch[i], false, now);
+		else if (AERO_BALLOON_STATUS(b->batch[i]) == AERO_BALLOON_OK)
+			entry_set(b, b->batch[i], RAM_BALLOON);
 		else
 			more &= inflate_answer(b, b->batch[i], now);
 	}
