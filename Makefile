@@ -32,7 +32,7 @@ ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
 	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak e2e,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
-	$(if $(filter test soak e2e bench,$(GOALS)),run bochs test)
+	$(if $(filter test soak e2e bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
 $(error packages are missing)
 endif
@@ -108,7 +108,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test soak run run-bochs debug image iso FORCE bench
+.PHONY: all help clean unit fuzz test soak run run-bochs debug image iso FORCE bench bench-memory
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -350,6 +350,14 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
+
+# EXPERIMENTS: some of them alone (trips,a,b,c,d,e,g); RESUME=1: only those without a result.
+EXPERIMENTS ?=
+RESUME ?=
+bench-memory: ## the experiments with memory: sharing, balloon, policy, swap; tables, plots, build/bench/memory.json; half an hour and more
+	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all $(B)/bench/loader.elf
+	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/memory.py $(B)/bench \
+	  $(if $(EXPERIMENTS),--only $(EXPERIMENTS)) $(if $(RESUME),--resume)
 
 soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs: many guests under pressure, all CPUs, all ways to boot; an hour and more
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e

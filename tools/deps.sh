@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|test ...
+# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|test|plot ...
 # Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
 set -eu
 
@@ -8,6 +8,7 @@ run="qemu-system-x86 ovmf"
 bochs="bochs bochs-term seabios ovmf"
 test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus"
 debug="gdb"
+plot="python3-matplotlib"
 iso="grub-common grub-efi-amd64-bin grub-pc-bin xorriso mtools"
 
 wanted=
@@ -18,6 +19,7 @@ for purpose in "$@"; do
 	bochs) wanted="$wanted $bochs" ;;
 	test) wanted="$wanted $test" ;;
 	debug) wanted="$wanted $debug" ;;
+	plot) wanted="$wanted $plot" ;;
 	iso) wanted="$wanted $iso" ;;
 	*)
 		echo "deps.sh: unknown purpose '$purpose'" >&2

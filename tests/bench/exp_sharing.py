@@ -1,0 +1,120 @@
+"""Sharing (b): up to ten guests alike, three mixes, and what a page costs the scanner."""
+from memlab import machine, pages, settle, vm_section
+
+SIZE, MOST = 40, 10
+DESK = "app=desktop mem=90% writes=1 checks=8"
+MIXES = {"ten alike": [DESK] * 10,
+         "five alike, five others": [DESK] * 5 + ["app=verify mem=80% rate=50 report=0", "app=idle mem=80%", "app=idle mem=60% zero=30%",
+                                                  "app=verify mem=70% zero=20% same=10% rate=50 report=0", "app=idle mem=50%"],
+         "all different": ["app=idle mem=80%", "app=idle mem=60% zero=5%", "app=verify mem=80% zero=5% same=0 rate=50 report=0",
+                           "app=verify mem=60% zero=10% same=0 rate=50 report=0", "app=idle mem=70%"]}
+
+
+def look(m, names):
+    """Shares of the memory of these VMs, in percent."""
+    seen = [m.mem(name) for name in names]
+    whole = len(names) * pages(SIZE)
+    shared, zero = sum(v["shared"] for v in seen), sum(v["zero"] for v in seen)
+    frames = m.host()["shared-frames"]
+    return {"vms": len(names), "shared": (shared + zero) * 100 / whole, "zero": zero * 100 / whole,
+            "reclaimed": (shared + zero - frames) * 100 / whole}
+
+
+def start(m, names):
+    for name in names:
+        m.ok(f"vm start {name}")
+    for name in names:
+        m.wait_state(name, "running")
+        m.wait_for(lambda: m.show(name).get("app-state") == "running", 120)  # pylint: disable=cell-var-from-loop
+
+
+def stop(m, names):
+    for name in names:
+        m.ok(f"vm stop {name} force")
+    for name in names:
+        m.wait_state(name, "created")
+
+
+def scanned_all(m, names):
+    """Every page of these VMs has been looked at twice since now."""
+    goal = m.host()["scanned"] + 2 * sum(m.mem(name)["private"] for name in names)
+
+    m.wait_for(lambda: m.host()["scanned"] >= goal, 300, every=0.2)
+    settle(m, lambda: round(look(m, names)["shared"]), rounds=6)
+
+
+def alike(m):
+    names = [f"desk{i}" for i in range(1, MOST + 1)]
+    rows = []
+    for n in range(1, MOST + 1):
+        start(m, names[n - 1:n])
+        scanned_all(m, names[:n])
+        rows.append(look(m, names[:n]))
+        print(f"  {n:2} alike: shared {rows[-1]['shared']:.1f} %, zero {rows[-1]['zero']:.1f} %, reclaimed {rows[-1]['reclaimed']:.1f} %")
+    stop(m, names)
+    return rows
+
+
+def mixed(m, title):
+    names = [f"{mix_name(title)}{i}" for i in range(len(MIXES[title]))]
+    start(m, names)
+    scanned_all(m, names)
+    row = dict(look(m, names), mix=title)
+    print(f"  {title}: shared {row['shared']:.1f} %, reclaimed {row['reclaimed']:.1f} %")
+    stop(m, names)
+    return row
+
+
+def mix_name(title):
+    return f"m{list(MIXES).index(title)}x"
+
+
+def scan_window(m, want):
+    before = m.host()
+    m.wait_for(lambda: want(before, m.host()), 300, every=0.2)
+    after = m.host()
+    return {key: after[key] - before[key] for key in ("scan-ns", "scanned", "matches")}
+
+
+def costs(m):
+    """Instructions for a page that is like no other, and for one that comes to share a frame."""
+    start(m, ["spin", "unique"])  # the first keeps time from passing faster than we look
+    n = m.mem("unique")["private"]
+    scan_window(m, lambda b, a: a["scanned"] - b["scanned"] > n)
+    window = scan_window(m, lambda b, a: a["scanned"] - b["scanned"] > n)
+    unique = window["scan-ns"] / window["scanned"]
+    stop(m, ["unique"])
+    m.ok("set share-rate 0")
+    start(m, ["twin1", "twin2"])
+    n = m.mem("twin1")["private"] * 8 // 10  # later it mostly passes by pages that are shared already
+    before = m.host()
+    m.ok("set share-rate 1000000")
+    m.wait_for(lambda: m.host()["matches"] - before["matches"] > n, 300, every=0.1)
+    after = m.host()
+    matches = after["matches"] - before["matches"]
+    others = after["scanned"] - before["scanned"] - matches
+    shared = (after["scan-ns"] - before["scan-ns"] - others * unique) / matches
+    stop(m, ["spin", "twin1", "twin2"])
+    print(f"  unique page {unique:,.0f}, shared page {shared:,.0f} instructions ({matches} matches)")
+    return unique, shared
+
+
+def sharing(work):
+    vms = [vm_section(f"desk{i}", SIZE, DESK, disk=None, autostart="no", reservation="100%") for i in range(1, MOST + 1)]
+    for title, lines in MIXES.items():
+        vms += [vm_section(f"{mix_name(title)}{i}", SIZE, line, disk=None, autostart="no", reservation="100%")
+                for i, line in enumerate(lines)]
+    vms += [vm_section(name, SIZE, f"app=idle mem=90% zero=0 same={same}", disk=None, autostart="no", reservation="100%")
+            for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
+    vms.append(vm_section("spin", 8, "app=verify mem=20% zero=0 same=0 report=0", disk=None, autostart="no", reservation="100%"))
+    # More free than min-free, less than four times that: no pressure, and no plenty in which large pages are left alone.
+    with machine(work, vms, 700, min_free="170M", share_rate=1000000) as m:
+        unique, shared = costs(m)
+        rows = alike(m)
+        mixes = [mixed(m, title) for title in MIXES if title != "ten alike"]
+        m.check()
+    mixes.insert(0, dict(rows[-1], mix="ten alike"))
+    return {"rows": rows, "mixes": mixes,
+            "figures": {"share_percent_10vms": (rows[-1]["shared"], "% of memory", "67 (OSDI'02)"),
+                        "scan_unique": (unique, "instructions a page", "13,750 (Linux KSM)"),
+                        "share_page": (shared, "instructions a page", "21,000-55,000 (Linux KSM)")}}

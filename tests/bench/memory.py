@@ -1,0 +1,113 @@
+#!/usr/bin/python3
+"""The experiments with memory: `make bench-memory`.
+
+  memory.py FOLDER [--only a,b,...] [--resume]
+
+Each runs machines of its own in QEMU, which counts instructions (memlab.py), and leaves FOLDER/memory/NAME.json. Then tables
+go to the terminal, plots and memory.json, {name: {value, unit, paper}}, into FOLDER, from all experiments that have a result
+there. --only: these alone; --resume: only those without a result. docs/BENCHMARKS.md explains the figures.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import exp_balloon
+import exp_policy
+import exp_sharing
+import plots
+
+EXPERIMENTS = {
+    "trips": ("a page into the balloon and back", exp_balloon.trips),
+    "a": ("balloon cost", exp_balloon.cost),
+    "b": ("sharing", exp_sharing.sharing),
+    "c": ("active memory", exp_policy.active),
+    "d": ("idle tax", exp_policy.idle_tax),
+    "e": ("five guests", exp_policy.five),
+    "g": ("half of the guests idle", exp_policy.half_idle),
+}
+# name: (at least, at most)
+GOALS = {"balloon_overhead_percent_max": (None, 1.4), "share_percent_10vms": (67, None), "scan_unique": (None, 3500),
+         "share_page": (None, 10000), "idle_tax_gain_percent": (30, None), "uncooperative_gain": (3, None),
+         "busy_loss_percent": (None, 5), "balloon_4k_inflate": (None, 1000), "balloon_4k_deflate": (None, 1000),
+         "balloon_2m_per_4k": (None, 20), "zip_overhead_percent": (None, 10), "swap_out": (None, 3000), "swap_in": (None, 5000)}
+
+
+def run(name, results):
+    title, experiment = EXPERIMENTS[name]
+    print(f"{name}: {title}", flush=True)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="aerostat-memory-") as work:
+        counter = iter(range(1000))
+        found = experiment(Places(work, counter))
+    found["seconds"] = round(time.monotonic() - begin)
+    with open(os.path.join(results, f"{name}.json"), "w", encoding="utf-8") as out:
+        json.dump(found, out, indent=1)
+    print(f"  {found['seconds']} s", flush=True)
+
+
+class Places(os.PathLike):
+    """A new folder each time a machine asks where to work."""
+
+    def __init__(self, work, counter):
+        self.work, self.counter = work, counter
+
+    def __fspath__(self):
+        return os.path.join(self.work, f"machine{next(self.counter)}")
+
+
+def collect(results):
+    found = {}
+    for name in EXPERIMENTS:
+        path = os.path.join(results, f"{name}.json")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                found[name] = json.load(file)
+    return found
+
+
+def show(figures):
+    print(f"\n{'figure':30} {'value':>12} {'goal':>12}  {'unit':26} others")
+    for name, (value, unit, paper) in figures.items():
+        least, most = GOALS.get(name, (None, None))
+        goal = f">= {least}" if least is not None else f"<= {most:,}" if most is not None else "-"
+        missed = (least is not None and value < least) or (most is not None and value > most)
+        print(f"{name:30} {value:>12,.2f}{'!' if missed else ' '}{goal:>12}  {unit:26} {paper}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--only", default=",".join(EXPERIMENTS))
+    parser.add_argument("--resume", action="store_true")
+    args = parser.parse_args()
+    results = os.path.join(args.folder, "memory")
+    os.makedirs(results, exist_ok=True)
+    failed = []
+    for name in args.only.split(","):
+        if args.resume and os.path.exists(os.path.join(results, f"{name}.json")):
+            continue
+        try:
+            run(name, results)
+        except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
+            failed.append(name)
+            print(f"  failed: {error}", flush=True)
+    found = collect(results)
+    figures = {name: figure for experiment in found.values() for name, figure in experiment["figures"].items()}
+    show(figures)
+    path = os.path.join(args.folder, "memory.json")
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump({name: dict(zip(("value", "unit", "paper"), figure)) for name, figure in figures.items()}, out, indent=2)
+        out.write("\n")
+    written = plots.draw(found, args.folder)
+    missing = [name for name in GOALS if name not in figures]
+    print("not measured: " + " ".join(missing) if missing else "all measured")
+    print(f"written to {path}" + "".join(f", {name}" for name in written))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
