@@ -41,7 +41,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss
+MM_C := balloon blk dynmem frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power smp time tlb traps
 ARCH_ASM := ap_start entry hv_selftest_guest traps
@@ -50,7 +50,7 @@ VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci ramdisk screen selftest textscreen
-OPERATOR_C := cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
+OPERATOR_C := cmd_demand cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules overhead pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
@@ -63,8 +63,8 @@ MB2_ASM := boot/multiboot2/entry
 # The guest: what knows the processor, and what is also built for the host.
 GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
-GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events kernel pager ptab ram smp) \
-	$(addprefix apps/,abi apps bench content crash db idle region verify)
+GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events grow kernel pager ptab ram smp) \
+	$(addprefix apps/,abi apps bench content crash db idle region tide verify)
 GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.
@@ -72,7 +72,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c

@@ -6,7 +6,7 @@
  *  - Every change of state goes through gspace_change() (gspace.c): it checks that the
  *    transition is legal, updates count[] here and host-wide, the reverse map, and marks
  *    the TLB dirty when a present translation was removed or narrowed.
- *  - sum(count[]) == pages, always. gspace_verify() proves it by walking the table.
+ *  - sum(count[]) == pages, always, also while a space grows. gspace_verify() proves it by walking the table.
  *  - A frame removed from the table is freed only after gspace_flush(): until then it stands in `limbo`, which
  *    every flush empties. A frame that was shared waits for the flushes of all spaces that may still translate to it.
  *  - Of a space that several CPUs run at once no two of them ever use different frames for one page of which one can be
@@ -35,6 +35,7 @@
 #include "lib/list.h"
 #include "lib/lock.h"
 #include "lib/types.h"
+#include "mm/dynmem.h"
 #include "mm/pt.h"
 #include "mm/wss.h"
 
@@ -55,7 +56,7 @@ const char *page_state_name(enum page_state s);
 
 enum gspace_access { GSPACE_READ = 1, GSPACE_WRITE = 2, GSPACE_EXEC = 4 };
 
-/* Memory allocation settings of a VM, in pages. Invariant: reservation <= limit <= gs->pages. */
+/* Memory allocation settings of a VM, in pages. Invariant: reservation <= limit <= the most it may ever have (gs->pages; dynmem.h). */
 struct mem_alloc {
 	u32 reservation, limit;
 	u32 shares; /* relative; default 10 per MiB, as ESX "normal" */
@@ -86,7 +87,7 @@ struct gspace {
 	struct lock lock;
 	struct pt pt;
 	struct pt_alloc pt_alloc;
-	gfn_t pages;	 /* size */
+	gfn_t pages;	 /* size; grows only (gspace_grow) */
 	u64 leaf_read, leaf_write; /* flags of a 4 KiB leaf of this format, read-only and writable */
 	u32 count[PAGE_STATES];
 	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
@@ -138,6 +139,7 @@ struct gspace {
 	u64 distrust_ns;    /* until then it is no tier: it takes back what it gives */
 	u32 held_mark;	    /* pages it held at the last change of state */
 	struct wss wss;	    /* sampling of the working set */
+	struct dynmem dyn;  /* a size that changes */
 	struct list link;   /* in the list of all spaces */
 };
 
@@ -145,6 +147,11 @@ struct gspace {
 
 /* id is chosen; fmt is the vendor's. E_NOMEM. */
 int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt, const struct mem_alloc *alloc) must_check;
+/*
+ * The guest takes [first, first + n) on line: memory behind what it has, as far as it was offered (dynmem.h). All of it ABSENT; nothing is allocated.
+ * E_INVAL: n is 0, or first is not its end. E_NOSPC: beyond the offer. E_PERM: dying.
+ */
+int gspace_grow(struct gspace *gs, u64 first, u64 n) must_check;
 /*
  * Gives everything back, at most `budget` pages a call. True when done (also waits for transfers in flight).
  * Only with no vCPU running and dying set by the first call.

@@ -112,6 +112,26 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	return 0;
 }
 
+int gspace_grow(struct gspace *gs, u64 first, u64 n)
+{
+	int err = 0;
+
+	lock_acquire(&gs->lock);
+	if (gs->dying)
+		err = E_PERM;
+	else if (!n || first != gs->pages)
+		err = E_INVAL;
+	else if (gs->dyn.offered <= first || n > gs->dyn.offered - first)
+		err = E_NOSPC;
+	if (!err) {
+		gspace_count(gs, PAGE_ABSENT, (s32)n);
+		WRITE_ONCE(gs->pages, gs->pages + (u32)n);
+		gs->dyn.grown += n;
+	}
+	lock_release(&gs->lock);
+	return err;
+}
+
 /* Drops one page or region unless something must end before: a pin, a page on its way in. */
 static bool destroy_page(void *arg, u64 addr, u64 *entry, u32 level)
 {

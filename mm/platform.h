@@ -28,7 +28,7 @@ void mm_wake(struct gspace *gs);
 /* A page of gs is lost for good (I/O error, checksum mismatch): that VM must end. Called without gspace lock. */
 void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why);
 
-/* The balloon target of gs changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
+/* The balloon target of gs or the memory it is offered (dynmem.h) changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
 void mm_balloon_notify(struct gspace *gs);
 
 /*
@@ -36,5 +36,8 @@ void mm_balloon_notify(struct gspace *gs);
  * processor or for memory. Takes no lock, so it may be a little late.
  */
 u64 mm_guest_time_ns(struct gspace *gs);
+
+/* Pages that the guest of gs says it has committed, 0: it says nothing. Its word: anything. Takes no lock. */
+u64 mm_guest_committed(struct gspace *gs);
 
 #endif

@@ -11,6 +11,9 @@
  * reached; they fall only in high, in steps, as far as free memory is above the goal, and small changes are left out.
  * Room that one VM was given and does not use stays its own until memory is short again.
  *
+ * A VM with Dynamic Memory (dynmem.h) takes part as a VM of the size that it wants just now. Of that its target is what its
+ * shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory is above the goal.
+ *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
  * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
  * what is left above it keeps reservations and lets guests run that are to inflate their balloon. Who was refused is
@@ -29,6 +32,7 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/balloon.h"
+#include "mm/dynmem.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
@@ -289,16 +293,16 @@ static u64 collect(void)
 
 	for (u32 i = 0; i < reclaim.spaces; i++) {
 		const struct gspace *gs = reclaim.space[i];
-		u32 cap = cap_of(gs);
+		u32 size = dynmem_wanted(gs), cap = MIN(gs->alloc.limit, size);
 
-		reclaim.vm[i] = (struct policy_vm){.size = gs->pages,
+		reclaim.vm[i] = (struct policy_vm){.size = size,
 						   .limit = cap,
 						   .reservation = MIN(MAX(gs->alloc.reservation, FLOOR_PAGES), cap),
 						   .shares = gs->alloc.shares,
 						   .active = wss_active(gs),
 						   .consumed = gspace_consumed(gs)};
-		/* Who has a balloon would be larger; the others are as large as they please already. */
-		reclaim.vm[i].wants = balloon_size(gs) || gs->balloon_target ? cap : 0;
+		/* Who has a balloon would be larger, or who says so; the others are as large as they please already. */
+		reclaim.vm[i].wants = balloon_size(gs) || gs->balloon_target || dynmem_active(gs) ? cap : 0;
 		sum += reclaim.vm[i].consumed;
 	}
 	return sum;
@@ -334,6 +338,12 @@ static u32 fair_slack(const struct gspace *gs)
 	return gs->pages / 8;
 }
 
+/* What it could have touched, and did not need, is not what it lacks. */
+static u32 has(const struct gspace *gs)
+{
+	return dynmem_active(gs) ? MAX(dynmem_have(gs), gspace_consumed(gs)) : gspace_consumed(gs);
+}
+
 /*
  * A VM with a balloon cannot show that it could use more, since it gets no page to touch; so memory would stay with an idle
  * neighbour as long as none is short. The third division takes those at their word, by shares and idle tax.
@@ -350,7 +360,7 @@ static void set_fair(void)
 		const struct gspace *gs = reclaim.space[i];
 
 		reclaim.fair[i] = reclaim.vm[i].target;
-		if (reclaim.vm[i].wants && gspace_consumed(gs) + fair_slack(gs) < reclaim.fair[i])
+		if (reclaim.vm[i].wants && has(gs) + fair_slack(gs) < reclaim.fair[i])
 			reclaim.hungry = true;
 	}
 }
@@ -397,13 +407,14 @@ static u32 fair_part(const struct gspace *gs, u32 held, u32 fair)
 	return wanted(gs, held, fair + fair_slack(gs) / 2);
 }
 
-static u32 raised_target(const struct gspace *gs, u32 fair, bool trouble)
+static u32 raised_target(struct gspace *gs, u32 fair, bool trouble, u64 now)
 {
-	u32 held = gspace_consumed(gs), old = gs->balloon_target, want;
+	u32 held = gspace_consumed(gs), old = gs->balloon_target, surplus = dynmem_surplus(gs, now), want;
 
 	/* The limit is for good, so what swap took for it counts, too; for the rest it is better left where it is. */
 	want = wanted(gs, held + gs->count[PAGE_SWAPPED], cap_of(gs));
 	want = MAX(want, fair_part(gs, held, fair));
+	want = MAX(want, surplus);
 	if (reclaim.recovering)
 		want = MAX(want, wanted(gs, held, gs->target));
 	if (trouble || want <= old)
@@ -421,6 +432,8 @@ static u32 lowered_target(const struct gspace *gs)
 
 	if (full >= old)
 		return old;
+	if (dynmem_active(gs)) /* it does not hope for more, it needs it */
+		step = MAX(step, excess(frame_free_count(), reclaim.goal));
 	if (reclaim.state != RECLAIM_HIGH || frame_free_count() < reclaim.min_free)
 		return MAX(full, MIN(old, size));
 	if (old - full < deadband(gs) && full)
@@ -463,19 +476,48 @@ static void balance_balloon(struct gspace *gs, u32 fair, u64 now)
 		target = manual_target(gs);
 	else if (rests)
 		target = MIN(gs->balloon_target, size);
-	else if ((target = raised_target(gs, fair, trouble)) == gs->balloon_target)
+	else if ((target = raised_target(gs, fair, trouble, now)) == gs->balloon_target)
 		target = lowered_target(gs);
 	gs->balloon_deadline_ms = balloon_deadline_ms(gs, target, deadline_slack_ms[reclaim.state]);
 	balloon_set_target(gs, target);
 	__atomic_store_n(&gs->ration, trouble || size >= gs->balloon_target ? 0 : RATION_FRAMES, __ATOMIC_RELAXED);
 }
 
+/* What VMs with Dynamic Memory want now. */
+static void sample_demand(void)
+{
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		struct gspace *gs = reclaim.space[i];
+
+		dynmem_sample(gs);
+		if (dynmem_active(gs))
+			gs->balloon_max = dynmem_balloon_max(gs);
+	}
+}
+
+/* Memory to be added: of what is free above the goal, or what a reservation promises. The first of the round changes. */
+static void offer_memory(void)
+{
+	u64 room = reclaim.state == RECLAIM_HIGH ? excess(frame_free_count(), reclaim.goal) : 0;
+
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
+		u32 promised = excess(gs->alloc.reservation, gspace_consumed(gs));
+
+		u32 offered = dynmem_offer(gs, MAX(room, (u64)promised));
+
+		room -= MIN(room, (u64)offered);
+	}
+}
+
 static void balance(u64 now)
 {
+	sample_demand();
 	set_targets();
 	set_fair();
 	for (u32 i = 0; i < reclaim.spaces; i++)
 		balance_balloon(reclaim.space[i], reclaim.fair[i], now);
+	offer_memory();
 }
 
 /* ---- swap ---------------------------------------------------------------- */

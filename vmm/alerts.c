@@ -8,12 +8,14 @@
 #include "vmm/monitor.h"
 #include "vmm/settings.h"
 
-#define REFAULT_HOLD_SEC 3U
+#define REFAULT_HOLD_SEC  3U
+#define PRESSURE_HOLD_SEC 5U
 
 const struct alert_rule_info alert_rule[ALERT_RULES] = {
     [ALERT_BALLOON] = {"balloon", "memory is short: its balloon stays inflated", EVENT_WARNING},
     [ALERT_STALLED] = {"balloon-stalled", "its balloon driver does not answer", EVENT_WARNING},
     [ALERT_REFAULT] = {"refault", "it needs again what was taken from it", EVENT_WARNING},
+    [ALERT_PRESSURE] = {"pressure", "its guest has committed more memory than it has", EVENT_WARNING},
     [ALERT_SWAPPING] = {"swapping", "guests wait for the swap disk", EVENT_CRITICAL},
     [ALERT_SWAP_FULL] = {"swap-full", "swap is nearly full", EVENT_CRITICAL},
     [ALERT_CASCADE] = {"disk-cascade", "guests page at once and make the disk slow", EVENT_CRITICAL},
@@ -31,7 +33,7 @@ static u64 to_bytes(u64 pages)
 
 /* ---- causes: true if it is one now, with the figures in text ---- */
 
-/* A balloon that the operator has fixed says nothing about memory. */
+/* A balloon that the operator has fixed says nothing about memory, nor does that of a VM that has what it wants. */
 static bool balloon_cause(const struct monitor_vm *m, char *text, size_t size)
 {
 	const struct vm_figures *f = &m->now;
@@ -39,7 +41,7 @@ static bool balloon_cause(const struct monitor_vm *m, char *text, size_t size)
 
 	format_buf(text, size, "%s of %s", format_size(is, to_bytes(f->count[PAGE_BALLOONED])),
 		   format_size(of, to_bytes(f->pages)));
-	return f->live && !f->balloon_manual &&
+	return f->live && !f->balloon_manual && f->demand != DYNMEM_OK &&
 	       (u64)f->count[PAGE_BALLOONED] * 100 >= (u64)f->pages * settings_number(NUMBER_ALERT_BALLOON);
 }
 
@@ -56,6 +58,14 @@ static bool refault_cause(const struct monitor_vm *m, char *text, size_t size)
 {
 	format_buf(text, size, "%u pages a second", m->rate.refaults);
 	return m->now.live && m->rate.refaults >= settings_number(NUMBER_ALERT_REFAULT);
+}
+
+static bool pressure_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	char has[FORMAT_SIZE_BYTES];
+
+	format_buf(text, size, "%u%% with %s", m->now.pressure, format_size(has, to_bytes(m->now.has)));
+	return m->now.live && m->now.demand == DYNMEM_WARNING;
 }
 
 static bool swapping_cause(char *text, size_t size)
@@ -142,9 +152,11 @@ static void look(struct alert_state *a, enum alert_rule rule, const char *object
 void alerts_look_vm(struct monitor_vm *m)
 {
 	static bool (*const cause[ALERT_VM_RULES])(const struct monitor_vm *m, char *text, size_t size) = {
-	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause};
+	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause,
+	    [ALERT_PRESSURE] = pressure_cause};
 	const u32 hold[ALERT_VM_RULES] = {[ALERT_BALLOON] = settings_number(NUMBER_ALERT_BALLOON_TIME),
-					  [ALERT_REFAULT] = REFAULT_HOLD_SEC};
+					  [ALERT_REFAULT] = REFAULT_HOLD_SEC,
+					  [ALERT_PRESSURE] = PRESSURE_HOLD_SEC};
 	char text[EVENT_TEXT];
 
 	for (u32 i = 0; i < ALERT_VM_RULES; i++) {

@@ -146,6 +146,7 @@ void cmd_mem_print_vm(struct console_out *o, struct vm *vm)
 	pairs_end(&p);
 	print_active(&p, gs);
 	pairs_end(&p);
+	cmd_demand_print_vm(&p, gs);
 	print_balloon(&p, gs);
 	pairs_end(&p);
 	print_events(&p, gs);

@@ -52,7 +52,7 @@ static void list_row(struct console_out *o, struct vm *vm)
 		errors = info.app.errors;
 	}
 	console_printf(o, "%3u %-10s %-8s %6s %8s %7s %7s %-7s %9lu %6lu\n", vm->id, vm->config.name,
-		       vm_state_name(vm->state), format_size(memory, vm->config.memory_bytes), consumed, balloon,
+		       vm_state_name(vm->state), format_size(memory, vm->gs_valid ? to_bytes(vm->gs.pages) : vm->config.memory_bytes), consumed, balloon,
 		       swapped, app, checked, errors);
 }
 
@@ -87,7 +87,9 @@ static void show_config(struct console_out *o, struct vm *vm)
 	pairs_format(&p, "state", "%s", vm_state_name(vm->state));
 	pairs_format(&p, "uptime", "%lus", up && now > vm->started_ns ? (now - vm->started_ns) / NSEC_PER_SEC : 0);
 	pairs_text(&p, "why", vm->why);
-	pairs_size(&p, "memory", c->memory_bytes);
+	pairs_size(&p, "memory", vm->gs_valid ? to_bytes(vm->gs.pages) : c->memory_bytes);
+	if (c->maximum_bytes)
+		pairs_size(&p, "startup", c->memory_bytes);
 	pairs_size(&p, "reserved", c->reservation_bytes);
 	pairs_size(&p, "limited", c->limit_bytes);
 	pairs_number(&p, "vcpus", c->vcpus);
@@ -377,6 +379,26 @@ static int set_portion(struct command_run *r, struct vm *vm, bool limit, const c
 	return err;
 }
 
+/* memory SIZE|auto, minimum SIZE, buffer PERCENT. */
+static int set_demand(struct command_run *r, struct vm *vm, const char *key, const char *value)
+{
+	struct vm_config cfg = {.vcpus = 1};
+	bool automatic = str_eq(key, "memory") && str_eq(value, "auto");
+	int err = automatic ? 0 : config_set_vm(&cfg, NULL, key, value, r->why, sizeof(r->why));
+
+	if (err)
+		return err;
+	if (str_eq(key, "memory"))
+		err = vm_set_memory(vm, cfg.memory_bytes, r->why, sizeof(r->why));
+	else if (str_eq(key, "minimum"))
+		err = vm_set_minimum(vm, cfg.minimum_bytes, r->why, sizeof(r->why));
+	else
+		err = vm_set_buffer(vm, cfg.buffer_percent, r->why, sizeof(r->why));
+	if (!err)
+		console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+	return err;
+}
+
 /* Takes effect with the next turn of each vCPU. */
 static int set_cpu(struct command_run *r, struct vm *vm, const char *key, const char *value)
 {
@@ -403,10 +425,12 @@ int cmd_vm_set(struct command_run *r)
 		return E_NOENT;
 	if (str_eq(key, "reservation") || str_eq(key, "limit"))
 		return set_portion(r, vm, str_eq(key, "limit"), value);
+	if (str_eq(key, "memory") || str_eq(key, "minimum") || str_eq(key, "buffer"))
+		return set_demand(r, vm, key, value);
 	if (str_eq(key, "cpu-weight") || str_eq(key, "cpu-cap"))
 		return set_cpu(r, vm, key, value);
 	if (!str_eq(key, "shares"))
-		return command_fail(r, E_NOENT, "'%s': expected reservation, limit, shares, cpu-weight or cpu-cap",
+		return command_fail(r, E_NOENT, "'%s': expected memory, minimum, buffer, reservation, limit, shares, cpu-weight or cpu-cap",
 				    command_word(shown, sizeof(shown), key, sizeof(shown)));
 	err = config_parse_shares(value, vm->config.memory_bytes, &shares);
 	if (err)

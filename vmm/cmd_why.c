@@ -66,6 +66,12 @@ static const struct monitor_vm *live_vm(struct command_run *r, const char *name)
 	return m;
 }
 
+/* The most that it could hold: its size, or of Dynamic Memory what it wants now. */
+static u32 cap_of(const struct vm_figures *f)
+{
+	return MIN(f->limit, f->demand != DYNMEM_OFF ? f->wanted : f->pages);
+}
+
 /* ---- why ---- */
 
 struct sums {
@@ -84,7 +90,7 @@ static void take_sums(struct sums *s)
 		s->vms++;
 		s->shares += m->now.shares;
 		s->consumed += m->now.consumed;
-		s->capped += MIN(m->now.limit, m->now.pages);
+		s->capped += cap_of(&m->now);
 	}
 }
 
@@ -117,12 +123,16 @@ static void why_host(struct console_out *o, const struct sums *s)
 static void why_rule(struct console_out *o, const struct monitor_vm *m, const struct sums *s)
 {
 	const struct vm_figures *f = &m->now;
-	u32 cap = MIN(f->limit, f->pages);
+	u32 cap = cap_of(f);
 
+	if (f->demand != DYNMEM_OFF)
+		say(o, "Dynamic Memory: its guest has committed %s and wants %s with its buffer; without its balloon it has %s: "
+		       "pressure %u%%, %s.",
+		    SIZE(f->committed), SIZE(f->wanted), SIZE(f->has), f->pressure, dynmem_status_name(f->demand));
 	if (f->balloon_manual)
 		say(o, "Rule: the operator has fixed its balloon; `balloon %s auto` leaves it to the host.", m->name);
-	if (cap < f->pages)
-		say(o, "Rule: its limit of %s keeps it from more, however much is free.", SIZE(cap));
+	if (f->limit < f->pages)
+		say(o, "Rule: its limit of %s keeps it from more, however much is free.", SIZE(f->limit));
 	if (f->target >= cap)
 		say(o, "Rule: there is enough for what it may hold; the host takes nothing for itself.");
 	else if (f->target <= f->reservation)
@@ -161,7 +171,7 @@ static void why_remedy(struct console_out *o, const struct monitor_vm *m)
 {
 	const struct vm_figures *f = &m->now;
 
-	if (f->target >= f->pages || f->balloon_manual || !(m->rate.refaults || f->count[PAGE_BALLOONED]))
+	if (f->target >= cap_of(f) || f->balloon_manual || !(m->rate.refaults || f->count[PAGE_BALLOONED]))
 		return;
 	say(o, "To give it more: `vm set %s reservation 50%%` guarantees, `vm set %s shares high` doubles its weight; or "
 	       "stop another VM.",
@@ -198,14 +208,14 @@ static u32 divide(const struct policy_vm *more, const char *name, u32 *n)
 	*n = 0;
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct monitor_vm *m = monitor_at(i);
-		u32 cap = m ? MIN(m->now.limit, m->now.pages) : 0;
+		u32 cap = m ? cap_of(&m->now) : 0;
 
 		if (!m || !m->now.live)
 			continue;
 		if (str_eq(m->name, name))
 			place = *n;
 		avail += m->now.consumed;
-		division[(*n)++] = (struct policy_vm){.size = m->now.pages,
+		division[(*n)++] = (struct policy_vm){.size = cap,
 						      .reservation = m->now.reservation,
 						      .limit = cap,
 						      .shares = m->now.shares,

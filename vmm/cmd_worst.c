@@ -29,7 +29,7 @@ static void take_worst(struct worst_case *w)
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm)) {
 		if (!vm->gs_valid)
 			continue;
-		w->pages += vm->gs.pages;
+		w->pages += vm_memory_max(&vm->config) >> PAGE_SHIFT;
 		w->reserved += vm->gs.alloc.reservation;
 		w->headroom += vm_headroom_frames(vm->gs.alloc.reservation);
 		w->promised += vm->gs.swap_reserved;

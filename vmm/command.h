@@ -17,7 +17,7 @@ struct vm;
 struct command;
 
 #define COMMAND_PIECE_BYTES 4096U
-#define COMMAND_WHY         200U
+#define COMMAND_WHY         280U
 #define COMMAND_NAME_BYTES  16U
 
 /* What only the glue can do, once the command has ended. */
@@ -104,6 +104,7 @@ int cmd_balloon(struct command_run *r);
 int cmd_mem(struct command_run *r);
 int cmd_mem_check(struct command_run *r);
 int cmd_mem_worst(struct command_run *r);
+int cmd_mem_demand(struct command_run *r);
 int cmd_set(struct command_run *r);
 int cmd_get(struct command_run *r);
 int cmd_log(struct command_run *r);
@@ -135,5 +136,9 @@ int cmd_terminal(struct command_run *r);
 void cmd_mem_sample(u64 now_ns);
 /* `mem NAME` and the memory part of `vm show NAME`: key=value lines. */
 void cmd_mem_print_vm(struct console_out *o, struct vm *vm);
+/* Of a VM with Dynamic Memory, its part of that. */
+struct pairs;
+struct gspace;
+void cmd_demand_print_vm(struct pairs *p, const struct gspace *gs);
 
 #endif

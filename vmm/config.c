@@ -14,7 +14,7 @@
 #include "lib/string.h"
 #include "vmm/pvdisk.h"
 
-#define REPORT_BYTES 200
+#define REPORT_BYTES 280
 #define VALUE_SHOWN  64 /* characters of a bad value that are repeated */
 #define SHARES_MAX   1000000U
 #define WATCHDOG_MAX 3600U
@@ -130,7 +130,8 @@ static int parse_number(const char *value, u64 min, u64 max, u32 *out)
 
 /* ---- keys of a VM ---- */
 
-static int set_memory(struct vm_config *vm, const char *value)
+/* A size that a VM can have. */
+static int parse_memory(const char *value, u64 *out)
 {
 	u64 bytes;
 	int err = parse_size(value, VM_MEMORY_MAX, &bytes);
@@ -138,7 +139,35 @@ static int set_memory(struct vm_config *vm, const char *value)
 	if (!err && bytes < VM_MEMORY_MIN)
 		err = E_RANGE;
 	if (!err)
-		vm->memory_bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+		*out = ALIGN_DOWN(bytes, PAGE_SIZE);
+	return err;
+}
+
+/* Also as startup, its name in Dynamic Memory: one of the two. */
+static int set_memory(struct vm_config *vm, const char *value)
+{
+	return vm->memory_bytes ? E_EXIST : parse_memory(value, &vm->memory_bytes);
+}
+
+static int set_minimum(struct vm_config *vm, const char *value)
+{
+	return parse_memory(value, &vm->minimum_bytes);
+}
+
+static int set_maximum(struct vm_config *vm, const char *value)
+{
+	return parse_memory(value, &vm->maximum_bytes);
+}
+
+static int set_buffer(struct vm_config *vm, const char *value)
+{
+	u64 percent;
+	int err = parse_percent(value, DYNMEM_BUFFER_MAX, &percent);
+
+	if (!err && percent < DYNMEM_BUFFER_MIN)
+		err = E_RANGE;
+	if (!err)
+		vm->buffer_percent = (u32)percent;
 	return err;
 }
 
@@ -239,6 +268,10 @@ struct vm_key {
 
 static const struct vm_key vm_key[] = {
     {"memory", "a size of 8M to 64G", set_memory},
+    {"startup", "a size of 8M to 64G", set_memory},
+    {"minimum", "a size of 8M to 64G", set_minimum},
+    {"maximum", "a size of 8M to 64G", set_maximum},
+    {"buffer", "5 to 2000 percent", set_buffer},
     {"reservation", "a size of 0 to 64G or a percentage", set_reservation},
     {"limit", "a size of 0 (none) to 64G or a percentage", set_limit},
     {"shares", "1 to 1000000, low, normal or high", set_shares},
@@ -273,7 +306,9 @@ static int fail_value(char *why, size_t size, int err, const char *key, const ch
 {
 	char word[VALUE_SHOWN + 1];
 
-	if (err == E_AGAIN)
+	if (err == E_EXIST)
+		format_buf(why, size, "%s: expected once: memory and startup are the same, the first value stays", key);
+	else if (err == E_AGAIN)
 		format_buf(why, size, "%s: '%s' is a part of memory, which is expected before it", key, shown(word, value));
 	else
 		format_buf(why, size, "%s: expected %s, got '%s'", key, expected, shown(word, value));
@@ -298,7 +333,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 		return err ? fail_value(why, size, err, key, vm_key[i].expected, value) : 0;
 	}
 	format_buf(why, size,
-		   "'%s': expected a key of a VM: memory, reservation, limit, shares, vcpus, disk, balloon-max, "
+		   "'%s': expected a key of a VM: memory, reservation, limit, shares, startup, minimum, maximum, buffer, vcpus, disk, balloon-max, "
 		   "cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
 		   shown(word, key));
 	return E_NOENT;

@@ -85,6 +85,13 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->balloon_present = READ_ONCE(gs->balloon_present);
 	f->balloon_stalled = balloon_stalled(gs, now) || gs->balloon_trouble == BALLOON_LYING;
 	f->balloon_manual = gs->balloon_manual != GFN_NONE;
+	f->demand = dynmem_status(gs);
+	if (f->demand == DYNMEM_OFF)
+		return;
+	f->committed = READ_ONCE(gs->dyn.committed);
+	f->wanted = dynmem_wanted(gs);
+	f->has = dynmem_have(gs);
+	f->pressure = dynmem_pressure(gs);
 }
 
 static u64 spent(const struct vcpu *v, enum vcpu_state s, u64 now)

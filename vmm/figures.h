@@ -52,6 +52,8 @@ struct vm_figures {
 	u32 balloon_target, balloon_max, tables, swap_reserved;
 	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
 	bool balloon_present, balloon_stalled, balloon_manual;
+	enum dynmem_status demand; /* OFF: its size is fixed, and the next four are 0 */
+	u32 committed, wanted, has, pressure; /* pressure: percent */
 	struct gspace_stats stats;
 	u32 vcpus;
 	u64 run_ns, wait_ns; /* of all vCPUs: in the guest, waiting for memory */

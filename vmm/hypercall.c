@@ -157,6 +157,7 @@ static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	case AERO_CALL_VCPU_START:
 	case AERO_CALL_VCPU_STOP:
 	case AERO_CALL_VCPU_SEND:      return call_vcpu(v, r);
+	case AERO_CALL_MEMORY_ONLINE:  return vm_memory_online(v->vm, r->rdi, r->rsi);
 	default:		       return AERO_E_NOSYS;
 	}
 }

@@ -129,6 +129,9 @@ VM(reservation, f->reservation)
 VM(limit, f->limit)
 VM(shares, f->shares)
 VM(active, f->active)
+VM(committed, f->demand != DYNMEM_OFF ? f->committed : NONE)
+VM(wanted, f->demand != DYNMEM_OFF ? f->wanted : NONE)
+VM(pressure, f->demand != DYNMEM_OFF ? f->pressure : NONE)
 VM(balloon, f->count[PAGE_BALLOONED])
 VM(balloon_target, f->balloon_target)
 VM(balloon_max, f->balloon_max)
@@ -213,6 +216,9 @@ static const struct family family[] = {
     GAUGE("vm_memory_limit_bytes", PAGES, OF_VM, vm_limit, "RAM that a VM never gets more of."),
     GAUGE("vm_memory_shares", COUNT, OF_VM, vm_shares, "Weight of a VM when memory is short."),
     GAUGE("vm_memory_active_bytes", PAGES, OF_VM, vm_active, "Memory of a VM in use, by the samples of its working set."),
+    GAUGE("vm_memory_committed_bytes", PAGES, OF_VM, vm_committed, "Dynamic Memory: what the guest has committed, as it tells."),
+    GAUGE("vm_memory_wanted_bytes", PAGES, OF_VM, vm_wanted, "Dynamic Memory: what a VM wants, with its buffer and between its bounds."),
+    GAUGE("vm_memory_pressure_ratio", HUNDREDTHS, OF_VM, vm_pressure, "Dynamic Memory: committed memory against what a VM has."),
     GAUGE("vm_balloon_bytes", PAGES, OF_VM, vm_balloon, "Memory held by a VM's balloon."),
     GAUGE("vm_balloon_target_bytes", PAGES, OF_VM, vm_balloon_target, "Memory a VM's balloon should hold."),
     GAUGE("vm_balloon_max_bytes", PAGES, OF_VM, vm_balloon_max, "Most that a VM's balloon may hold."),

@@ -21,8 +21,10 @@ struct sums {
 
 static void add(struct sums *s, const struct vm_config *c)
 {
-	s->pages += c->memory_bytes >> PAGE_SHIFT;
-	s->tables += DIV_ROUND_UP(c->memory_bytes, LARGE_SIZE) + DIV_ROUND_UP(c->memory_bytes, GIB) + 2;
+	u64 most = vm_memory_max(c);
+
+	s->pages += most >> PAGE_SHIFT;
+	s->tables += DIV_ROUND_UP(most, LARGE_SIZE) + DIV_ROUND_UP(most, GIB) + 2;
 	s->structures += c->vcpus * VCPU_FRAMES + (c->disk_bytes ? pvdisk_frames(c->disk_bytes) : 0);
 }
 
@@ -59,7 +61,7 @@ u64 vm_overhead_frames(const struct vm_config *c)
 	all = others;
 	add(&all, c);
 	return all.tables + all.structures + entries(&all) - others.tables - others.structures - entries(&others) +
-	       swap_frames_for(vm_swap_need(c->memory_bytes, c->reservation_bytes));
+	       swap_frames_for(vm_swap_need(vm_memory_max(c), c->reservation_bytes));
 }
 
 void vm_host_memory(struct vm_host_memory *out)

@@ -63,9 +63,20 @@ static int config_check(const struct vm_config *c, char *why, size_t size)
 		return vm_fail(why, size, E_INVAL, "bad VM name: 1 to %u of A-Z a-z 0-9 _ -", VM_NAME_MAX);
 	if (c->memory_bytes < VM_MEMORY_MIN || c->memory_bytes > VM_MEMORY_MAX || c->memory_bytes & ~PAGE_MASK)
 		return vm_fail(why, size, E_RANGE, "memory must be 8M to 64G in whole pages");
+	if (!c->maximum_bytes && (c->minimum_bytes || c->buffer_percent))
+		return vm_fail(why, size, E_INVAL, "minimum and buffer go with maximum: Dynamic Memory");
+	if (c->maximum_bytes && (c->maximum_bytes < c->memory_bytes || c->maximum_bytes > VM_MEMORY_MAX ||
+				 c->maximum_bytes & ~PAGE_MASK))
+		return vm_fail(why, size, E_RANGE, "maximum must be the VM's memory to 64G in whole pages");
+	if (c->minimum_bytes && (c->minimum_bytes < VM_MEMORY_MIN || c->minimum_bytes > c->memory_bytes))
+		return vm_fail(why, size, E_RANGE, "minimum must be 8M to the VM's memory");
+	if (c->buffer_percent && (c->buffer_percent < DYNMEM_BUFFER_MIN || c->buffer_percent > DYNMEM_BUFFER_MAX))
+		return vm_fail(why, size, E_RANGE, "buffer must be 5 to 2000 percent");
+	if (c->maximum_bytes && c->balloon_max_percent)
+		return vm_fail(why, size, E_INVAL, "balloon-max does not go with maximum: minimum says it");
 	if (c->limit_bytes && (c->limit_bytes < c->reservation_bytes || c->limit_bytes < VM_MEMORY_MIN))
 		return vm_fail(why, size, E_RANGE, "limit must be at least the reservation and 8M, or 0 for none");
-	if (c->reservation_bytes > c->memory_bytes)
+	if (c->reservation_bytes > vm_memory_max(c))
 		return vm_fail(why, size, E_RANGE, "reservation is above the VM's memory");
 	if (c->shares > VM_SHARES_MAX)
 		return vm_fail(why, size, E_RANGE, "shares must be at most %u", VM_SHARES_MAX);
@@ -101,6 +112,7 @@ static struct vm *vm_alloc(const struct vm_config *cfg)
 	/* In whole pages, so that reservation and swap add up to the VM's memory. */
 	vm->config.reservation_bytes = ALIGN_DOWN(cfg->reservation_bytes, PAGE_SIZE);
 	vm->config.limit_bytes = ALIGN_DOWN(cfg->limit_bytes, PAGE_SIZE);
+	vm->config.minimum_bytes = ALIGN_DOWN(cfg->minimum_bytes, PAGE_SIZE);
 	vm->id = next_id++;
 	lock_init(&vm->lock, "vm", LOCK_RANK_VM);
 	vm->con_buf = (u8 *)(vm + 1);
@@ -260,7 +272,7 @@ int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 	u64 old = vm->config.reservation_bytes;
 	int err;
 
-	if (bytes > vm->config.memory_bytes || (vm->config.limit_bytes && bytes > vm->config.limit_bytes))
+	if (bytes > vm_memory_max(&vm->config) || (vm->config.limit_bytes && bytes > vm->config.limit_bytes))
 		return vm_fail(why, size, E_RANGE, "reservation must be at most the VM's memory and limit");
 	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
 	if (vm->gs_valid) {
@@ -271,10 +283,10 @@ int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 		if (err)
 			return err;
 		swap_unreserve(&vm->gs);
-		err = swap_reserve(&vm->gs, vm_swap_need(vm->config.memory_bytes, bytes));
+		err = swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(&vm->config), bytes));
 		if (err) {
 			/* What it had is still there: nothing else ran in between. */
-			CHECK(swap_reserve(&vm->gs, vm_swap_need(vm->config.memory_bytes, old)) == 0);
+			CHECK(swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(&vm->config), old)) == 0);
 			return vm_fail(why, size, err, "no swap for the memory above the reservation");
 		}
 		lock_acquire(&vm->gs.lock);
@@ -316,9 +328,100 @@ int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size)
 
 u32 vm_limit_pages(const struct vm_config *c)
 {
-	u64 bytes = c->limit_bytes ? MIN(c->limit_bytes, c->memory_bytes) : c->memory_bytes;
+	u64 most = vm_memory_max(c), bytes = c->limit_bytes ? MIN(c->limit_bytes, most) : most;
 
 	return (u32)(bytes >> PAGE_SHIFT);
+}
+
+/* ---- Dynamic Memory ---- */
+
+static u64 least_memory(const struct vm_config *c)
+{
+	return c->minimum_bytes ? c->minimum_bytes : c->memory_bytes;
+}
+
+static int fail_range(const struct vm_config *c, char *why, size_t size)
+{
+	return vm_fail(why, size, E_RANGE, "memory must be %luM to %luM, or auto", least_memory(c) / MIB,
+		       vm_memory_max(c) / MIB);
+}
+
+/* It starts with so much from now on. */
+static int set_startup(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	struct vm_config c = vm->config;
+	int err;
+
+	c.memory_bytes = bytes;
+	err = config_check(&c, why, size);
+	if (!err)
+		vm->config.memory_bytes = bytes;
+	return err;
+}
+
+int vm_set_memory(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	const struct vm_config *c = &vm->config;
+
+	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+	if (!c->maximum_bytes && (vm->gs_valid || !bytes))
+		return vm_fail(why, size, E_INVAL, "'%s' has no Dynamic Memory (maximum=): its size changes only while it is stopped",
+			       c->name);
+	if (!vm->gs_valid && bytes)
+		return set_startup(vm, bytes, why, size);
+	if (bytes && (bytes < least_memory(c) || bytes > c->maximum_bytes))
+		return fail_range(c, why, size);
+	if (!vm->gs_valid)
+		return 0;
+	if (bytes && !READ_ONCE(vm->gs.dyn.present))
+		return vm_fail(why, size, E_BUSY, "the guest of '%s' does not take memory on line", c->name);
+	WRITE_ONCE(vm->gs.dyn.fixed, (u32)(bytes >> PAGE_SHIFT));
+	reclaim_rebalance();
+	return 0;
+}
+
+int vm_set_minimum(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	struct vm_config c = vm->config;
+	int err;
+
+	c.minimum_bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+	err = config_check(&c, why, size);
+	if (err)
+		return err;
+	vm->config.minimum_bytes = c.minimum_bytes;
+	if (vm->gs_valid) {
+		WRITE_ONCE(vm->gs.dyn.minimum, (u32)(least_memory(&c) >> PAGE_SHIFT));
+		reclaim_rebalance();
+	}
+	return 0;
+}
+
+int vm_set_buffer(struct vm *vm, u32 percent, char *why, size_t size)
+{
+	struct vm_config c = vm->config;
+	int err;
+
+	c.buffer_percent = percent;
+	err = config_check(&c, why, size);
+	if (err)
+		return err;
+	vm->config.buffer_percent = percent;
+	if (vm->gs_valid) {
+		WRITE_ONCE(vm->gs.dyn.buffer, percent ? percent : DYNMEM_BUFFER_DEFAULT);
+		reclaim_rebalance();
+	}
+	return 0;
+}
+
+struct dynmem vm_dynmem(const struct vm_config *c)
+{
+	if (!c->maximum_bytes)
+		return (struct dynmem){.maximum = 0};
+	return (struct dynmem){.minimum = (u32)(least_memory(c) >> PAGE_SHIFT),
+			       .maximum = (u32)(c->maximum_bytes >> PAGE_SHIFT),
+			       .offered = (u32)(c->memory_bytes >> PAGE_SHIFT),
+			       .buffer = c->buffer_percent ? c->buffer_percent : DYNMEM_BUFFER_DEFAULT};
 }
 
 /* ---- what mm asks of us ---- */

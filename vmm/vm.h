@@ -43,7 +43,9 @@ enum vm_end { VM_END_NONE, VM_END_CRASH, VM_END_OFF, VM_END_REBOOT };
 
 struct vm_config {
 	char name[VM_NAME_MAX + 1];   /* [A-Za-z0-9_-]+ */
-	u64 memory_bytes;	      /* page multiple */
+	u64 memory_bytes;	      /* page multiple; with Dynamic Memory what it starts with */
+	u64 minimum_bytes, maximum_bytes; /* Dynamic Memory (mm/dynmem.h), minimum 0: memory_bytes. maximum 0: none */
+	u32 buffer_percent;	      /* of what the guest has committed; 0: 20 */
 	u64 reservation_bytes, limit_bytes; /* limit 0: none */
 	u32 shares;		      /* 0: 10 per MiB */
 	u32 vcpus;
@@ -119,6 +121,19 @@ int vm_destroy(struct vm *vm, char *why, size_t size) must_check;
 int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
 int vm_set_limit(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
 int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size) must_check;
+/*
+ * Memory that a VM has, 0: by what its guest needs. Of a running VM with Dynamic Memory: more is taken on line by its guest, less
+ * is the balloon's. Of one that does not run, what it starts with.
+ */
+int vm_set_memory(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
+/* Of a VM with Dynamic Memory; also while it runs. */
+int vm_set_minimum(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
+int vm_set_buffer(struct vm *vm, u32 percent, char *why, size_t size) must_check;
+/* What it may ever have: what admission counts. */
+static inline u64 vm_memory_max(const struct vm_config *c)
+{
+	return c->maximum_bytes ? c->maximum_bytes : c->memory_bytes;
+}
 
 struct vm *vm_find(const char *name);
 struct vm *vm_next(struct vm *vm); /* creation order; NULL starts */
@@ -162,6 +177,8 @@ void vm_host_memory(struct vm_host_memory *out);
 /* HELLO: pins the info page and fills the contract. Features granted, or E_AGAIN, E_FAULT, E_PERM (done before). */
 s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features);
 void vm_guest_shutdown(struct vm *vm, u64 how); /* enum aero_shutdown */
+/* The guest takes [gpa, gpa + bytes) on line: 0 or AERO_E_*. */
+s64 vm_memory_online(struct vm *vm, u64 gpa, u64 bytes);
 u32 vm_features_offered(const struct vm *vm); /* AERO_FEATURE_* */
 
 /*

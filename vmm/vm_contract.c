@@ -50,10 +50,22 @@ static void fill_balloon(struct vm *vm, struct aero_info *info)
 	info->balloon.sequence++;
 }
 
+static void fill_memory(struct vm *vm, struct aero_info *info)
+{
+	struct gspace *gs = &vm->gs;
+
+	lock_acquire(&gs->lock);
+	info->growth.online = (u64)gs->pages << PAGE_SHIFT;
+	info->growth.offered = (u64)MAX(gs->dyn.offered, gs->pages) << PAGE_SHIFT;
+	lock_release(&gs->lock);
+	info->growth.maximum = vm_memory_max(&vm->config);
+}
+
 u32 vm_features_offered(const struct vm *vm)
 {
 	return AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE |
-	       AERO_FEATURE_SMP | (vm->disk ? AERO_FEATURE_DISK : 0);
+	       AERO_FEATURE_SMP | (vm->disk ? AERO_FEATURE_DISK : 0) |
+	       (vm->config.maximum_bytes ? AERO_FEATURE_MEMORY : 0);
 }
 
 s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
@@ -76,6 +88,7 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 	page_clear(info);
 	fill_clock(vm, info);
 	fill_balloon(vm, info);
+	fill_memory(vm, info);
 	if (ring_used(&vm->con_in)) /* typed before there was anybody to tell */
 		info->events = AERO_EVENT_CONSOLE;
 	__atomic_store_n(&vm->info_hfn, hfn, __ATOMIC_RELEASE); /* filled first: another CPU may post an event at once */
@@ -85,6 +98,8 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 		vm->gs.balloon_2m = features & AERO_FEATURE_BALLOON_2M;
 		WRITE_ONCE(vm->gs.balloon_present, true);
 	}
+	if (features & AERO_FEATURE_MEMORY)
+		WRITE_ONCE(vm->gs.dyn.present, true);
 	return features;
 }
 
@@ -93,6 +108,7 @@ void vm_detach_info(struct vm *vm)
 	if (vm->info_hfn == HFN_NONE)
 		return;
 	WRITE_ONCE(vm->gs.balloon_present, false);
+	WRITE_ONCE(vm->gs.dyn.present, false);
 	vm->info_hfn = HFN_NONE;
 	gspace_unpin(&vm->gs, vm->info_gfn);
 }
@@ -145,14 +161,47 @@ static void notify_balloon(struct work *w)
 {
 	struct vm *vm = container_of(w, struct vm, notify_work);
 	struct aero_info *info;
+	u64 event = AERO_EVENT_BALLOON;
 
 	lock_acquire(&vm->lock);
 	info = info_of(vm);
-	if (info)
+	if (info) {
 		fill_balloon(vm, info);
+		fill_memory(vm, info);
+		if (vm->features & AERO_FEATURE_MEMORY)
+			event |= AERO_EVENT_MEMORY;
+	}
 	lock_release(&vm->lock);
 	if (info)
-		vm_post_event(vm, AERO_EVENT_BALLOON);
+		vm_post_event(vm, event);
+}
+
+s64 vm_memory_online(struct vm *vm, u64 gpa, u64 bytes)
+{
+	struct aero_info *info;
+	int err;
+
+	if (!(vm->features & AERO_FEATURE_MEMORY))
+		return AERO_E_PERM;
+	if ((gpa | bytes) & ~PAGE_MASK)
+		return AERO_E_INVAL;
+	err = gspace_grow(&vm->gs, gpa >> PAGE_SHIFT, bytes >> PAGE_SHIFT);
+	if (err)
+		return err;
+	lock_acquire(&vm->lock);
+	info = info_of(vm);
+	if (info)
+		fill_memory(vm, info);
+	lock_release(&vm->lock);
+	return 0;
+}
+
+u64 mm_guest_committed(struct gspace *gs)
+{
+	hfn_t hfn = __atomic_load_n(&vm_of_gspace(gs)->info_hfn, __ATOMIC_ACQUIRE);
+	const struct aero_info *info = hfn == HFN_NONE ? NULL : mm_hfn_to_va(hfn);
+
+	return info ? READ_ONCE(info->memory.committed) : 0;
 }
 
 void vm_contract_init(struct vm *vm)

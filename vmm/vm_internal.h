@@ -17,6 +17,7 @@ void vm_detach_info(struct vm *vm); /* no vCPU runs */
 void vm_life_init(struct vm *vm);
 
 u32 vm_limit_pages(const struct vm_config *c);
+struct dynmem vm_dynmem(const struct vm_config *c); /* at the start */
 u32 vm_swap_need(u64 memory_bytes, u64 reservation_bytes);
 /* Can this much more be backed? Frames and slots; why has the numbers. */
 int vm_admit(u64 reservation_pages, u64 overhead, u64 swap_pages, char *why, size_t size) must_check;

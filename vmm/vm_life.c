@@ -66,6 +66,7 @@ static int write_start(struct vm *vm, const struct elf_image *img)
 	s.abi_version = AERO_ABI_VERSION;
 	s.vcpus = vm->config.vcpus;
 	s.memory_bytes = vm->config.memory_bytes;
+	s.memory_max = vm->config.maximum_bytes;
 	s.image_end = ALIGN_UP(img->paddr_high, PAGE_SIZE);
 	s.tsc_khz = cpu_tsc_khz();
 	s.disks = vm->disk ? 1 : 0;
@@ -156,7 +157,8 @@ static int create_space(struct vm *vm, char *why, size_t size)
 	if (err)
 		return vm_fail(why, size, err, "no memory for the address space of '%s'", c->name);
 	vm->gs.concurrent = c->vcpus > 1;
-	err = swap_reserve(&vm->gs, vm_swap_need(c->memory_bytes, c->reservation_bytes));
+	vm->gs.dyn = vm_dynmem(c);
+	err = swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(c), c->reservation_bytes));
 	for (u32 i = 0; i < c->vcpus && !err; i++)
 		err = vcpu_create(vm, i, vm->gs.pt.root, &vm->vcpu[i]);
 	if (err) {
@@ -173,7 +175,7 @@ int vm_would_start(struct vm *vm, char *why, size_t size)
 {
 	struct vm_config *c = &vm->config;
 	const struct module *m = module_find(c->image);
-	u64 need = vm_swap_need(c->memory_bytes, c->reservation_bytes);
+	u64 need = vm_swap_need(vm_memory_max(c), c->reservation_bytes);
 
 	if (!m)
 		return vm_fail(why, size, E_NOENT, "no guest image '%s' on the boot volume", c->image);

@@ -27,6 +27,7 @@
 #define AERO_FEATURE_TIMER (1u << 3)
 #define AERO_FEATURE_CONSOLE (1u << 4)
 #define AERO_FEATURE_SMP (1u << 5) /* VCPU_START, VCPU_STOP, VCPU_SEND */
+#define AERO_FEATURE_MEMORY (1u << 6) /* memory is added while it runs: MEMORY_ONLINE */
 
 /* MSR: a write of gpa | 1 makes the hypervisor fill that page with the hypercall routine (call it; VMCALL or VMMCALL, then RET). */
 #define AERO_MSR_HYPERCALL 0x4ae20000u
@@ -51,6 +52,7 @@ enum aero_call {
 	AERO_CALL_VCPU_START = 12,     /* (vCPU, RIP, RSP, CR3, argument for its RDI) -> 0 */
 	AERO_CALL_VCPU_STOP = 13,      /* (vCPU other than 0) -> 0; does not return if it is the caller */
 	AERO_CALL_VCPU_SEND = 14,      /* (mask of vCPUs, AERO_EVENT_GUEST(n)...) -> 0: these events for these vCPUs */
+	AERO_CALL_MEMORY_ONLINE = 15,  /* (gpa: the present end of memory, bytes) -> 0: memory goes on to gpa + bytes */
 	AERO_CALLS
 };
 
@@ -80,7 +82,8 @@ struct aero_start {
 	uint32_t abi_version, vcpus;
 	uint64_t memory_bytes;	    /* one range from 0; no holes */
 	uint64_t image_end;	    /* first free byte after the kernel image (with bss) */
-	uint64_t modules[2];	    /* reserved */
+	uint64_t memory_max;	    /* it may grow to, with AERO_FEATURE_MEMORY; 0: it does not grow */
+	uint64_t reserved0;
 	uint64_t tsc_khz;
 	uint32_t disks, reserved;
 	char name[16];		    /* the VM's name */
@@ -96,6 +99,7 @@ struct aero_start {
 #define AERO_EVENT_BALLOON (1ull << 1)
 #define AERO_EVENT_CONSOLE (1ull << 2)
 #define AERO_EVENT_SHUTDOWN (1ull << 3) /* the operator asks for an orderly end */
+#define AERO_EVENT_MEMORY (1ull << 4)	/* look at growth.offered */
 #define AERO_EVENT_DISK(n) (1ull << (8 + (n)))
 #define AERO_EVENT_GUEST(n) (1ull << (32 + (n))) /* 0..31: the guest's own, from vCPU to vCPU */
 #define AERO_EVENTS_GUEST 0xffffffff00000000ull
@@ -139,7 +143,12 @@ struct aero_info {
 		uint32_t credit;      /* pages that may come back at once, whatever the rate and the target */
 	} balloon;
 	uint64_t vcpu_events[AERO_VCPUS_MAX]; /* of the others; [0] is not used */
-	uint8_t pad0[1024 - 8 - 40 - 48 - 8 * AERO_VCPUS_MAX];
+	struct {		      /* bytes from 0, whole pages */
+		uint64_t online;      /* memory of the VM now */
+		uint64_t offered;     /* may be taken on line up to there; online: nothing */
+		uint64_t maximum;
+	} growth;
+	uint8_t pad0[1024 - 8 - 40 - 48 - 8 * AERO_VCPUS_MAX - 24];
 
 	/* written by the guest; all counters since start */
 	struct {

@@ -282,6 +282,23 @@ static void test_vcpu_life(struct kernel *k, struct abi *a)
 	k->timer_ns = 0;
 }
 
+static void test_memory(struct kernel *k, struct abi *a)
+{
+	u64 end = a->beyond;
+
+	if (!(k->features & AERO_FEATURE_MEMORY)) {
+		result(a, "memory without the feature", call(AERO_CALL_MEMORY_ONLINE, end, PAGE_SIZE, 0), AERO_E_PERM);
+		return;
+	}
+	result(a, "memory of nothing", call(AERO_CALL_MEMORY_ONLINE, end, 0, 0), AERO_E_INVAL);
+	result(a, "memory from 0", call(AERO_CALL_MEMORY_ONLINE, 0, PAGE_SIZE, 0), AERO_E_INVAL);
+	result(a, "memory with a hole", call(AERO_CALL_MEMORY_ONLINE, end + PAGE_SIZE, PAGE_SIZE, 0), AERO_E_INVAL);
+	result(a, "memory misaligned", call(AERO_CALL_MEMORY_ONLINE, end + 8, PAGE_SIZE, 0), AERO_E_INVAL);
+	result(a, "memory of half a page", call(AERO_CALL_MEMORY_ONLINE, end, PAGE_SIZE / 2, 0), AERO_E_INVAL);
+	result(a, "memory beyond the offer", call(AERO_CALL_MEMORY_ONLINE, end, k->info->growth.maximum, 0), AERO_E_NOSPC);
+	result(a, "memory of 2^64-4096", call(AERO_CALL_MEMORY_ONLINE, end, -PAGE_SIZE, 0), AERO_E_NOSPC);
+}
+
 static void test_vcpus(struct kernel *k, struct abi *a)
 {
 	if (!(k->features & AERO_FEATURE_SMP)) {
@@ -303,7 +320,6 @@ static int abi_start(struct kernel *k)
 	if (!a->page)
 		return E_NOMEM;
 	a->gpa = arch_pa(a->page);
-	a->beyond = k->start.memory_bytes;
 	print("abi: ready\n");
 	return 0;
 }
@@ -316,6 +332,7 @@ static u64 abi_step(struct kernel *k, u64 until_ns)
 	if (a->done)
 		return KERNEL_NEVER;
 	a->done = true;
+	a->beyond = (u64)k->ram.pages << PAGE_SHIFT;
 	k->info->app.state = 1;
 	test_basic(k, a);
 	test_console(a);
@@ -324,6 +341,7 @@ static u64 abi_step(struct kernel *k, u64 until_ns)
 	test_clock(k, a);
 	test_balloon(k, a);
 	test_disk(k, a);
+	test_memory(k, a);
 	test_vcpus(k, a);
 	k->info->app.operations = a->passed + a->failed;
 	k->info->app.errors = a->failed;

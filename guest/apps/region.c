@@ -4,6 +4,7 @@
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"
+#include "lib/panic.h"
 
 #define FAULTS_PRINTED 8 /* wrong pages described; all are counted */
 #define BUSY	       0x8000u /* in a generation: its thread is writing */
@@ -15,14 +16,18 @@ static int bad_argument(const char *key, int err)
 	return err;
 }
 
-static int read_args(struct region *r, struct kernel *k, u32 percent, u64 *pages)
+static int read_pages(struct kernel *k, u32 percent, u64 *pages)
 {
 	u64 whole = k->ram.pages;
+	int err = args_pages(&k->args, "mem", whole, whole * percent / 100, pages);
+
+	return err ? bad_argument("mem", err) : 0;
+}
+
+static int read_mix(struct region *r, struct kernel *k)
+{
 	int err;
 
-	err = args_pages(&k->args, "mem", whole, whole * percent / 100, pages);
-	if (err)
-		return bad_argument("mem", err);
 	err = args_percent(&k->args, "zero", r->content.zero_percent, &r->content.zero_percent);
 	if (err)
 		return bad_argument("zero", err);
@@ -39,15 +44,13 @@ static int read_threads(struct region *r, struct kernel *k, u32 most)
 	return err ? bad_argument("cpus", err) : 0;
 }
 
-int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
-		  u32 threads)
+static int create(struct region *r, u64 pages, u32 threads)
 {
-	u64 slots = disk_present(&k->disk) ? k->disk.pages : 0, pages;
+	struct kernel *k = r->k;
+	u64 slots = disk_present(&k->disk) ? k->disk.pages : 0;
 	u32 max;
-	int err;
+	int err = read_mix(r, k);
 
-	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
-	err = read_args(r, k, otherwise_percent, &pages);
 	if (!err)
 		err = read_threads(r, k, threads);
 	if (err)
@@ -62,6 +65,22 @@ int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32
 	if (!r->generation)
 		return E_NOMEM;
 	return pager_create(&k->pager, r->pages, slots);
+}
+
+int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
+		  u32 threads)
+{
+	u64 pages;
+	int err = read_pages(k, otherwise_percent, &pages);
+
+	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
+	return err ? err : create(r, pages, threads);
+}
+
+int region_create_pages(struct region *r, struct kernel *k, u32 pages, u32 zero_percent, u32 same_percent)
+{
+	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
+	return create(r, pages, 1);
 }
 
 static u16 *generation_of(struct region *r, u32 thread, u32 page)
@@ -89,12 +108,37 @@ bool region_fill(struct region *r, u32 thread, u64 until_ns)
 	struct region_thread *t = &r->thread[thread];
 
 	while (t->filled < r->pages) {
-		fill(r, thread, t->filled, 0);
+		fill(r, thread, t->filled, *generation_of(r, thread, t->filled));
 		__atomic_store_n(&t->filled, t->filled + 1, __ATOMIC_RELEASE);
 		if (clock_ns(&r->k->clock) >= until_ns)
 			break;
 	}
 	return t->filled == r->pages;
+}
+
+bool region_shrink(struct region *r, u32 to, u64 until_ns)
+{
+	struct region_thread *t = &r->thread[0];
+	struct kernel *k = r->k;
+
+	CHECK(r->threads == 1);
+	while (t->filled > to) {
+		u32 n = MIN(t->filled - to, PAGER_BATCH), first = t->filled - n, done = 0;
+
+		for (u32 i = 0; i < n; i++)
+			region_read(r, 0, first + i);
+		t->filled = first;
+		while (done < n) {
+			done += pager_discard(&k->pager, first + done, n - done);
+			if (done < n)
+				disk_wait_any(&k->disk);
+		}
+		for (u32 i = 0; i < n; i++) /* another content next time */
+			++*generation_of(r, 0, first + i);
+		if (clock_ns(&k->clock) >= until_ns)
+			break;
+	}
+	return t->filled == to;
 }
 
 static u32 filled(const struct region *r)

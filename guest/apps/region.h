@@ -42,6 +42,10 @@ struct region {
  */
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
 		  u32 threads) must_check;
+/* The same of a region of so many pages, for one thread. */
+int region_create_pages(struct region *r, struct kernel *k, u32 pages, u32 zero_percent, u32 same_percent) must_check;
+/* Of one thread: checks the pages from `to` on and lets go of their memory, the last first. True when it is done; region_fill() stamps them anew. */
+bool region_shrink(struct region *r, u32 to, u64 until_ns);
 /* First touch by one thread. True when it has filled all. */
 bool region_fill(struct region *r, u32 thread, u64 until_ns);
 bool region_filled(const struct region *r); /* by all threads */

@@ -14,7 +14,7 @@
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end)
 {
 	smp_init(&k->events);
-	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT), meta);
+	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT), grow_max(k->start.memory_bytes, k->start.memory_max), meta);
 	ram_release(&k->ram, low_first, low_end);
 	ram_release(&k->ram, first_free, k->ram.pages);
 }
@@ -24,6 +24,8 @@ static u32 need_memory(void *arg, u32 want)
 	struct kernel *k = arg;
 	u32 n = cache_shrink(&k->cache, want);
 
+	if (!n)
+		n = grow_step(k);
 	return n ? n : balloon_relieve(&k->balloon, clock_ns(&k->clock));
 }
 
@@ -96,16 +98,21 @@ void kernel_contract(struct kernel *k)
 	k->pager.arg = k;
 }
 
+/*
+ * Memory that may be added counts as far as the disk has room for what would go there: until it is, or while the host
+ * is short of it, the rest is paged.
+ */
 u32 kernel_region_max(const struct kernel *k, u64 slots)
 {
-	u64 reserve = MAX(REGION_RESERVE, k->balloon.reserve / 2), max;
+	u64 reserve = MAX(REGION_RESERVE, k->balloon.reserve / 2), max, more;
 
 	if (k->ram.count[RAM_FREE] <= reserve)
 		return 0;
 	/* Bytes a page in tables of the pager (8 an entry, 8 a page) and the workload (2 for each vCPU, and 2). */
 	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 18 + 2 * smp.count);
+	more = k->features & AERO_FEATURE_MEMORY ? MAX(max, (u64)k->ram.max - k->ram.pages) : max;
 	if (slots)
-		max += MIN(slots, max) * 9 / 10;
+		max += MIN(slots, more) * 9 / 10;
 	return (u32)MIN(max, GFN_NONE - 1);
 }
 
@@ -187,6 +194,8 @@ static void handle_events(struct kernel *k)
 		disk_reap(&k->disk);
 	if (events & AERO_EVENT_BALLOON)
 		k->balloon.next_ns = 0;
+	if (events & AERO_EVENT_MEMORY)
+		grow_step(k);
 	if (events & AERO_EVENT_CONSOLE) {
 		while ((line = console_poll()))
 			kernel_command(k, line);
@@ -219,6 +228,7 @@ static bool turn(struct kernel *k)
 	if (now >= k->balloon.next_ns)
 		balloon_step(&k->balloon, now);
 	if (now >= k->stats_ns) {
+		grow_step(k); /* what there were no tables for */
 		kernel_publish(k);
 		k->stats_ns = now + PUBLISH_NS;
 	}

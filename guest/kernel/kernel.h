@@ -19,6 +19,7 @@
 #include "guest/kernel/clock.h"
 #include "guest/kernel/disk.h"
 #include "guest/kernel/events.h"
+#include "guest/kernel/grow.h"
 #include "guest/kernel/pager.h"
 #include "guest/kernel/ptab.h"
 #include "guest/kernel/ram.h"
@@ -27,7 +28,7 @@
 
 #define KERNEL_FEATURES                                                                                                \
 	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | \
-	 AERO_FEATURE_SMP)
+	 AERO_FEATURE_SMP | AERO_FEATURE_MEMORY)
 #define KERNEL_UPCALL_VECTOR 0x40
 #define KERNEL_SLICE_NS      (5 * NSEC_PER_MSEC)
 #define KERNEL_NEVER         (~0UL)
@@ -54,12 +55,13 @@ struct kernel {
 	u64 timer_ns; /* what the host was asked for; 0: nothing */
 	u64 stats_ns; /* next publication */
 	u64 loops, sleeps;
+	u64 grown;    /* pages taken on line */
 	bool ending;
 };
 
 /*
  * Everything after the machine itself is set up: memory from image_end up is given to the allocator, the contract is
- * made, the application is chosen and started. meta: where page states go (ram_meta_bytes). k->start, k->ptab.nx are
+ * made, the application is chosen and started. meta: where page states go (ram_meta_bytes of grow_max pages). k->start, k->ptab.nx are
  * filled.
  */
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end);

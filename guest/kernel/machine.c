@@ -278,7 +278,7 @@ void machine_start(const struct aero_start *start)
 	k->start = *start;
 	k->start.name[sizeof(k->start.name) - 1] = '\0';
 	k->start.cmdline[sizeof(k->start.cmdline) - 1] = '\0';
-	after = ALIGN_UP(meta + ram_meta_bytes((u32)(start->memory_bytes >> PAGE_SHIFT)), PAGE_SIZE);
+	after = ALIGN_UP(meta + ram_meta_bytes(grow_max(start->memory_bytes, start->memory_max)), PAGE_SIZE);
 	if (after + MIB > start->memory_bytes)
 		panic("%lu KiB of memory are too little", start->memory_bytes / KIB);
 	kernel_init(k, (void *)meta, (u32)(after >> PAGE_SHIFT), START_PAGES, LOW_END);

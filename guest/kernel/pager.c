@@ -128,7 +128,7 @@ static bool slot_get(struct pager *p, u32 vpn)
 		struct vpage *other = &p->page[p->slot_hand];
 
 		p->slot_hand = (p->slot_hand + 1) % p->pages;
-		if (other->state == VPAGE_RESIDENT && other->slot != PAGER_NO_SLOT && !(other->flags & VPAGE_IO)) {
+		if ((other->state == VPAGE_RESIDENT || other->state == VPAGE_BLANK) && other->slot != PAGER_NO_SLOT && !(other->flags & VPAGE_IO)) {
 			vp->slot = other->slot;
 			other->slot = PAGER_NO_SLOT;
 			return true;
@@ -249,6 +249,37 @@ u32 pager_evictable(const struct pager *p)
 	if (resident <= PAGER_MIN_RESIDENT || out >= p->slots)
 		return 0;
 	return (u32)MIN(resident - PAGER_MIN_RESIDENT, p->slots - out);
+}
+
+/* Blank but for a slot that it keeps, with what is no more its content. */
+static void make_blank(struct pager *p, u32 vpn)
+{
+	struct vpage *vp = &p->page[vpn];
+
+	vp->flags = vp->slot == PAGER_NO_SLOT ? 0 : VPAGE_STALE;
+	vp->age = 0;
+	state_set(p, vpn, VPAGE_BLANK);
+}
+
+u32 pager_discard(struct pager *p, u32 vpn, u32 n)
+{
+	u32 pfn[PAGER_BATCH], frames = 0, done;
+
+	CHECK(n <= PAGER_BATCH && vpn + n <= p->pages);
+	for (done = 0; done < n; done++, vpn++) {
+		struct vpage *vp = &p->page[vpn];
+
+		if (vp->flags & VPAGE_IO || vp->state == VPAGE_READING)
+			break;
+		if (vp->state == VPAGE_RESIDENT)
+			pfn[frames++] = (u32)((__atomic_exchange_n(entry(p, vpn), 0, __ATOMIC_ACQ_REL) & PTE_ADDR) >> PAGE_SHIFT);
+		make_blank(p, vpn);
+	}
+	if (frames)
+		smp_flush();
+	while (frames)
+		ram_free(p->ram, pfn[--frames]);
+	return done;
 }
 
 /* ---- faults ---- */

@@ -95,6 +95,12 @@ static inline u64 pager_va(u32 vpn)
 }
 
 /*
+ * The application wants the content of [vpn, vpn + n) no more, n <= PAGER_BATCH: those pages are blank again, their frames free. Returns
+ * how many it did; the next one is being written, or read by another vCPU, and must be waited for.
+ */
+u32 pager_discard(struct pager *p, u32 vpn, u32 n);
+
+/*
  * Takes pages from the application, coldest first: clean ones are freed at once, others begin to be written. Looks at
  * no more than `scan` pages. Returns pages freed and begun.
  */

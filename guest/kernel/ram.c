@@ -11,15 +11,28 @@ size_t ram_meta_bytes(u32 pages)
 	return groups * sizeof(struct ram_group) + pages;
 }
 
-void ram_init(struct ram *r, u32 pages, void *meta)
+void ram_init(struct ram *r, u32 pages, u32 max, void *meta)
 {
-	*r = (struct ram){.pages = pages, .groups = DIV_ROUND_UP(pages, RAM_GROUP)};
+	*r = (struct ram){.pages = pages, .max = max, .groups = DIV_ROUND_UP(pages, RAM_GROUP)};
 	r->group = meta;
-	r->state = (u8 *)(r->group + r->groups);
+	r->state = (u8 *)(r->group + DIV_ROUND_UP(max, RAM_GROUP));
 	memset(r->group, 0, r->groups * sizeof(*r->group));
 	memset(r->state, RAM_KERNEL, pages);
 	r->count[RAM_KERNEL] = pages;
 	r->lowest = pages;
+}
+
+void ram_grow(struct ram *r, u32 pages)
+{
+	u32 first = r->pages, groups = DIV_ROUND_UP(pages, RAM_GROUP);
+
+	CHECK(pages > first && pages <= r->max);
+	memset(r->group + r->groups, 0, (groups - r->groups) * sizeof(*r->group));
+	memset(r->state + first, RAM_KERNEL, pages - first);
+	r->count[RAM_KERNEL] += pages - first;
+	r->groups = groups;
+	r->pages = pages;
+	ram_release(r, first, pages);
 }
 
 static void count_change(struct ram *r, u32 pfn, enum ram_state s, int by)

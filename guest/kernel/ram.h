@@ -34,13 +34,19 @@ struct ram {
 	u8 *state;
 	struct ram_group *group;
 	u32 pages, groups;
+	u32 max; /* pages that it has room for: ram_grow() */
 	u32 count[RAM_STATES];
 	u32 lowest; /* no page below is free */
 };
 
 size_t ram_meta_bytes(u32 pages);
-/* meta: ram_meta_bytes() writable bytes, 8-aligned. All pages start as RAM_KERNEL; ram_release() frees ranges. */
-void ram_init(struct ram *r, u32 pages, void *meta);
+/*
+ * meta: ram_meta_bytes(max) writable bytes, 8-aligned. All pages start as RAM_KERNEL; ram_release() frees ranges. The
+ * states of pages that are not there yet are not touched.
+ */
+void ram_init(struct ram *r, u32 pages, u32 max, void *meta);
+/* There are `pages` now, more than before, at most max. The new ones are free. */
+void ram_grow(struct ram *r, u32 pages);
 void ram_release(struct ram *r, u32 first, u32 end);
 
 void ram_set(struct ram *r, u32 pfn, enum ram_state s);

@@ -32,6 +32,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 #define VMS        2U
 #define PAGES      (VM_MEMORY_MIN >> PAGE_SHIFT)
+#define PAGES_MAX  (PAGES + PAGES / 2) /* with Dynamic Memory */
 #define INFO       0x20U /* frames with a part to play, if the guest so wishes */
 #define RING       0x21U
 #define BATCH      0x22U
@@ -46,7 +47,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 #define SECRET_TOP 0x5ec7e75eUL
 
 static const struct fake_machine machine = {
-    .frames = 800, .swap_pages = 2 * PAGES, .data_pages = DATA_PAGES, .min_free = 320};
+    .frames = 800, .swap_pages = 2 * PAGES_MAX, .data_pages = DATA_PAGES, .min_free = 320};
 
 struct guest {
 	struct vm *vm;
@@ -294,11 +295,12 @@ static void check_answer(const struct guest *g)
 	s64 n = (s64)g->vm->vcpu[g->actor]->hv->regs.rax;
 	const struct hv_regs *r = &g->regs;
 	bool batch = r->rax == AERO_CALL_BALLOON_INFLATE || r->rax == AERO_CALL_BALLOON_DEFLATE;
-	u64 bytes = batch ? r->rsi * 8 : r->rsi;
+	u64 bytes = batch ? r->rsi * 8 : r->rsi, memory = (u64)g->vm->gs.pages << PAGE_SHIFT;
 
 	if (n < 0) {
 		CHECK(n == AERO_E_PERM || n == AERO_E_NOENT || n == AERO_E_IO || n == AERO_E_2BIG ||
-		      n == AERO_E_FAULT || n == AERO_E_BUSY || n == AERO_E_INVAL || n == AERO_E_NOSYS);
+		      n == AERO_E_FAULT || n == AERO_E_BUSY || n == AERO_E_INVAL || n == AERO_E_NOSYS ||
+		      (n == AERO_E_NOSPC && r->rax == AERO_CALL_MEMORY_ONLINE));
 		return;
 	}
 	CHECK(r->rax < AERO_CALLS);
@@ -307,7 +309,9 @@ static void check_answer(const struct guest *g)
 	if (batch)
 		check_statuses(g, r->rdi, r->rsi);
 	if (batch || r->rax == AERO_CALL_CONSOLE_READ || r->rax == AERO_CALL_CONSOLE_WRITE)
-		CHECK((u64)n <= r->rsi && r->rdi <= VM_MEMORY_MIN && bytes <= VM_MEMORY_MIN - r->rdi);
+		CHECK((u64)n <= r->rsi && r->rdi <= memory && bytes <= memory - r->rdi);
+	if (r->rax == AERO_CALL_MEMORY_ONLINE)
+		CHECK(n == 0 && r->rdi + r->rsi == memory && g->vm->config.maximum_bytes >= memory);
 	if (r->rax == AERO_CALL_HELLO)
 		CHECK(!(n & ~(s64)vm_features_offered(g->vm)) && g->vm->info_gfn == r->rdx >> PAGE_SHIFT);
 }
@@ -365,6 +369,33 @@ static void op_good_call(struct guest *g)
 		act_call(g, AERO_CALL_CONSOLE_WRITE, (u64)get_gfn() << PAGE_SHIFT | get16() % PAGE_SIZE, get16() % 1030,
 			 0);
 	}
+}
+
+/* Asks for memory by what it says it has committed, takes of the offer what it likes, and uses some of it. */
+static void op_grow(struct guest *g)
+{
+	u8 how = get8();
+	struct aero_info *info;
+	u64 end, more;
+
+	if (!running(g))
+		return;
+	if (g->vm->info_hfn != HFN_NONE) {
+		info = mm_hfn_to_va(g->vm->info_hfn);
+		info->memory.committed = how & 0x80 ? no_mark(get_word()) : PAGES + how * 8U;
+	}
+	if (how & 1) {
+		fake_now_ns += NSEC_PER_SEC / 4;
+		reclaim_step(fake_now_ns);
+	}
+	end = (u64)g->vm->gs.pages << PAGE_SHIFT;
+	more = ((u64)g->vm->gs.dyn.offered << PAGE_SHIFT) - end;
+	act_call(g, AERO_CALL_MEMORY_ONLINE, how & 0x40 ? get_word() : end, how & 0x20 ? get_word() : how & 2 ? more : PAGE_SIZE, 0);
+	if (!can_act(g))
+		return;
+	g->run_at = (gfn_t)(end >> PAGE_SHIFT);
+	g->run_end = MIN(g->run_at + 8, g->vm->gs.pages);
+	let_act(g);
 }
 
 /* Another vCPU acts from now on, if it is up. */
@@ -590,6 +621,7 @@ static void create(struct guest *g)
 	c.watchdog_sec = how & 0x20 ? 1 : 0;
 	c.vcpus = how & 0x80 ? 1 : 3;
 	c.balloon_max_percent = how & 0x40 ? 90 : 0;
+	c.maximum_bytes = how & 0x40 ? 0 : (u64)PAGES_MAX << PAGE_SHIFT;
 	if (vm_create(&c, &g->vm, why, sizeof(why)))
 		g->vm = NULL;
 }
@@ -638,7 +670,8 @@ static void op_operator(struct guest *g)
 		err = vm_set_limit(g->vm, (u64)arg << 20, why, sizeof(why));
 		break;
 	case 7:
-		err = vm_set_shares(g->vm, arg * 5000, why, sizeof(why));
+		err = arg < 128 ? vm_set_shares(g->vm, arg * 5000, why, sizeof(why))
+				: vm_set_memory(g->vm, (arg - 128) / 8 * MIB, why, sizeof(why));
 		break;
 	case 8:
 	case 9:
@@ -686,6 +719,8 @@ static void one_op(void)
 	case 7:
 		if (what & 0x40)
 			op_vcpu(g);
+		else if (what & 0x20)
+			op_grow(g);
 		else
 			op_copy_in(g);
 		break;

@@ -40,18 +40,25 @@ static void *arena(size_t bytes)
 
 void fake_start(struct kernel *k, u32 memory_mib, u32 disk_mib, const char *cmdline)
 {
+	fake_start_growing(k, memory_mib, 0, disk_mib, cmdline);
+}
+
+void fake_start_growing(struct kernel *k, u32 memory_mib, u32 max_mib, u32 disk_mib, const char *cmdline)
+{
 	u64 bytes = memory_mib * MIB;
-	u32 first;
+	u32 first, most = MAX(max_mib, memory_mib) * (u32)(MIB >> PAGE_SHIFT);
 
 	memset(&fake, 0, sizeof(fake));
 	prng_seed(&fake.prng, 42);
 	fake.pages = (u32)(bytes >> PAGE_SHIFT);
-	fake.memory = arena(bytes);
-	fake.ballooned = calloc(1, fake.pages);
-	fake.pinned = calloc(1, fake.pages);
+	fake.room = most;
+	fake.memory = arena((u64)most << PAGE_SHIFT);
+	fake.ballooned = calloc(1, most);
+	fake.pinned = calloc(1, most);
 	fake.max = fake.pages * 65ul / 100;
 	fake.features =
-	    AERO_FEATURE_BALLOON | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | (disk_mib ? AERO_FEATURE_DISK : 0);
+	    AERO_FEATURE_BALLOON | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | (disk_mib ? AERO_FEATURE_DISK : 0) |
+	    (max_mib ? AERO_FEATURE_MEMORY : 0);
 	fake.disk_pages = disk_mib * MIB >> PAGE_SHIFT;
 	fake.disk = disk_mib ? arena(disk_mib * MIB) : NULL;
 	fake.disk_latency_ns = 100 * NSEC_PER_USEC;
@@ -64,13 +71,14 @@ void fake_start(struct kernel *k, u32 memory_mib, u32 disk_mib, const char *cmdl
 				       .abi_version = AERO_ABI_VERSION,
 				       .vcpus = 1,
 				       .memory_bytes = bytes,
+				       .memory_max = max_mib * MIB,
 				       .tsc_khz = 1000000,
 				       .disks = disk_mib ? 1 : 0,
 				       .name = "fake"};
 	str_copy(k->start.cmdline, cmdline, sizeof(k->start.cmdline));
 	memset(k->start.random, 0x5a, sizeof(k->start.random));
 	console_init(arch_phys(CONSOLE_PAGE * PAGE_SIZE), CONSOLE_PAGE * PAGE_SIZE);
-	first = IMAGE_END_PAGE + (u32)DIV_ROUND_UP(ram_meta_bytes(fake.pages), PAGE_SIZE);
+	first = IMAGE_END_PAGE + (u32)DIV_ROUND_UP(ram_meta_bytes(grow_max(bytes, max_mib * MIB)), PAGE_SIZE);
 	kernel_init(k, arch_phys(IMAGE_END_PAGE * PAGE_SIZE), first, 1, 256);
 	REQUIRE(ptab_init(&k->ptab, &k->ram, true) == 0);
 }
@@ -84,7 +92,7 @@ void fake_boot(struct kernel *k, u32 memory_mib, u32 disk_mib, const char *cmdli
 
 void fake_stop(void)
 {
-	munmap(fake.memory, (size_t)fake.pages << PAGE_SHIFT);
+	munmap(fake.memory, (size_t)fake.room << PAGE_SHIFT);
 	if (fake.disk)
 		munmap(fake.disk, fake.disk_pages << PAGE_SHIFT);
 	free(fake.ballooned);
@@ -155,6 +163,16 @@ void fake_set_target(u32 pages)
 	fake.info->balloon.target = fake.target;
 	fake.info->balloon.sequence++;
 	fake_post(AERO_EVENT_BALLOON);
+}
+
+void fake_offer(u32 pages)
+{
+	REQUIRE(pages <= fake.room);
+	fake.offered = pages;
+	if (!fake.info)
+		return;
+	fake.info->growth.offered = (u64)pages << PAGE_SHIFT;
+	fake_post(AERO_EVENT_MEMORY);
 }
 
 void fake_type(const char *text)
@@ -538,6 +556,21 @@ static s64 call_upcall(u64 vector)
 	return 0;
 }
 
+static s64 call_online(u64 gpa, u64 bytes)
+{
+	u64 pages = bytes >> PAGE_SHIFT;
+
+	if (!(fake.features & AERO_FEATURE_MEMORY))
+		return AERO_E_PERM;
+	if ((gpa | bytes) % PAGE_SIZE || !bytes || gpa >> PAGE_SHIFT != fake.pages)
+		return AERO_E_INVAL;
+	if (fake.offered <= fake.pages || pages > fake.offered - fake.pages)
+		return AERO_E_NOSPC;
+	fake.pages += (u32)pages;
+	fake.onlined++;
+	return 0;
+}
+
 static s64 call_poll(u64 *second)
 {
 	if (second)
@@ -561,6 +594,7 @@ s64 arch_hypercall(u64 number, u64 a0, u64 a1, u64 a2, u64 *second)
 	case AERO_CALL_BALLOON_POLL:	return call_poll(second);
 	case AERO_CALL_DISK_SETUP:	return call_setup(a0, a1);
 	case AERO_CALL_DISK_KICK:	return a0 || !fake.ring ? AERO_E_NOENT : call_kick();
+	case AERO_CALL_MEMORY_ONLINE:	return call_online(a0, a1);
 	case AERO_CALL_VCPU_START:
 	case AERO_CALL_VCPU_STOP:
 	case AERO_CALL_VCPU_SEND:	return AERO_E_PERM; /* the feature is not offered */

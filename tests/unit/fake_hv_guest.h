@@ -26,7 +26,8 @@ struct fake_request {
 struct fake_hv {
 	/* set by fake_start, may be changed by tests before kernel_contract */
 	u8 *memory;
-	u32 pages;
+	u32 pages, room; /* room: it may grow to */
+	u32 offered, onlined; /* pages that may be taken on line; calls that did so */
 	u8 *ballooned; /* a byte a page */
 	u8 *pinned;
 	u32 features;
@@ -79,6 +80,9 @@ extern struct fake_hv fake;
 /* A VM of so many MiB; disk_mib 0: none. Fills k->start and gives memory to the allocator; nothing has been called yet.
  */
 void fake_start(struct kernel *k, u32 memory_mib, u32 disk_mib, const char *cmdline);
+/* The same of one that may grow to max_mib. fake_offer() offers so many pages. */
+void fake_start_growing(struct kernel *k, u32 memory_mib, u32 max_mib, u32 disk_mib, const char *cmdline);
+void fake_offer(u32 pages);
 /* fake_start, contract and application. */
 void fake_boot(struct kernel *k, u32 memory_mib, u32 disk_mib, const char *cmdline);
 void fake_stop(void);

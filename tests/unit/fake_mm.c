@@ -21,6 +21,7 @@ struct fake_mm_counts fake_mm;
 char fake_mm_poison_why[64];
 void (*fake_mm_on_shootdown)(struct gspace *gs);
 void (*fake_mm_on_wake)(struct gspace *gs);
+u64 (*fake_mm_committed)(struct gspace *gs);
 
 static u8 *arena;
 static void *table;
@@ -60,6 +61,7 @@ void fake_mm_stop(void)
 	table = NULL;
 	fake_mm_on_shootdown = NULL;
 	fake_mm_on_wake = NULL;
+	fake_mm_committed = NULL;
 }
 
 void *mm_hfn_to_va(hfn_t hfn)
@@ -99,6 +101,11 @@ WEAK void mm_balloon_notify(struct gspace *gs)
 {
 	(void)gs;
 	fake_mm.balloon_notified++;
+}
+
+WEAK u64 mm_guest_committed(struct gspace *gs)
+{
+	return fake_mm_committed ? fake_mm_committed(gs) : 0;
 }
 
 WEAK u64 mm_guest_time_ns(struct gspace *gs)

@@ -26,5 +26,6 @@ extern char fake_mm_poison_why[64];
 /* Called by every shootdown, before it counts: between the steps of sharing a test changes pages here. NULL: nothing. */
 extern void (*fake_mm_on_shootdown)(struct gspace *gs);
 extern void (*fake_mm_on_wake)(struct gspace *gs);
+extern u64 (*fake_mm_committed)(struct gspace *gs); /* what guests say; NULL: nothing */
 
 #endif

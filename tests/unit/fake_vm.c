@@ -119,6 +119,8 @@ int vm_create(const struct vm_config *cfg, struct vm **out, char *why, size_t si
 
 	CHECK(cfg->memory_bytes >= VM_MEMORY_MIN && cfg->memory_bytes <= VM_MEMORY_MAX);
 	CHECK(cfg->memory_bytes % PAGE_SIZE == 0 && cfg->name[0]);
+	if (cfg->maximum_bytes && (cfg->maximum_bytes < cfg->memory_bytes || cfg->minimum_bytes > cfg->memory_bytes))
+		return refuse(why, size, E_RANGE, "maximum must be the VM's memory to 64G in whole pages");
 	if (vm_find(cfg->name))
 		return refuse(why, size, E_EXIST, "a VM named '%s' exists", cfg->name);
 	if (vm_count == FAKE_VMS_MAX)
@@ -180,6 +182,12 @@ int vm_start(struct vm *vm, char *why, size_t size)
 			&alloc))
 		return refuse(why, size, E_NOMEM, "no memory for the address space of '%s'", vm->config.name);
 	vm->gs.balloon_max = vm->gs.pages / 100 * BALLOON_MAX_PERCENT;
+	if (vm->config.maximum_bytes)
+		vm->gs.dyn = (struct dynmem){.minimum = (u32)(vm->config.minimum_bytes >> PAGE_SHIFT),
+					     .maximum = (u32)(vm->config.maximum_bytes >> PAGE_SHIFT),
+					     .buffer = 20,
+					     .present = true,
+					     .offered = vm->gs.pages};
 	vm->vcpu[0] = calloc(1, sizeof(struct vcpu));
 	vm->vcpu[0]->state = VCPU_RUNNING;
 	vm->past.exits[HV_EXIT_NPF] = 12;
@@ -243,6 +251,32 @@ int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size)
 	vm->config.shares = shares;
 	if (vm->gs_valid)
 		vm->gs.alloc.shares = shares;
+	return 0;
+}
+
+int vm_set_memory(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	if (fake_vm_refuse)
+		return refuse(why, size, E_RANGE, "%s", fake_vm_refuse);
+	if (vm->gs_valid)
+		vm->gs.dyn.fixed = (u32)(bytes >> PAGE_SHIFT);
+	else
+		vm->config.memory_bytes = bytes;
+	return 0;
+}
+
+int vm_set_minimum(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	CHECK(bytes && why && size);
+	vm->config.minimum_bytes = bytes;
+	vm->gs.dyn.minimum = (u32)(bytes >> PAGE_SHIFT);
+	return 0;
+}
+
+int vm_set_buffer(struct vm *vm, u32 percent, char *why, size_t size)
+{
+	CHECK(percent && why && size);
+	vm->config.buffer_percent = vm->gs.dyn.buffer = percent;
 	return 0;
 }
 

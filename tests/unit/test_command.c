@@ -15,6 +15,7 @@
 #include "mm/balloon.h"
 #include "mm/blk.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_vm.h"
 #include "vmm/command.h"
 #include "vmm/pairs.h"
@@ -323,9 +324,50 @@ static void test_vm_set(void **state)
 	bad("vm set a limit 1Q", "limit: expected a size (0: none) or a percentage, got '1Q'\n");
 	bad("vm set a limit 1M", "limit must be at least the reservation\n");
 	bad("vm set a reservation 16M", "reservation must be at most");
-	bad("vm set a colour red", "'colour': expected reservation, limit, shares, cpu-weight or cpu-cap\n");
+	bad("vm set a colour red", "'colour': expected memory, minimum, buffer, reservation, limit, shares, cpu-weight or cpu-cap\n");
 	bad("vm set a limit", "expected: vm set NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE\n");
 	bad("vm set z limit 1M", "'z': expected the name of a VM");
+}
+
+static u64 twelve_mib(struct gspace *gs)
+{
+	(void)gs;
+	return 12 * MIB >> PAGE_SHIFT;
+}
+
+static void test_mem_demand(void **state)
+{
+	struct gspace *gs;
+
+	(void)state;
+	make("a", true);
+	assert_null(strstr(ok("mem demand"), "\na "));
+	assert_null(strstr(ok("mem a"), "pressure="));
+	ok("vm create d startup=16M minimum=8M maximum=32M autostart=yes");
+	gs = &vm_find("d")->gs;
+	has(ok("mem demand"), "d                    8M     32M         0     16M     16M       0% off     auto\n");
+	fake_mm_committed = twelve_mib;
+	dynmem_sample(gs);
+	has(ok("mem demand"), "       12M   14.3M     16M      75% ok      auto\n");
+	has(ok("mem d"), "committed=3072 wanted=3686");
+	has(ok("mem d"), "has=4096 pressure=75 demand-status=ok");
+	assert_string_equal(ok("vm set d memory 24M"), "d: memory=24M\n");
+	assert_int_equal(gs->dyn.fixed, 6144);
+	has(ok("mem demand"), "       12M     24M     16M      75% ok      fixed\n");
+	assert_string_equal(ok("vm set d memory auto"), "d: memory=auto\n");
+	assert_int_equal(gs->dyn.fixed, 0);
+	ok("vm set d minimum 12M");
+	assert_int_equal(gs->dyn.minimum, 3072);
+	ok("vm set d buffer 100%");
+	has(ok("mem demand"), "24M     16M      75% low     auto\n");
+	bad("vm set d memory 7M", "memory: expected a size of 8M to 64G, got '7M'\n");
+	bad("vm set d memory automatic", "memory: expected a size of 8M to 64G, got 'automatic'\n");
+	bad("vm set d buffer 4", "buffer: expected 5 to 2000 percent, got '4'\n");
+	bad("vm set d minimum x", "minimum: expected a size of 8M to 64G, got 'x'\n");
+	bad("vm create e memory=16M maximum=8M", "maximum must be the VM's memory to 64G");
+	/* The worst case has it at its maximum. */
+	has(ok("mem worst"), "pages=40M");
+	fake_mm_committed = NULL;
 }
 
 static void test_mem_worst(void **state)
@@ -541,6 +583,7 @@ int main(void)
 	    T(test_balloon),
 	    T(test_vm_set),
 	    T(test_set),
+	    T(test_mem_demand),
 	    T(test_mem_worst),
 	    T(test_log),
 	    T(test_host_and_disk),

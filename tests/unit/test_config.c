@@ -158,6 +158,36 @@ static void test_values(void **state)
 	}
 }
 
+static void test_dynamic_memory(void **state)
+{
+	static const char *const bad[] = {"minimum = 7M",   "minimum = x",	 "maximum = 65G", "maximum =",  "buffer = 4",
+					  "buffer = 2001%", "buffer = -20", "buffer = 20M",  "startup = 1M"};
+	char text[256], key[32];
+
+	(void)state;
+	parse("[vm a]\nstartup = 64M\nminimum = 32M\nmaximum = 192M\nbuffer = 30%\nshares = low\n[vm b]\nmemory = 8M\n"
+	      "maximum = 16M\n");
+	assert_string_equal(reports, "");
+	assert_int_equal(config.vm[0].memory_bytes, 64 * MIB);
+	assert_int_equal(config.vm[0].minimum_bytes, 32 * MIB);
+	assert_int_equal(config.vm[0].maximum_bytes, 192 * MIB);
+	assert_int_equal(config.vm[0].buffer_percent, 30);
+	assert_int_equal(config.vm[0].shares, 320);
+	assert_true(config.vm[1].minimum_bytes == 0 && config.vm[1].maximum_bytes == 16 * MIB);
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(key, sizeof(key), "%.7s: expected", bad[i]);
+		if (!strncmp(bad[i], "buffer", 6))
+			strcpy(key, "buffer: expecte");
+		snprintf(text, sizeof(text), "[vm a]\nvcpus = 1\n%s\nmemory = 8M\n", bad[i]);
+		expect_report(text, key);
+		assert_int_equal(report_count, 1);
+		assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
+	}
+	expect_report("[vm a]\nmemory=8M\nstartup=16M\n",
+		      "aerostat.ini:3: startup: expected once: memory and startup are the same, the first value stays\n");
+	assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
+}
+
 static void test_host_values(void **state)
 {
 	(void)state;
@@ -300,7 +330,7 @@ static void test_setter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_whole_file),  cmocka_unit_test(test_values),
+	    cmocka_unit_test(test_whole_file),  cmocka_unit_test(test_values),     cmocka_unit_test(test_dynamic_memory),
 	    cmocka_unit_test(test_host_values), cmocka_unit_test(test_sections),
 	    cmocka_unit_test(test_duplicates),  cmocka_unit_test(test_parts_of_memory),
 	    cmocka_unit_test(test_limits),      cmocka_unit_test(test_bytes),

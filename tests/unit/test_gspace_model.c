@@ -74,7 +74,7 @@ static struct {
 
 static struct {
 	u32 reads, writes, stale_writes, fresh_writes, waits, pins, rescues, destroyed, shared, orphans;
-	u32 fills, splits, rebuilt, stopped, units;
+	u32 fills, splits, rebuilt, stopped, units, grown;
 } did;
 
 static u32 below(u32 n)
@@ -216,7 +216,7 @@ static void on_shootdown(struct gspace *gs)
 	}
 	for (u32 i = 0; i < 20; i++) {
 		struct guest *g = one_in(3) ? &guest[below(SPACES)] : target;
-		gfn_t gfn = below(PAGES);
+		gfn_t gfn = below(g->gs.pages);
 		struct tlb_entry *t = &g->tlb[gfn];
 
 		fresh_write(g, gfn);
@@ -237,7 +237,7 @@ static void on_shootdown(struct gspace *gs)
 
 static void hv_copy(struct guest *g)
 {
-	gfn_t gfn = below(PAGES - 1);
+	gfn_t gfn = below(g->gs.pages - 1);
 	u32 at = below(PAGE_SIZE), len = 1 + below(PAGE_SIZE);
 	static u8 buf[2 * PAGE_SIZE];
 	u32 first = MIN(len, PAGE_SIZE - at);
@@ -311,7 +311,7 @@ static void balloon(struct guest *g)
 	u32 n = 1 + below(20);
 
 	while (n--) {
-		gfn_t gfn = below(PAGES);
+		gfn_t gfn = below(g->gs.pages);
 
 		if (one_in(2)) {
 			if (!gspace_balloon_take(&g->gs, gfn))
@@ -428,7 +428,7 @@ static void settle(struct guest *g, gfn_t first)
 
 static void large_step(struct guest *g)
 {
-	gfn_t first = below(PAGES / LARGE_PAGES) * LARGE_PAGES;
+	gfn_t first = below(g->gs.pages / LARGE_PAGES) * LARGE_PAGES;
 
 	if (one_in(3))
 		settle(g, first);
@@ -445,8 +445,9 @@ static void create(struct guest *g)
 	u32 n = g - guest;
 
 	snprintf(name, sizeof(name), "g%u", n);
-	assert_int_equal(gspace_init(&g->gs, name, PAGES, n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
+	assert_int_equal(gspace_init(&g->gs, name, PAGES - below(PAGES / 2), n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
+	g->gs.dyn.offered = PAGES;
 	g->gs.concurrent = n < SPACES / 2;
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
 		g->tlb[gfn].hfn = HFN_NONE;
@@ -477,9 +478,21 @@ static void destroy(struct guest *g)
 	did.rebuilt += g->gs.stats.large_rebuilt;
 }
 
+/* Its guest takes more memory on line: all of the offer, or a part. */
+static void grow(struct guest *g)
+{
+	u32 pages = g->gs.pages, left = PAGES - pages;
+
+	if (!left)
+		return;
+	assert_int_equal(gspace_grow(&g->gs, pages, left + 1), E_NOSPC);
+	assert_int_equal(gspace_grow(&g->gs, pages, 1 + below(left)), 0);
+	did.grown++;
+}
+
 static void step(struct guest *g)
 {
-	gfn_t gfn = below(PAGES);
+	gfn_t gfn = below(g->gs.pages);
 	bool was;
 
 	switch (below(25)) {
@@ -527,9 +540,11 @@ static void step(struct guest *g)
 	default:
 		assert_int_equal(gspace_test_accessed(&g->gs, gfn, &was), g->gs.pt.fmt->accessed ? 0 : E_NOSYS);
 		for (u32 n = below(8); n; n--)
-			gspace_watch(&g->gs, below(PAGES), one_in(2) || !gspace_has_accessed(&g->gs));
+			gspace_watch(&g->gs, below(g->gs.pages), one_in(2) || !gspace_has_accessed(&g->gs));
 		if (one_in(2))
 			gspace_flush(&g->gs);
+		if (one_in(10))
+			grow(g);
 		if (one_in(large_pages ? 50 : 200)) {
 			destroy(g);
 			create(g);
@@ -549,7 +564,7 @@ static void verify(void)
 static void check_everything(void)
 {
 	for (u32 i = 0; i < SPACES; i++)
-		for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
+		for (gfn_t gfn = 0; gfn < guest[i].gs.pages; gfn++) {
 			u8 page[PAGE_SIZE];
 
 			while (gspace_read(&guest[i].gs, GPA((u64)gfn << PAGE_SHIFT), page, PAGE_SIZE)) {
@@ -600,6 +615,7 @@ static void run(u64 seed, bool large)
 	}
 	for (u32 i = 0; i < SPACES; i++)
 		destroy(&guest[i]);
+	assert_true(did.grown);
 	if (large) {
 		print_message("large: %u fills, %u splits, %u rebuilt, %u of them touched, %u units\n", did.fills, did.splits,
 			      did.rebuilt, did.stopped, did.units);

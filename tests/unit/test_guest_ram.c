@@ -162,6 +162,52 @@ static void test_random(void **state)
 	fake_stop();
 }
 
+/* The states of what is not there yet cost nothing; what comes is free, whole groups or not. */
+static void test_grow(void **state)
+{
+	struct ram *r = &k.ram;
+	u32 free, before;
+
+	(void)state;
+	fake_start_growing(&k, 16, 64, 0, "");
+	assert_int_equal(r->pages, 4096);
+	assert_int_equal(r->max, 16384);
+	while (ram_alloc(r, RAM_APP) != RAM_NONE)
+		;
+	ram_grow(r, 4096 + 100);
+	assert_true(ram_verify(r));
+	assert_int_equal(r->count[RAM_FREE], 100);
+	assert_int_equal(ram_alloc(r, RAM_APP), 4096);
+	ram_grow(r, 4096 + 600);
+	assert_true(ram_verify(r));
+	assert_int_equal(r->count[RAM_FREE], 599);
+	assert_int_equal(ram_find_group(r, RAM_FREE), RAM_NONE);
+	ram_grow(r, 16384);
+	assert_true(ram_verify(r));
+	assert_int_equal(ram_find_group(r, RAM_FREE), 16384 - RAM_GROUP);
+	for (u32 i = 0; i < RAM_GROUP; i++)
+		ram_set(r, 16384 - RAM_GROUP + i, RAM_BALLOON);
+	free = r->count[RAM_FREE];
+	for (before = 0; ram_alloc(r, RAM_APP) != RAM_NONE; before++)
+		;
+	assert_int_equal(before, free);
+	assert_true(ram_verify(r));
+	fake_stop();
+}
+
+static void test_grow_max(void **state)
+{
+	(void)state;
+	assert_int_equal(grow_max(16 * MIB, 0), 4096);
+	assert_int_equal(grow_max(16 * MIB, 8 * MIB), 4096);
+	assert_int_equal(grow_max(64 * MIB, 192 * MIB), 49152);
+	assert_int_equal(grow_max(64 * MIB, 2 * GIB), 524288);
+	/* No more than a sixteenth of the first memory keeps the states of. */
+	assert_true(ram_meta_bytes(grow_max(16 * MIB, 64 * GIB)) <= MIB);
+	assert_true(grow_max(16 * MIB, 64 * GIB) > 3 * GIB >> PAGE_SHIFT);
+	assert_true(grow_max(16 * MIB, ~0UL) >= 4096 && ram_meta_bytes(grow_max(16 * MIB, ~0UL)) <= MIB);
+}
+
 static void test_args(void **state)
 {
 	struct args a;
@@ -220,7 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_counts), cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_untouched),
 	    cmocka_unit_test(test_groups), cmocka_unit_test(test_set_group), cmocka_unit_test(test_array),      cmocka_unit_test(test_random),
-	    cmocka_unit_test(test_args),   cmocka_unit_test(test_args_bad),
+	    cmocka_unit_test(test_grow),   cmocka_unit_test(test_grow_max),  cmocka_unit_test(test_args),  cmocka_unit_test(test_args_bad),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -481,6 +481,117 @@ static void test_slow_machine(void **state)
 	fake_stop();
 }
 
+/* ---- memory that grows ---- */
+
+static void boot_growing(u32 mib, u32 max_mib, u32 disk_mib, const char *cmdline)
+{
+	fake_start_growing(&k, mib, max_mib, disk_mib, cmdline);
+	fake.max = fake.room;
+	kernel_contract(&k);
+	kernel_start_app(&k);
+}
+
+static void test_grows(void **state)
+{
+	(void)state;
+	boot_growing(16, 64, 0, "app=idle mem=10%");
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 4096);
+	fake_offer(4096 + 700);
+	fake_run(&k, SECOND / 10);
+	assert_int_equal(k.ram.pages, 4796);
+	assert_int_equal(k.grown, 700);
+	assert_int_equal(fake.onlined, 1);
+	fake_offer(4096 + 100); /* less than it has: nothing */
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 4796);
+	fake_offer(16384);
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 16384);
+	assert_int_equal(k.info->memory.total, 16384);
+	/* The balloon takes of it what the host wants. */
+	fake_set_target(13000);
+	fake_run(&k, SECOND);
+	assert_int_equal(held(), 13000);
+	fake_set_target(0);
+	fake_run(&k, SECOND);
+	finish();
+}
+
+/* What is offered and gone when it asks, or not granted at all, changes nothing. */
+static void test_grow_refused(void **state)
+{
+	(void)state;
+	boot_growing(16, 64, 0, "app=idle mem=10%");
+	fake_run(&k, SECOND);
+	fake_offer(8192);
+	fake.offered = 0;
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 4096);
+	fake_offer(8192);
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 8192);
+	k.info->growth.offered = ~0ul;
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 8192);
+	finish();
+	fake_start_growing(&k, 16, 64, 0, "app=idle mem=10%");
+	fake.features &= ~AERO_FEATURE_MEMORY;
+	kernel_contract(&k);
+	kernel_start_app(&k);
+	fake_offer(8192);
+	fake_run(&k, SECOND);
+	assert_int_equal(k.ram.pages, 4096);
+	assert_int_equal(fake.onlined, 0);
+	finish();
+}
+
+static u64 committed(void)
+{
+	return k.info->memory.committed;
+}
+
+/* High and low water, with a host that gives what is committed and takes the rest. */
+static void test_tide(void **state)
+{
+	u64 high = 0, low = ~0ul;
+
+	(void)state;
+	boot_growing(16, 64, 64, "app=tide high=44M low=6M hold=2 rate=20000");
+	for (u32 i = 0; i < 600; i++) {
+		u32 want = (u32)MIN(committed() * 12 / 10, (u64)fake.room);
+
+		if (want > fake.pages)
+			fake_offer(MIN((u32)ALIGN_UP(want, LARGE_PAGES), fake.room));
+		fake_set_target(want < fake.pages ? fake.pages - want : 0);
+		fake_run(&k, SECOND / 20);
+		assert_false(fake.panicked);
+		high = MAX(high, committed());
+		if (high > 11000)
+			low = MIN(low, committed());
+	}
+	assert_true(fake_printed("tide: high, 11264 pages stamped"));
+	assert_true(fake_printed("tide: low, 1536 pages kept"));
+	assert_in_range(high, 11264, 12500);
+	assert_in_range(low, 1536, 2500);
+	assert_true(k.ram.pages >= 11264 && k.grown > 6000);
+	assert_true(k.info->app.pages_checked > 20000);
+	finish();
+}
+
+/* The same where nothing is ever added: what does not fit is paged. */
+static void test_tide_without_more(void **state)
+{
+	(void)state;
+	boot_growing(16, 64, 64, "app=tide high=24M low=3M hold=1 rate=5000");
+	fake_run(&k, 60 * SECOND);
+	assert_true(fake_printed("tide: high, 6144 pages stamped"));
+	assert_true(fake_printed("tide: low, 768 pages kept"));
+	assert_true(k.pager.stats.paged_out > 1000);
+	assert_int_equal(k.ram.pages, 4096);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -508,6 +619,10 @@ int main(void)
 	    cmocka_unit_test(test_shutdown),
 	    cmocka_unit_test(test_strange_lines),
 	    cmocka_unit_test(test_slow_machine),
+	    cmocka_unit_test(test_grows),
+	    cmocka_unit_test(test_grow_refused),
+	    cmocka_unit_test(test_tide),
+	    cmocka_unit_test(test_tide_without_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

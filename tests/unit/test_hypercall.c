@@ -89,7 +89,7 @@ static void test_before_hello(void **state)
 {
 	static const u64 refused[] = {AERO_CALL_CONSOLE_READ,    AERO_CALL_UPCALL,          AERO_CALL_TIMER,
 				      AERO_CALL_BALLOON_INFLATE, AERO_CALL_BALLOON_DEFLATE, AERO_CALL_DISK_SETUP,
-				      AERO_CALL_DISK_KICK,       AERO_CALL_BALLOON_POLL};
+				      AERO_CALL_DISK_KICK,       AERO_CALL_BALLOON_POLL,    AERO_CALL_MEMORY_ONLINE};
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(refused); i++)
@@ -468,7 +468,124 @@ static void test_at_the_limit(void **state)
 	assert_true(fake_exit(a, &e));
 }
 
+/* ---- MEMORY_ONLINE ------------------------------------------------------- */
+
+static int start_growing(void **state)
+{
+	struct vm_config c = fake_vm_config("a");
+
+	(void)state;
+	fake_machine_start(&(struct fake_machine){.frames = 8000, .swap_pages = 8192, .min_free = 400});
+	c.minimum_bytes = VM_MEMORY_MIN;
+	c.maximum_bytes = 2 * VM_MEMORY_MIN;
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	return 0;
+}
+
+static struct aero_info *info(void)
+{
+	return fake_page(a, INFO >> PAGE_SHIFT);
+}
+
+/* The guest says that it needs so many pages; the host has looked. */
+static void need(u64 pages)
+{
+	info()->memory.committed = pages;
+	fake_now_ns += NSEC_PER_SEC;
+	reclaim_step(fake_now_ns);
+	fake_cpu_run(2);
+}
+
+static s64 online(u64 gpa, u64 bytes)
+{
+	return call(AERO_CALL_MEMORY_ONLINE, gpa, bytes, 0);
+}
+
+static void test_online_wants_the_feature(void **state)
+{
+	(void)state;
+	assert_false(vm_features_offered(a) & AERO_FEATURE_MEMORY);
+	hello();
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), AERO_E_PERM);
+}
+
+static void test_online_not_granted(void **state)
+{
+	(void)state;
+	assert_true(vm_features_offered(a) & AERO_FEATURE_MEMORY);
+	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, AERO_FEATURE_BALLOON, INFO), AERO_FEATURE_BALLOON);
+	need(4000);
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), AERO_E_PERM);
+	assert_int_equal(a->gs.pages, VM_MEMORY_MIN >> PAGE_SHIFT);
+}
+
+static void test_online(void **state)
+{
+	static const u64 bad[][2] = {{VM_MEMORY_MIN, 0},
+				     {VM_MEMORY_MIN, 1},
+				     {VM_MEMORY_MIN, PAGE_SIZE + 8},
+				     {VM_MEMORY_MIN + 1, PAGE_SIZE},
+				     {VM_MEMORY_MIN - PAGE_SIZE, PAGE_SIZE},
+				     {VM_MEMORY_MIN + PAGE_SIZE, PAGE_SIZE},
+				     {0, PAGE_SIZE},
+				     {~0UL << PAGE_SHIFT, PAGE_SIZE},
+				     {1UL << 44 | VM_MEMORY_MIN, PAGE_SIZE}};
+
+	(void)state;
+	hello();
+	assert_int_equal(info()->growth.online, VM_MEMORY_MIN);
+	assert_int_equal(info()->growth.offered, VM_MEMORY_MIN);
+	assert_int_equal(info()->growth.maximum, 2 * VM_MEMORY_MIN);
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), AERO_E_NOSPC);
+	need(2200); /* 2640 with its buffer: in steps of 2 MiB, 3072 */
+	assert_int_equal(info()->growth.offered, 12 * MIB);
+	assert_true(info()->events & AERO_EVENT_MEMORY);
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(online(bad[i][0], bad[i][1]), AERO_E_INVAL);
+	assert_int_equal(online(VM_MEMORY_MIN, 4 * MIB + PAGE_SIZE), AERO_E_NOSPC);
+	assert_int_equal(online(VM_MEMORY_MIN, ~0UL << PAGE_SHIFT), AERO_E_NOSPC);
+	assert_int_equal(a->gs.pages, 2048);
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), 0);
+	assert_int_equal(a->gs.pages, 2049);
+	assert_int_equal(info()->growth.online, VM_MEMORY_MIN + PAGE_SIZE);
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), AERO_E_INVAL); /* it has that */
+	assert_int_equal(online(VM_MEMORY_MIN + PAGE_SIZE, 4 * MIB - PAGE_SIZE), 0);
+	assert_int_equal(a->gs.pages, 3072);
+	fake_page_write(a, 3071, 77);
+	assert_int_equal(fake_page_read(a, 3071), 77);
+	/* For calls it is memory as any other. */
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, (3071UL << PAGE_SHIFT) + 8, 4, 0), 4);
+	assert_int_equal(call(AERO_CALL_CONSOLE_WRITE, 3072UL << PAGE_SHIFT, 4, 0), AERO_E_FAULT);
+	/* An offer that the guest did not take is withdrawn when it wants no more. */
+	need(3000);
+	assert_int_equal(info()->growth.offered, 16 * MIB);
+	need(1);
+	assert_int_equal(info()->growth.offered, 12 * MIB);
+	assert_int_equal(online(12 * MIB, PAGE_SIZE), AERO_E_NOSPC);
+	/* And never more than the maximum, whatever it says. */
+	need(~0UL);
+	assert_int_equal(info()->growth.offered, 16 * MIB);
+	assert_int_equal(online(12 * MIB, 4 * MIB), 0);
+	need(~0UL >> 1);
+	assert_int_equal(info()->growth.offered, 16 * MIB);
+	assert_int_equal(online(16 * MIB, PAGE_SIZE), AERO_E_NOSPC);
+	assert_int_equal(a->gs.pages, 4096);
+	assert_int_equal(a->gs.swap_reserved, 4096);
+}
+
+/* The guest may scribble over the page: what is offered is the host's, not the page's. */
+static void test_online_page_lies(void **state)
+{
+	(void)state;
+	hello();
+	info()->growth.offered = info()->growth.maximum = 1UL << 40;
+	assert_int_equal(online(VM_MEMORY_MIN, PAGE_SIZE), AERO_E_NOSPC);
+	assert_int_equal(a->gs.pages, 2048);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
+#define GROW_TEST(name) cmocka_unit_test_setup_teardown(name, start_growing, vm_test_finish)
 #define SMP_TEST(f) cmocka_unit_test_setup_teardown(f, start_smp, vm_test_finish)
 
 /* ---- several vCPUs ------------------------------------------------------- */
@@ -504,11 +621,6 @@ static s64 start_vcpu(u64 index, u64 rip, u64 cr3)
 	r->r8 = cr3;
 	r->r9 = 0xa49;
 	return call(AERO_CALL_VCPU_START, index, rip, 0x7000);
-}
-
-static struct aero_info *info(void)
-{
-	return fake_page(a, INFO >> PAGE_SHIFT);
 }
 
 static void test_vcpu_refused(void **state)
@@ -699,6 +811,10 @@ int main(void)
 	    SMP_TEST(test_vcpu_events),
 	    SMP_TEST(test_vcpu_halt_and_wake),
 	    SMP_TEST(test_vcpu_crash),
+	    TEST(test_online_wants_the_feature),
+	    GROW_TEST(test_online_not_granted),
+	    GROW_TEST(test_online),
+	    GROW_TEST(test_online_page_lies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,6 +206,32 @@ static void test_vm_alerts(void **state)
 	assert_string_equal(ok("alerts"), "no alerts\n");
 }
 
+/* Dynamic Memory: pressure is an alert, and a balloon that is only what it does not want is none. */
+static void test_pressure_alert(void **state)
+{
+	(void)state;
+	ok("set alert-clear 2");
+	ok("vm create a startup=8M maximum=16M autostart=yes");
+	a = vm_find("a");
+	a->gs.dyn.committed = 2500;
+	ticks(5);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	tick();
+	has(ok("alerts"), "warning  pressure        a   ");
+	has(ok("alerts"), "  122% with 8M\n");
+	has(ok("why a"), "Dynamic Memory: its guest has committed 9.7M and wants 11.7M");
+	has(ok("metrics"), "aerostat_vm_memory_pressure_ratio{vm=\"a\"} 1.22\n");
+	a->gs.dyn.committed = 500;
+	expect_alert("pressure", "a");
+	for (u32 i = 0; i < 1200; i++)
+		assert_int_equal(gspace_balloon_take(&a->gs, i), 0);
+	ticks(9);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	a->gs.dyn.committed = 1000;
+	ticks(9);
+	has(ok("alerts"), "balloon         a   ");
+}
+
 static struct blk_dev *device(void)
 {
 	static const struct blk_ops ops;
@@ -357,7 +383,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
-	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts),
+	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
 	    T(test_history), T(test_history_ends_with_its_vm),
 	};

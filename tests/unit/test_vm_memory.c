@@ -382,6 +382,118 @@ static void test_set_limit_and_shares(void **state)
 	assert_int_equal(a->gs.alloc.shares, 1000000);
 }
 
+/* ---- Dynamic Memory ------------------------------------------------------ */
+
+static struct vm_config dynamic_config(u64 minimum, u64 memory, u64 maximum)
+{
+	struct vm_config c = fake_vm_config("a");
+
+	c.minimum_bytes = minimum * MIB;
+	c.memory_bytes = memory * MIB;
+	c.maximum_bytes = maximum * MIB;
+	return c;
+}
+
+static void test_dynamic_figures(void **state)
+{
+	static const struct {
+		u64 minimum, memory, maximum, reservation;
+		u32 buffer, balloon;
+		int want;
+	} bad[] = {
+	    {8, 8, 0, 0, 0, 0, E_INVAL},     {0, 8, 0, 0, 20, 0, E_INVAL},     {0, 16, 12, 0, 0, 0, E_RANGE},
+	    {4, 16, 24, 0, 0, 0, E_RANGE},   {17, 16, 24, 0, 0, 0, E_RANGE},   {8, 16, 65 * 1024, 0, 0, 0, E_RANGE},
+	    {8, 16, 24, 25, 0, 0, E_RANGE},  {8, 16, 24, 0, 4, 0, E_RANGE},    {8, 16, 24, 0, 2001, 0, E_RANGE},
+	    {8, 16, 24, 0, 0, 50, E_INVAL},
+	};
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct vm_config c = dynamic_config(bad[i].minimum, bad[i].memory, bad[i].maximum);
+		struct vm *vm;
+
+		c.reservation_bytes = bad[i].reservation * MIB;
+		c.buffer_percent = bad[i].buffer;
+		c.balloon_max_percent = bad[i].balloon;
+		why[0] = 0;
+		assert_int_equal(vm_create(&c, &vm, why, sizeof(why)), bad[i].want);
+		assert_true(why[0] != 0);
+	}
+}
+
+/* What it may ever have is what counts. */
+static void test_dynamic_admission(void **state)
+{
+	struct vm_config c = dynamic_config(0, 8, 16);
+	struct vm_host_memory before, after;
+
+	(void)state;
+	c.reservation_bytes = 9 * MIB; /* more than it starts with */
+	vm_host_memory(&before);
+	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
+	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
+	vm_host_memory(&after);
+	assert_int_equal(a->gs.pages, 2048);
+	assert_int_equal(a->gs.alloc.limit, 4096);
+	assert_int_equal(a->gs.swap_reserved, 1792);
+	assert_int_equal(a->gs.dyn.minimum, 2048);
+	assert_int_equal(a->gs.dyn.maximum, 4096);
+	assert_int_equal(a->gs.dyn.buffer, 20);
+	assert_true(before.ram_unreserved - after.ram_unreserved >= 2304 + vm_overhead_frames(&c) / 2);
+	assert_int_equal(before.swap_unreserved - after.swap_unreserved, 1792);
+	assert_int_equal(vm_set_reservation(a, 16 * MIB, why, sizeof(why)), E_NOMEM); /* it has not got so much */
+	assert_int_equal(vm_set_reservation(a, 4 * MIB, why, sizeof(why)), 0);
+	assert_int_equal(a->gs.swap_reserved, 3072);
+	fake_vm_await(a, VM_RUNNING);
+	fake_vm_remove(a);
+	/* A maximum that nothing backs. */
+	c = dynamic_config(0, 8, 4096);
+	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
+	assert_int_not_equal(vm_start(a, why, sizeof(why)), 0);
+	assert_non_null(strstr(why, "not admitted"));
+	assert_int_equal(vm_destroy(a, why, sizeof(why)), 0);
+	a = NULL;
+}
+
+static void test_set_memory(void **state)
+{
+	struct vm_config c = dynamic_config(8, 10, 16);
+
+	(void)state;
+	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
+	assert_int_equal(vm_set_memory(a, 17 * MIB, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_memory(a, 7 * MIB, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_memory(a, 12 * MIB, why, sizeof(why)), 0);
+	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
+	fake_vm_await(a, VM_RUNNING);
+	assert_int_equal(a->gs.pages, 3072);
+	assert_int_equal(vm_set_memory(a, 14 * MIB, why, sizeof(why)), E_BUSY); /* its guest cannot */
+	a->gs.dyn.present = true;
+	assert_int_equal(vm_set_memory(a, 17 * MIB, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_memory(a, 14 * MIB, why, sizeof(why)), 0);
+	assert_int_equal(dynmem_wanted(&a->gs), 3584);
+	assert_int_equal(vm_set_memory(a, 0, why, sizeof(why)), 0);
+	assert_int_equal(a->gs.dyn.fixed, 0);
+	assert_int_equal(vm_set_minimum(a, 13 * MIB, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_minimum(a, 9 * MIB, why, sizeof(why)), 0);
+	assert_int_equal(a->gs.dyn.minimum, 2304);
+	assert_int_equal(vm_set_buffer(a, 4, why, sizeof(why)), E_RANGE);
+	assert_int_equal(vm_set_buffer(a, 50, why, sizeof(why)), 0);
+	assert_int_equal(a->gs.dyn.buffer, 50);
+	fake_vm_remove(a);
+	/* Without Dynamic Memory: only while it is stopped. */
+	c = fake_vm_config("a");
+	assert_int_equal(vm_create(&c, &a, why, sizeof(why)), 0);
+	assert_int_equal(vm_set_memory(a, 0, why, sizeof(why)), E_INVAL);
+	assert_int_equal(vm_set_memory(a, 9 * MIB, why, sizeof(why)), 0);
+	assert_int_equal(vm_set_minimum(a, 8 * MIB, why, sizeof(why)), E_INVAL);
+	assert_int_equal(vm_set_buffer(a, 20, why, sizeof(why)), E_INVAL);
+	assert_int_equal(vm_start(a, why, sizeof(why)), 0);
+	fake_vm_await(a, VM_RUNNING);
+	assert_int_equal(a->gs.pages, 2304);
+	assert_int_equal(vm_set_memory(a, 8 * MIB, why, sizeof(why)), E_INVAL);
+}
+
 /* A guest that wants more than its limit gets on, with the rest in swap. */
 static u32 touch_at;
 
@@ -430,6 +542,9 @@ int main(void)
 	    TEST(test_admission_odd_figures),
 	    TEST(test_set_reservation),
 	    TEST(test_set_limit_and_shares),
+	    TEST(test_dynamic_figures),
+	    TEST(test_dynamic_admission),
+	    TEST(test_set_memory),
 	    TEST(test_limit_holds),
 	};
 
