@@ -41,7 +41,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk dynmem frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss
+MM_C := balloon blk dynmem frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss zip zpool
 ARCH_C := apic asid backtrace cpu desc guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
 	platform power smp time tlb traps
 ARCH_ASM := ap_start entry hv_selftest_guest traps
@@ -50,7 +50,7 @@ VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci ramdisk screen selftest textscreen
-OPERATOR_C := cmd_demand cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why command config events figures history json ledger line metrics monitor numbers pager pairs settings top
+OPERATOR_C := cmd_demand cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_vm cmd_why cmd_zip command config events figures history json ledger line metrics monitor numbers pager pairs settings top
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules overhead pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
@@ -72,7 +72,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share asid tlb page_walk insn \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -93,7 +93,8 @@ FUZZ_CFLAGS := $(CSTD) -Wall -DDEBUG -DHOST_TEST -O1 -fsanitize=fuzzer-no-link,a
 IMAGE_BASE := 0xffffffff80000000
 HV_LDFLAGS := -nostdlib -static -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --gc-sections
 # Static libraries that the hypervisor is linked with.
-HV_LIBS := /usr/lib/x86_64-linux-gnu/libinih.a
+LZ4_LIB := /usr/lib/x86_64-linux-gnu/liblz4.a
+HV_LIBS := /usr/lib/x86_64-linux-gnu/libinih.a $(LZ4_LIB)
 EFI_LIB := /usr/lib
 EFI_CFLAGS := $(CSTD) $(WARN) -isystem /usr/include/efi -isystem /usr/include/efi/x86_64 -DGNU_EFI_USE_MS_ABI -O2 \
 	-ffreestanding -fpic -fvisibility=hidden -fshort-wchar -mno-red-zone -mgeneral-regs-only -maccumulate-outgoing-args \
@@ -292,7 +293,7 @@ $(B)/host/%.o: %.c
 $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(HOST_LIBS) -o $@
+	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(LZ4_LIB) $(HOST_LIBS) -o $@
 # Tests of address spaces share what they do with pages.
 $(addprefix $(B)/unit/test_,gspace gspace_large share): $(B)/host/tests/unit/space_test.o
 # Refuses frames at any point.
@@ -326,7 +327,7 @@ $(B)/fuzzobj/%.o: %.c
 $(B)/fuzz/%: $(B)/fuzzobj/tests/fuzz/%.o $(HOST_C:%=$(B)/fuzzobj/%.o) $(UNIT_FAKES:%=$(B)/fuzzobj/tests/unit/%.o)
 	@mkdir -p $(@D)
 	$(call say,CLANG)
-	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(HOST_LIBS) -o $@
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $^ $(LZ4_LIB) $(HOST_LIBS) -o $@
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/fuzz/fuzz_%): $(OPERATOR_C:%=$(B)/fuzzobj/vmm/%.o) $(B)/fuzzobj/tests/unit/fake_vm.o
 $(VM_TESTS:%=$(B)/fuzz/fuzz_%): HOST_LIBS := $(WRAP_ALLOC)

@@ -1,7 +1,7 @@
 /*
- * What Debian's libinih.a wants from a C library and never gets to use: configuration is parsed from memory
- * (ini_parse_stream with the line buffer on the stack), so there are no files and no heap. Only the
- * character table and the stack guard's alarm are real. Machine only; hosts have a C library.
+ * What Debian's libinih.a and liblz4.a want from a C library and never get to use: configuration is parsed from memory
+ * (ini_parse_stream with the line buffer on the stack) and LZ4's state is ours, so there are no files and no heap. Only
+ * the character table and the stack guard's alarm are real. Machine only; hosts have a C library.
  */
 #include "lib/panic.h"
 #include "lib/types.h"
@@ -10,6 +10,7 @@ void *fopen64(const char *name, const char *mode);
 int fclose(void *file);
 char *fgets(char *buf, int size, void *file);
 void *malloc(size_t bytes);
+void *calloc(size_t count, size_t bytes);
 void *realloc(void *p, size_t bytes);
 void free(void *p);
 const unsigned short **__ctype_b_loc(void);
@@ -38,6 +39,13 @@ char *fgets(char *buf, int size, void *file)
 
 void *malloc(size_t bytes)
 {
+	(void)bytes;
+	return NULL;
+}
+
+void *calloc(size_t count, size_t bytes)
+{
+	(void)count;
 	(void)bytes;
 	return NULL;
 }

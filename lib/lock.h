@@ -15,6 +15,7 @@ enum lock_rank {
 	LOCK_RANK_VM = 20,	/* one VM's life cycle, devices, contract page */
 	LOCK_RANK_RECLAIM = 30, /* reclaim state and targets */
 	LOCK_RANK_SPACES = 35,	/* the table of guest address spaces */
+	LOCK_RANK_ZIP = 38,	/* compression in progress */
 	LOCK_RANK_GSPACE = 40,	/* one guest address space: its tables and page states */
 	LOCK_RANK_SHARE = 50,	/* share table */
 	LOCK_RANK_RMAP = 60,	/* reverse-map nodes */

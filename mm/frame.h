@@ -30,6 +30,7 @@ enum frame_state {
 	FRAME_GUEST,	/* one guest page: owner, gfn valid */
 	FRAME_SHARED,	/* copy-on-write, refs mappers; rmap and share entry valid */
 	FRAME_ZERO,	/* the all-zero frame that every gspace may map read-only */
+	FRAME_ZIP,	/* a block of compressed guest pages: zpool.h */
 	FRAME_STATES
 };
 

@@ -34,12 +34,13 @@
 #include "mm/rmap.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 
 /* Host-wide, changed by atomic additions: spaces with tlb_stale, and the sums of count[]. */
 static u32 stale_spaces;
 static u64 host_count[PAGE_STATES];
 
-/* To which states each state may change. COMPRESSED comes with its tier. */
+/* To which states each state may change. */
 static const u32 legal[PAGE_STATES] = {
     [PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
     [PAGE_PRIVATE] =
@@ -47,8 +48,9 @@ static const u32 legal[PAGE_STATES] = {
     [PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
     [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
     [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
+    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
     [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN),
-    [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+    [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPED),
     [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
     [PAGE_PINNED] = BIT(PAGE_PRIVATE),
 };
@@ -203,6 +205,9 @@ static void page_leave(struct gspace *gs, gfn_t gfn, const struct page *p, enum 
 		CHECK(!kept || !left);
 		if (!left)
 			share_forget_shared(p->payload);
+		break;
+	case PAGE_COMPRESSED:
+		zip_drop(gs, p->payload);
 		break;
 	case PAGE_SWAPPED:
 		if (to != PAGE_SWAPPING_IN)
@@ -361,7 +366,7 @@ u32 gspace_consumed(const struct gspace *gs)
 	u64 part = mapping ? (u64)gs->count[PAGE_SHARED] * frame_state_count(FRAME_SHARED) / mapping : 0;
 
 	return gs->count[PAGE_PRIVATE] + gs->count[PAGE_PINNED] + gs->count[PAGE_SWAPPING_OUT] +
-	       gs->count[PAGE_SWAPPING_IN] + part;
+	       gs->count[PAGE_SWAPPING_IN] + gs->zip.frames + part;
 }
 
 void gspace_host_counts(u64 out[PAGE_STATES])
@@ -575,6 +580,23 @@ static int touch_swapping_out(struct touch *t)
 	return 0;
 }
 
+static int touch_compressed(struct touch *t)
+{
+	hfn_t hfn = touch_frame(t, FRAME_GUEST, false);
+	int err;
+
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	err = zip_load(t->gs, t->gfn, t->p.payload, mm_hfn_to_va(hfn));
+	if (err) {
+		frame_free(hfn, 0);
+		return err;
+	}
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
+	t->gs->stats.zip_out++;
+	return 0;
+}
+
 static int touch_swapped(struct touch *t)
 {
 	hfn_t hfn = touch_frame(t, FRAME_HV, false);
@@ -608,6 +630,8 @@ static int touch_by_state(struct touch *t)
 		return t->write ? touch_write_shared(t) : 0;
 	case PAGE_SWAPPING_OUT:
 		return touch_swapping_out(t);
+	case PAGE_COMPRESSED:
+		return touch_compressed(t);
 	case PAGE_SWAPPED:
 		return touch_swapped(t);
 	case PAGE_SWAPPING_IN:
@@ -675,7 +699,7 @@ static void touch_finish(const struct touch *t, int err)
 	if (READ_ONCE(t->gs->tlb_stale) || READ_ONCE(t->gs->limbo) != HFN_NONE)
 		gspace_flush(t->gs);
 	if (err == E_IO)
-		mm_gspace_poisoned(t->gs, t->gfn, "its swapped copy cannot be read");
+		mm_gspace_poisoned(t->gs, t->gfn, "its compressed or swapped copy cannot be read");
 }
 
 static __attribute__((noinline)) int touch_other(struct gspace *gs, gfn_t gfn, bool write, bool may_alloc)

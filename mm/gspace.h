@@ -38,6 +38,7 @@
 #include "mm/dynmem.h"
 #include "mm/pt.h"
 #include "mm/wss.h"
+#include "mm/zpool.h"
 
 enum page_state {
 	PAGE_ABSENT,	 /* nothing; reads as zero */
@@ -67,6 +68,7 @@ struct gspace_stats {
 	u64 faults, zero_fills, cow_breaks, shared_in, zero_in;
 	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
 	u64 balloon_refused; /* entries answered with anything but OK */
+	u64 zip_in, zip_out;			      /* compressed, expanded */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
 	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
@@ -104,6 +106,8 @@ struct gspace {
 	hfn_t moving_table; /* its level-1 table, meanwhile linked nowhere */
 	gfn_t rebuild_at;/* where gspace_rebuild() goes on */
 	gfn_t search_at; /* where a search for a victim goes on that found none in its time; 0: none did */
+	struct zpool zip;/* its compressed pages */
+	u32 zip_percent; /* of its size that zip may take; 0: the host's default, ZIP_NONE: nothing */
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 
@@ -144,6 +148,7 @@ struct gspace {
 };
 
 #define GSPACE_MAX 1024U
+#define ZIP_NONE   (~0u)
 
 /* id is chosen; fmt is the vendor's. E_NOMEM. */
 int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt, const struct mem_alloc *alloc) must_check;
@@ -170,9 +175,9 @@ struct gspace *gspace_next(struct gspace *gs);
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn); /* a snapshot */
 
 /*
- * Pages charged to the VM: private + pinned + in flight + its part of shared frames; zero pages: 0. A shared page is charged
- * the host's mean 1/refs (shared frames / pages that map them), so the charges of all spaces add up to the frames in
- * use, and no change of one frame's references has to visit all its mappers.
+ * Pages charged to the VM: private + pinned + in flight + frames of its compressed pages + its part of shared frames;
+ * zero pages: 0. A shared page is charged the host's mean 1/refs (shared frames / pages that map them), so the charges
+ * of all spaces add up to the frames in use, and no change of one frame's references has to visit all its mappers.
  */
 u32 gspace_consumed(const struct gspace *gs);
 /* Host-wide sums of count[] over live spaces. */
@@ -249,6 +254,13 @@ int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
+
+/*
+ * Between out_begin and flush and out_done or out_failed, by zip.c: SWAPPING_OUT -> COMPRESSED, frame freed after the next
+ * flush. E_BUSY: the page was rescued meanwhile, its transfer is over. Other errors are zpool_put()'s: the page waits as before.
+ */
+struct zpage;
+int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page) must_check;
 
 /*
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.

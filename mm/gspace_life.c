@@ -88,6 +88,8 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->pages = pages;
 	gs->alloc = *alloc;
 	gs->tlb_gen = 1;
+	zpool_init(&gs->zip);
+	gs->zip.most = pages;
 	gs->limbo = gs->spares = gs->moving_table = HFN_NONE;
 	gs->moving = GFN_NONE;
 	gs->target = MIN(alloc->limit, pages);
@@ -175,6 +177,7 @@ static bool destroy_finish(struct gspace *gs)
 		return false;
 	CHECK(!gs->large && gs->spares == HFN_NONE);
 	pt_destroy(&gs->pt);
+	zpool_release(&gs->zip);
 	lock_acquire(&gs->lock);
 	gspace_count(gs, PAGE_ABSENT, -(s32)gs->pages);
 	lock_release(&gs->lock);

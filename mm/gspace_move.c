@@ -11,6 +11,7 @@
 #include "mm/platform.h"
 #include "mm/rmap.h"
 #include "mm/share.h"
+#include "mm/zip.h"
 
 #define RANDOM_PROBES  16    /* of gspace_random_private before it searches */
 #define SEARCH_ENTRIES 16384 /* that it then looks at, empty ones included */
@@ -234,6 +235,25 @@ void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
 {
 	swap_in_end(gs, gfn, HFN_NONE);
+}
+
+int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page)
+{
+	struct page p;
+	u32 handle;
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = zpool_put(&gs->zip, page, zip_max_frames(gs), &handle);
+	if (!err && swap_out_end(gs, gfn, hfn, &p)) {
+		gspace_change(gs, p.entry, gfn, PAGE_COMPRESSED, handle);
+		gs->stats.zip_in++;
+	} else if (!err) {
+		zpool_drop(&gs->zip, handle);
+		err = E_BUSY;
+	}
+	lock_release(&gs->lock);
+	return err;
 }
 
 /* ---- sharing ------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "mm/frame.h"
 #include "mm/gspace_internal.h"
 #include "mm/rmap.h"
+#include "mm/zip.h"
 
 struct proof {
 	struct gspace *gs;
@@ -89,6 +90,8 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 		wrong = wrong_prot(v->gs->pt.fmt, &p);
 	if (p.state == PAGE_ZERO && p.payload != frame_zero())
 		wrong = "not the zero frame";
+	if (p.state == PAGE_COMPRESSED)
+		wrong = zip_wrong(v->gs, gfn, p.payload);
 	if (p.state == PAGE_SHARED && !wrong)
 		wrong = wrong_shared(v->gs, gfn, &p, frame_get(p.payload));
 	else if (page_is_large(&p) && !wrong)
@@ -132,6 +135,18 @@ static void verify_large(struct proof *v)
 		  spares);
 }
 
+/* Each compressed page has one entry; the pool is sound. */
+static void verify_zip(struct proof *v)
+{
+	u64 bad = zpool_verify(&v->gs->zip);
+
+	if (!bad && v->gs->zip.entries == v->count[PAGE_COMPRESSED])
+		return;
+	v->bad += bad + 1;
+	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", v->gs->name,
+		  v->count[PAGE_COMPRESSED], v->gs->zip.entries, bad);
+}
+
 u64 gspace_verify(struct gspace *gs)
 {
 	struct proof v = {.gs = gs};
@@ -145,6 +160,7 @@ u64 gspace_verify(struct gspace *gs)
 	v.count[PAGE_ABSENT] = gs->pages - seen;
 	verify_counts(&v);
 	verify_large(&v);
+	verify_zip(&v);
 	lock_release(&gs->lock);
 	return v.bad;
 }
@@ -173,10 +189,11 @@ static u64 sum_of_refs(void)
 u64 gspace_verify_all(void)
 {
 	u64 sum[PAGE_STATES] = {0}, host[PAGE_STATES];
-	u64 bad = 0;
+	u64 bad = 0, zip_frames = 0;
 
 	for (struct gspace *gs = gspace_next(NULL); gs; gs = gspace_next(gs)) {
 		bad += gspace_verify(gs);
+		zip_frames += gs->zip.frames;
 		for (u32 s = 0; s < PAGE_STATES; s++)
 			sum[s] += gs->count[s];
 	}
@@ -186,6 +203,7 @@ u64 gspace_verify_all(void)
 	bad += expect("references to shared frames", sum_of_refs(), sum[PAGE_SHARED]);
 	bad += expect("reverse-map nodes", rmap_nodes(), sum[PAGE_SHARED]);
 	bad += expect("mappers of the zero frame", frame_get(frame_zero())->refs, sum[PAGE_ZERO]);
+	bad += expect("frames of compressed pages", frame_state_count(FRAME_ZIP), zip_frames);
 	bad += expect("guest frames", frame_state_count(FRAME_GUEST),
 		      sum[PAGE_PRIVATE] + sum[PAGE_PINNED] + sum[PAGE_SWAPPING_OUT]);
 	return bad;

@@ -28,6 +28,12 @@ void mm_wake(struct gspace *gs);
 /* A page of gs is lost for good (I/O error, checksum mismatch): that VM must end. Called without gspace lock. */
 void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why);
 
+/*
+ * From here on until this CPU next enters a guest, code that uses vector registers may run: what of a guest is live in them has been
+ * saved. Not in an interrupt handler. Cheap if nothing is live.
+ */
+void mm_vectors_begin(void);
+
 /* The balloon target of gs or the memory it is offered (dynmem.h) changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
 void mm_balloon_notify(struct gspace *gs);
 

@@ -3,7 +3,8 @@
  *
  * Balance, each period: policy_divide() says what each VM should hold (gs->target) of what all hold now and what is
  * free above the goal. A VM's pages above its target are its overdraft. The balloon is asked first; what it does not
- * cover (missing, stalled, too slow, at its maximum, or no time in state low) goes to swap.
+ * cover (missing, stalled, too slow, at its maximum, or no time in state low) is taken page by page (swap_out): shared
+ * if that is possible, else compressed, else written to swap.
  *
  * Why balloon targets do not swing: memory a guest holds and memory that is free add up to the same whether it touches
  * its pages or not, so targets do not react to what they cause. With a balloon of size - target a guest cannot exceed
@@ -41,6 +42,7 @@
 #include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/wss.h"
+#include "mm/zip.h"
 
 #define SOFT_PCT         64U
 #define HARD_PCT         32U
@@ -89,6 +91,7 @@ static struct {
 	u32 spaces;
 	u32 turn;         /* whose turn it is to be swapped first */
 	bool swap_wanted; /* overdrafts were left at the end of the last step */
+	bool swap_took;   /* and it did take something */
 	u32 waiting;      /* atomic: somebody was refused since it was last cleared */
 	u64 failures;     /* frame allocator's count when last looked at */
 	u64 progress_ns, warned_ns;
@@ -411,8 +414,9 @@ static u32 raised_target(struct gspace *gs, u32 fair, bool trouble, u64 now)
 {
 	u32 held = gspace_consumed(gs), old = gs->balloon_target, surplus = dynmem_surplus(gs, now), want;
 
-	/* The limit is for good, so what swap took for it counts, too; for the rest it is better left where it is. */
-	want = wanted(gs, held + gs->count[PAGE_SWAPPED], cap_of(gs));
+	/* The limit is for good, so what was taken for it counts, too; for the rest it is better left where it is. */
+	want = gs->count[PAGE_SWAPPED] + excess(gs->count[PAGE_COMPRESSED], gs->zip.frames);
+	want = wanted(gs, held + want, cap_of(gs));
 	want = MAX(want, fair_part(gs, held, fair));
 	want = MAX(want, surplus);
 	if (reclaim.recovering)
@@ -585,14 +589,15 @@ static u32 swap_step(u64 now)
 	for (u32 i = 0; i < reclaim.spaces; i++)
 		total += swap_need(reclaim.space[i], now);
 	WRITE_ONCE(reclaim.swap_wanted, total != 0);
-	for (u32 i = 0; i < reclaim.spaces && total && done < budget && swap_can_out(); i++) {
+	for (u32 i = 0; i < reclaim.spaces && total && done < budget; i++) {
 		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
 		u32 need = swap_need(gs, now), part = (u32)((u64)budget * need / total);
 
-		if (need)
+		if (need && (swap_can_out() || zip_ready(gs)))
 			done += swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));
 	}
 	reclaim.turn++;
+	WRITE_ONCE(reclaim.swap_took, done != 0);
 	return done;
 }
 
@@ -768,7 +773,8 @@ bool reclaim_pressure(void)
 
 	if (s != RECLAIM_LOW)
 		return free < reclaim.threshold[s + 1] || (reclaim.spaces && large_change());
-	return free >= leave_at(s) || (READ_ONCE(reclaim.swap_wanted) && swap_can_out());
+	return free >= leave_at(s) ||
+	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
 }
 
 /*

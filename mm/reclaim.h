@@ -5,8 +5,8 @@
  *         together again, and the scanner leaves them alone; below, it breaks those in which it finds something to share
  *   clear share actively
  *   soft  + balloon
- *   hard  + swap
- *   low   + swap at full speed; guest allocations of VMs above their target wait
+ *   hard  + compress and swap
+ *   low   + both at full speed; guest allocations of VMs above their target wait
  * Targets always aim above high: what soft or worse has begun goes on, in clear too, until high is reached. The figures are
  * set by reclaim_config.
  */

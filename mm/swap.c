@@ -26,6 +26,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap_slots.h"
+#include "mm/zip.h"
 
 #define OUT_RECORDS   16U
 #define OUT_START     4U /* writes in flight at first */
@@ -291,11 +292,13 @@ static u32 quota_of(const struct gspace *gs)
 	return gs->swap_reserved > held ? gs->swap_reserved - held : 0;
 }
 
-static struct out_io *take_out_record(struct gspace *gs, u32 want, u32 *slots, struct prng *prng)
+/* With *slots slots, at most `want`. NULL: no record, no slot, or swap is not on. */
+static struct out_io *take_out_record(struct gspace *gs, u32 want, u32 *slots)
 {
 	struct out_io *io = NULL;
 	u32 first;
 
+	*slots = 0;
 	lock_acquire(&swap.lock);
 	if (swap.state == SWAP_ON && swap.out_busy < swap.out_limit) {
 		*slots = slots_alloc(&swap.slots, MIN(want, BLK_PAGES_MAX), &first);
@@ -303,75 +306,77 @@ static struct out_io *take_out_record(struct gspace *gs, u32 want, u32 *slots, s
 			io = list_entry(list_pop(&swap.out_free), struct out_io, link);
 			io->gs = gs;
 			io->slot = first;
-			io->req.pages = 0;
 			swap.out_busy++;
 			gs->swap_in_flight++;
-			prng_seed(prng, prng_next(&swap.prng));
 		}
 	}
 	lock_release(&swap.lock);
 	return io;
 }
 
-/* The record has no page any more: slots it still has from `from` to `to` are freed. */
-static void drop_out_record(struct out_io *io, u32 from, u32 to)
+static void seed_prng(struct prng *prng)
 {
 	lock_acquire(&swap.lock);
-	for (u32 i = from; i < to; i++)
-		slots_free(&swap.slots, io->slot + i);
+	prng_seed(prng, prng_next(&swap.prng));
+	lock_release(&swap.lock);
+}
+
+static void drop_out_record(struct out_io *io)
+{
+	lock_acquire(&swap.lock);
 	list_add_tail(&swap.out_free, &io->link);
 	swap.out_busy--;
 	io->gs->swap_in_flight--;
 	lock_release(&swap.lock);
 }
 
-static bool add_victim(struct out_io *io, gfn_t gfn)
+static bool add_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 {
-	u32 n = io->req.pages;
-
-	if (gspace_swap_out_begin(io->gs, gfn, &io->req.frame[n]))
+	if (gspace_swap_out_begin(gs, gfn, &v->hfn[v->count]))
 		return false;
-	io->gfn[n] = gfn;
-	io->req.pages = n + 1;
+	v->gfn[v->count++] = gfn;
 	return true;
 }
 
-/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to io if it can go out.
+/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to v if it can go out.
  */
-static u32 try_victim(struct out_io *io, gfn_t gfn)
+static u32 try_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 {
-	enum page_state state = gspace_state(io->gs, gfn);
+	enum page_state state = gspace_state(gs, gfn);
 
 	if (state != PAGE_PRIVATE && state != PAGE_SHARED)
 		return 0;
-	if (share_offer(io->gs, gfn))
+	if (share_offer(gs, gfn))
 		return 1;
-	add_victim(io, gfn);
+	add_victim(gs, v, gfn);
 	return 0;
 }
 
 /* With nothing private left, a shared page goes in a copy of its own: the frame comes free with its last mapper. */
-static bool try_shared(struct out_io *io, struct prng *prng)
+static bool try_shared(struct gspace *gs, struct victims *v, struct prng *prng)
 {
 	gfn_t gfn;
 
-	return gspace_random_shared(io->gs, prng, &gfn) && !gspace_unshare(io->gs, gfn) && add_victim(io, gfn);
+	return gspace_random_shared(gs, prng, &gfn) && !gspace_unshare(gs, gfn) && add_victim(gs, v, gfn);
 }
 
 /* Random places, and a few neighbours of each: they are often wanted back together. Returns pages shared. */
-static u32 gather(struct out_io *io, u32 want, struct prng *prng)
+static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 {
+	struct prng prng;
 	u32 shared = 0;
 	gfn_t gfn;
 
-	for (u32 i = 0; i < VICTIM_TRIES && io->req.pages + shared < want; i++) {
-		if (!gspace_random_private(io->gs, prng, &gfn)) {
-			if (!try_shared(io, prng))
+	seed_prng(&prng);
+	v->count = 0;
+	for (u32 i = 0; i < VICTIM_TRIES && v->count + shared < want; i++) {
+		if (!gspace_random_private(gs, &prng, &gfn)) {
+			if (!try_shared(gs, v, &prng))
 				break;
 			continue;
 		}
-		for (u32 j = 0; j < VICTIM_RUN && gfn < io->gs->pages && io->req.pages + shared < want; j++, gfn++)
-			shared += try_victim(io, gfn);
+		for (u32 j = 0; j < VICTIM_RUN && gfn < gs->pages && v->count + shared < want; j++, gfn++)
+			shared += try_victim(gs, v, gfn);
 	}
 	return shared;
 }
@@ -392,36 +397,50 @@ static void submit_out(struct out_io *io)
 	blk_submit(swap.part, &io->req);
 }
 
-/* One request's worth. Returns pages started or shared. */
-static u32 out_some(struct gspace *gs, u32 want)
+/* Starts a write of at most `most` pages of v from `from` on, as many as there are slots for. Returns how many. */
+static u32 write_some(struct gspace *gs, const struct victims *v, u32 from, u32 most)
 {
-	struct prng prng;
-	u32 slots, shared;
-	struct out_io *io = take_out_record(gs, want, &slots, &prng);
+	u32 n;
+	struct out_io *io = take_out_record(gs, MIN(v->count - from, most), &n);
 
 	if (!io)
 		return 0;
-	shared = gather(io, slots, &prng);
-	gspace_flush(gs);
-	if (!io->req.pages) {
-		drop_out_record(io, 0, slots);
-		return shared;
+	for (u32 i = 0; i < n; i++) {
+		io->gfn[i] = v->gfn[from + i];
+		io->req.frame[i] = v->hfn[from + i];
 	}
-	lock_acquire(&swap.lock);
-	for (u32 i = io->req.pages; i < slots; i++)
-		slots_free(&swap.slots, io->slot + i);
-	lock_release(&swap.lock);
-	shared += io->req.pages; /* io is the device's after this */
-	submit_out(io);
-	return shared;
+	io->req.pages = n;
+	submit_out(io); /* it is the device's after this */
+	return n;
+}
+
+/* One batch: shared, compressed, or written; what finds no place stays. Returns pages that went, or are on their way.
+ */
+static u32 out_some(struct gspace *gs, u32 want)
+{
+	struct victims v;
+	u32 done, written = 0, n = 1, quota = quota_of(gs);
+	bool zip = zip_ready(gs);
+
+	if (!zip && (!swap_can_out() || !quota))
+		return 0;
+	done = gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
+	gspace_flush(gs);
+	done += zip_store(gs, &v);
+	for (; written < v.count && n; written += n)
+		n = write_some(gs, &v, written, quota - written);
+	for (u32 i = written; i < v.count; i++)
+		gspace_swap_out_failed(gs, v.gfn[i], v.hfn[i]);
+	gspace_flush(gs);
+	return done + written;
 }
 
 u32 swap_out(struct gspace *gs, u32 want)
 {
 	u32 done = 0, n;
 
-	while (done < want && !gs->dying && swap_can_out()) {
-		n = out_some(gs, MIN(want - done, quota_of(gs)));
+	while (done < want && !gs->dying && (swap_can_out() || zip_ready(gs))) {
+		n = out_some(gs, want - done);
 		if (!n)
 			break;
 		done += n;
@@ -503,7 +522,7 @@ static void out_done(struct blk_req *r)
 		out_failed(io);
 	else
 		out_written(io);
-	drop_out_record(io, 0, 0);
+	drop_out_record(io);
 	reclaim_memory_returned();
 }
 

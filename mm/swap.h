@@ -49,8 +49,9 @@ void swap_unreserve(struct gspace *gs);
 void swap_trim(void);
 
 /*
- * Starts swapping out up to `want` pages of gs, offering each to sharing first. Returns pages for which a
- * transfer started or which were shared; 0 if nothing could be found or the device is saturated.
+ * Takes up to `want` pages of gs out of RAM: each is offered to sharing first, then to compression (zip.h), and is written if neither
+ * has it. Returns pages that are shared or compressed or whose transfer started; 0 if nothing could be found, or nothing is to
+ * be had of compression and the device is saturated. The caller keeps gs from going away.
  */
 u32 swap_out(struct gspace *gs, u32 want);
 bool swap_can_out(void); /* on, not saturated; notices that the device is gone */

@@ -3,7 +3,7 @@
 # Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
 set -eu
 
-build="gcc libc6-dev binutils nasm gnu-efi libinih-dev libxxhash-dev fonts-spleen python3 mtools gdisk"
+build="gcc libc6-dev binutils nasm gnu-efi libinih-dev liblz4-dev libxxhash-dev fonts-spleen python3 mtools gdisk"
 run="qemu-system-x86 ovmf"
 bochs="bochs bochs-term seabios ovmf"
 test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus"

@@ -13,6 +13,7 @@
 #include "mm/blk.h"
 #include "mm/frame.h"
 #include "mm/reclaim.h"
+#include "mm/zip.h"
 #include "vmm/command.h"
 #include "vmm/events.h"
 #include "vmm/pairs.h"
@@ -61,6 +62,8 @@ static bool print_settings(struct console_out *o, const char *key)
 				   s->min_free_mib ? "" : " (sliding scale)");
 		else if (str_eq(name, "share-rate"))
 			format_buf(line, sizeof(line), "%u pages a second", share);
+		else if (str_eq(name, "zip-max"))
+			format_buf(line, sizeof(line), "%u%% of a VM's memory", s->zip_percent == ZIP_NONE ? 0 : s->zip_percent);
 		else
 			format_buf(line, sizeof(line), "%u pages a second and VM", s->balloon_rate);
 		console_printf(o, "%s=%s\n", name, line);
@@ -159,6 +162,7 @@ static void print_frames(struct console_out *o)
 	pairs_number(&p, "frames-table", f.by_state[FRAME_TABLE]);
 	pairs_number(&p, "frames-guest", f.by_state[FRAME_GUEST]);
 	pairs_number(&p, "frames-shared", f.by_state[FRAME_SHARED]);
+	pairs_number(&p, "frames-zip", f.by_state[FRAME_ZIP]);
 	pairs_number(&p, "frames-zero", f.by_state[FRAME_ZERO]);
 	pairs_number(&p, "frame-allocs", f.allocs);
 	pairs_number(&p, "frame-frees", f.frees);

@@ -13,6 +13,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "vmm/command.h"
 #include "vmm/pairs.h"
 #include "vmm/vcpu.h"
@@ -96,6 +97,10 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "cow-breaks", gs->stats.cow_breaks);
 	pairs_number(p, "shared-in", gs->stats.shared_in);
 	pairs_number(p, "zero-in", gs->stats.zero_in);
+	pairs_number(p, "zip-in", gs->stats.zip_in);
+	pairs_number(p, "zip-out", gs->stats.zip_out);
+	pairs_number(p, "zip-frames", gs->zip.frames);
+	pairs_number(p, "zip-max", zip_max_frames(gs));
 	pairs_number(p, "swap-out", gs->stats.swap_out);
 	pairs_number(p, "swap-in", gs->stats.swap_in);
 	pairs_number(p, "swap-rescued", gs->stats.swap_rescued);
@@ -239,6 +244,27 @@ static void print_share(struct console_out *o, const struct sums *sum)
 	pairs_end(&p);
 }
 
+static void print_zip(struct console_out *o)
+{
+	struct zip_stats s;
+	struct pairs p;
+
+	zip_stats(&s);
+	pairs_begin(&p, o);
+	pairs_label(&p, "zip:");
+	pairs_size(&p, "zip", to_bytes(s.pages));
+	pairs_size(&p, "zip-pool", to_bytes(s.frames));
+	pairs_size(&p, "zip-saved", to_bytes(s.pages > s.frames ? s.pages - s.frames : 0));
+	pairs_number(&p, "zip-in", s.in);
+	pairs_number(&p, "zip-out", s.out);
+	pairs_number(&p, "zip-same", s.same);
+	pairs_number(&p, "zip-poor", s.poor);
+	pairs_number(&p, "zip-full", s.full);
+	pairs_number(&p, "zip-no-memory", s.no_memory);
+	pairs_number(&p, "zip-errors", s.errors);
+	pairs_end(&p);
+}
+
 static void print_swap(struct console_out *o)
 {
 	static const char *const state[] = {[SWAP_OFF] = "off", [SWAP_ON] = "on", [SWAP_FAILED] = "failed"};
@@ -275,6 +301,7 @@ static void print_host(struct console_out *o)
 	print_frames(o, &s);
 	print_reclaim(o);
 	print_share(o, &s);
+	print_zip(o);
 	print_swap(o);
 }
 

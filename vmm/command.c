@@ -39,6 +39,7 @@ static const struct command table[] = {
     {"mem", "worst", "", "the worst case, and what backs it", "mem worst", 0, 0, cmd_mem_worst},
     {"mem", "check", "", "walks every page table and the frame table", "mem check", 0, 0, cmd_mem_check},
     {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", "mem db", 0, 1, cmd_mem},
+    {"zip", NULL, "", "compressed pages of host and VMs", "zip", 0, 0, cmd_zip},
     {"top", NULL, "[memory|effect] [COLUMNSxROWS]", "the live screen; q leaves it", "top --plain effect 132x43", 0, 2,
      cmd_top},
     {"alerts", NULL, "[all]", "what needs attention now; all: every rule", "alerts", 0, 1, cmd_alerts},

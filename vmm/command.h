@@ -89,7 +89,7 @@ static inline const char *command_arg(const struct command_run *r, u32 i)
 	return r->argv[(r->cmd->sub ? 2 : 1) + i];
 }
 
-/* cmd_vm.c, cmd_mem.c, cmd_host.c */
+/* cmd_vm.c, cmd_mem.c, cmd_zip.c, cmd_host.c */
 int cmd_vm_list(struct command_run *r);
 int cmd_vm_show(struct command_run *r);
 int cmd_vm_create(struct command_run *r);
@@ -105,6 +105,7 @@ int cmd_mem(struct command_run *r);
 int cmd_mem_check(struct command_run *r);
 int cmd_mem_worst(struct command_run *r);
 int cmd_mem_demand(struct command_run *r);
+int cmd_zip(struct command_run *r);
 int cmd_set(struct command_run *r);
 int cmd_get(struct command_run *r);
 int cmd_log(struct command_run *r);

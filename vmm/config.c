@@ -12,6 +12,7 @@
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/string.h"
+#include "mm/zip.h"
 #include "vmm/pvdisk.h"
 
 #define REPORT_BYTES 280
@@ -225,6 +226,22 @@ static int set_cpu_cap(struct vm_config *vm, const char *value)
 	return parse_number(value, 0, VM_CPU_CAP_MAX, &vm->cpu_cap);
 }
 
+/* "0" is "nothing" in *out. */
+static int parse_zip_max(const char *value, u32 *out)
+{
+	u64 percent;
+	int err = parse_percent(value, ZIP_PERCENT_MAX, &percent);
+
+	if (!err)
+		*out = percent ? (u32)percent : ZIP_NONE;
+	return err;
+}
+
+static int set_zip_max(struct vm_config *vm, const char *value)
+{
+	return parse_zip_max(value, &vm->zip_percent);
+}
+
 static int set_watchdog(struct vm_config *vm, const char *value)
 {
 	return parse_number(value, 0, WATCHDOG_MAX, &vm->watchdog_sec);
@@ -280,6 +297,7 @@ static const struct vm_key vm_key[] = {
     {"balloon-max", "1 to 95 percent", set_balloon_max},
     {"cpu-weight", "1 to 100000", set_cpu_weight},
     {"cpu-cap", "0 (none) to 800 percent of one CPU", set_cpu_cap},
+    {"zip-max", "0 (off) to 50 percent", set_zip_max},
     {"watchdog", "0 (off) to 3600 seconds", set_watchdog},
     {"image", "a file name of at most 63 characters", set_image},
     {"cmdline", "text of at most 255 characters", set_cmdline},
@@ -334,7 +352,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 	}
 	format_buf(why, size,
 		   "'%s': expected a key of a VM: memory, reservation, limit, shares, startup, minimum, maximum, buffer, vcpus, disk, balloon-max, "
-		   "cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
+		   "zip-max, cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
 		   shown(word, key));
 	return E_NOENT;
 }
@@ -346,7 +364,7 @@ void config_vm_defaults(struct vm_config *vm)
 
 /* ---- keys of the host ---- */
 
-enum host_key { HOST_MIN_FREE, HOST_SHARE_RATE, HOST_BALLOON_RATE, HOST_LOG_LEVEL, HOST_KEYS };
+enum host_key { HOST_MIN_FREE, HOST_SHARE_RATE, HOST_BALLOON_RATE, HOST_ZIP_MAX, HOST_LOG_LEVEL, HOST_KEYS };
 
 static const struct {
 	const char *name, *expected;
@@ -354,6 +372,7 @@ static const struct {
     [HOST_MIN_FREE] = {"min-free", "a size of 1M to 64G"},
     [HOST_SHARE_RATE] = {"share-rate", "0 (off) to 1000000 pages a second"},
     [HOST_BALLOON_RATE] = {"balloon-rate", "64 to 1000000 pages a second"},
+    [HOST_ZIP_MAX] = {"zip-max", "0 (off) to 50 percent"},
     [HOST_LOG_LEVEL] = {"log-level", "error, warning, info or debug"},
 };
 
@@ -384,6 +403,8 @@ static int set_host_value(struct host_config *c, enum host_key key, const char *
 		return err;
 	case HOST_BALLOON_RATE:
 		return parse_number(value, 64, 1000000, &c->balloon_rate);
+	case HOST_ZIP_MAX:
+		return parse_zip_max(value, &c->zip_percent);
 	default:
 		err = config_parse_level(value, &n);
 		if (!err)
@@ -447,7 +468,7 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 		return err ? fail_value(why, size, err, key, host_key[i].expected, value) : 0;
 	}
 	format_buf(why, size,
-		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, log-level, idle-tax, "
+		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, zip-max, log-level, idle-tax, "
 		   "balloon-rate-down, metrics-interval or one of wss-..., alert-...",
 		   shown(word, key));
 	return E_NOENT;

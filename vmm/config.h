@@ -19,6 +19,7 @@ struct host_config { /* 0: not given */
 	u32 min_free_mib;
 	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
 	u32 balloon_rate; /* pages a second and VM */
+	u32 zip_percent;  /* of a VM's memory for its compressed pages; ZIP_NONE: nothing is compressed */
 	u32 log_level;    /* enum log_level + 1 */
 	u32 number[NUMBERS]; /* value + 1 */
 };

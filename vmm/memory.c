@@ -12,6 +12,7 @@
 #include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/wss.h"
+#include "mm/zip.h"
 #include "vmm/config.h"
 #include "vmm/modules.h"
 #include "vmm/settings.h"
@@ -98,6 +99,7 @@ void memory_start(const struct config *c)
 
 	rmap_init();
 	CHECK(share_init(random_word(), random_word()) == 0);
+	zip_init(random_word(), ZIP_PERCENT_DEFAULT);
 	start_swap();
 	wss_init(random_word());
 	reclaim_init(&cfg);

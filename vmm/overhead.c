@@ -7,6 +7,7 @@
 #include "mm/rmap.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "vmm/pvdisk.h"
 #include "vmm/vm_internal.h"
 
@@ -16,6 +17,7 @@ struct sums {
 	u64 pages;	/* of guests: each may have an entry in the share table and one in the reverse map */
 	u64 tables;	/* nested; not counted as the hypervisor's */
 	u64 structures; /* there from a VM's start on */
+	u64 zip, zip_held; /* records of compressed pages */
 	u64 firm;	/* reservations and head-room */
 };
 
@@ -25,6 +27,9 @@ static void add(struct sums *s, const struct vm_config *c)
 
 	s->pages += most >> PAGE_SHIFT;
 	s->tables += DIV_ROUND_UP(most, LARGE_SIZE) + DIV_ROUND_UP(most, GIB) + 2;
+	/* Of what is reserved nothing is compressed. */
+	if (c->reservation_bytes < most)
+		s->zip += zip_frames_for(most >> PAGE_SHIFT);
 	s->structures += c->vcpus * VCPU_FRAMES + (c->disk_bytes ? pvdisk_frames(c->disk_bytes) : 0);
 }
 
@@ -36,6 +41,7 @@ static void add_started(struct sums *s)
 		if (!vm->gs_valid)
 			continue;
 		add(s, &vm->config);
+		s->zip_held += pool_bytes(&vm->gs.zip.records) >> PAGE_SHIFT;
 		s->firm += reservation + vm_headroom_frames(reservation);
 	}
 }
@@ -60,7 +66,7 @@ u64 vm_overhead_frames(const struct vm_config *c)
 	add_started(&others);
 	all = others;
 	add(&all, c);
-	return all.tables + all.structures + entries(&all) - others.tables - others.structures - entries(&others) +
+	return all.tables + all.structures + all.zip + entries(&all) - others.tables - others.structures - others.zip - entries(&others) +
 	       swap_frames_for(vm_swap_need(vm_memory_max(c), c->reservation_bytes));
 }
 
@@ -78,10 +84,10 @@ void vm_host_memory(struct vm_host_memory *out)
 	add_started(&s);
 	out->total = f.total;
 	out->free = f.free;
-	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE];
+	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE] + f.by_state[FRAME_ZIP];
 	out->hypervisor = f.total - f.free - out->guest;
-	out->overhead = s.tables + s.structures + entries(&s) + swap_frames();
-	out->overhead_held = MIN(s.structures + MIN(entries(&s), entries_held()) + swap_frames(), out->hypervisor);
+	out->overhead = s.tables + s.structures + s.zip + entries(&s) + swap_frames();
+	out->overhead_held = MIN(s.structures + MIN(s.zip, s.zip_held) + MIN(entries(&s), entries_held()) + swap_frames(), out->hypervisor);
 	promised = s.firm + out->overhead + out->hypervisor - out->overhead_held + r.min_free;
 	out->ram_unreserved = out->total > promised ? out->total - promised : 0;
 	out->swap_unreserved = swap.unreserved;

@@ -5,10 +5,13 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/wss.h"
+#include "mm/zip.h"
 #include "vmm/vm.h"
 
-static struct host_config current = {
-    .share_rate = SETTINGS_SHARE_RATE, .balloon_rate = BALLOON_RATE_DEFAULT, .log_level = LOG_INFO + 1};
+static struct host_config current = {.share_rate = SETTINGS_SHARE_RATE,
+				     .balloon_rate = BALLOON_RATE_DEFAULT,
+				     .zip_percent = ZIP_PERCENT_DEFAULT,
+				     .log_level = LOG_INFO + 1};
 
 const struct host_config *settings_get(void)
 {
@@ -54,6 +57,10 @@ void settings_apply(const struct host_config *h)
 	if (h->balloon_rate) {
 		current.balloon_rate = h->balloon_rate;
 		apply_balloon_rate(h->balloon_rate);
+	}
+	if (h->zip_percent) {
+		current.zip_percent = h->zip_percent;
+		zip_set_percent(h->zip_percent == ZIP_NONE ? 0 : h->zip_percent);
 	}
 	if (h->min_free_mib) {
 		current.min_free_mib = h->min_free_mib;

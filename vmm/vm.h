@@ -53,6 +53,7 @@ struct vm_config {
 	u32 balloon_max_percent;      /* 0: 65 */
 	u32 cpu_weight;		      /* share of CPU time; 0: 1000 */
 	u32 cpu_cap;		      /* at most this percent of one CPU; 0: no cap */
+	u32 zip_percent;	      /* of memory for its compressed pages; 0: the host's zip-max, ZIP_NONE: nothing */
 	u32 watchdog_sec;	      /* ends a guest that keeps interrupts off for so much of its own run time; 0: never */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];

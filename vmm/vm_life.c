@@ -232,6 +232,7 @@ int vm_start(struct vm *vm, char *why, size_t size)
 				   (vm->config.balloon_max_percent ? vm->config.balloon_max_percent : BALLOON_MAX_PERCENT) / 100);
 	vm->gs.balloon_rate = settings_get()->balloon_rate;
 	vm->gs.balloon_rate_down = settings_number(NUMBER_BALLOON_RATE_DOWN);
+	vm->gs.zip_percent = vm->config.zip_percent;
 	vm->gs_valid = true;
 	vm->state = VM_STARTING;
 	reclaim_add(&vm->gs);

@@ -1,6 +1,7 @@
 /* lib/platform.h and the address part of mm/platform.h on the machine. */
 #include "lib/platform.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/hv.h"
 #include "arch/x86/platform.h"
 #include "mm/platform.h"
 
@@ -55,4 +56,9 @@ void *mm_hfn_to_va(hfn_t hfn)
 hfn_t mm_va_to_hfn(const void *va)
 {
 	return hpa_to_hfn(va_to_hpa(va));
+}
+
+void mm_vectors_begin(void)
+{
+	hv_fpu_save_guest();
 }

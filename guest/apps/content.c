@@ -5,6 +5,7 @@
 #define WORDS     (PAGE_SIZE / sizeof(u64))
 #define BODY      3
 #define SUM       (WORDS - 1)
+#define SOFT_RUN  16           /* words */
 #define MAGIC     0x61657250ul /* "Prea", upper half of word 0 */
 #define SAME_SEED 0x5a5a1234fedc0de5ul
 
@@ -21,12 +22,15 @@ enum content_kind content_kind(const struct content *c, u32 page)
 
 	if (n < c->zero_percent)
 		return CONTENT_ZERO;
-	return n < c->zero_percent + c->same_percent ? CONTENT_SAME : CONTENT_UNIQUE;
+	if (n < c->zero_percent + c->same_percent)
+		return CONTENT_SAME;
+	return n < c->zero_percent + c->same_percent + c->soft_percent ? CONTENT_SOFT : CONTENT_UNIQUE;
 }
 
 /* The words of a page in order; the sum of the earlier ones is kept on the way. */
 struct stream {
 	u64 head[BODY], state, sum;
+	u32 run; /* words with one state */
 };
 
 static void stream_begin(struct stream *s, const struct content *c, u32 page, u32 generation)
@@ -38,6 +42,7 @@ static void stream_begin(struct stream *s, const struct content *c, u32 page, u3
 	s->head[2] = kind == CONTENT_SAME ? SAME_SEED : c->seed;
 	s->state = content_mix(s->head[0] ^ content_mix(s->head[1] ^ content_mix(s->head[2])));
 	s->sum = 0;
+	s->run = kind == CONTENT_SOFT ? SOFT_RUN : 1;
 }
 
 static u64 stream_word(struct stream *s, u32 i)
@@ -49,7 +54,8 @@ static u64 stream_word(struct stream *s, u32 i)
 	if (i < BODY) {
 		word = s->head[i];
 	} else {
-		s->state = s->state * 6364136223846793005ul + 1442695040888963407ul;
+		if (i % s->run == 0)
+			s->state = s->state * 6364136223846793005ul + 1442695040888963407ul;
 		word = s->state ^ s->state >> 29;
 	}
 	s->sum += word;

@@ -5,6 +5,7 @@
  *
  *   ZERO    all zero in even generations, filled in odd ones
  *   SAME    the same in every VM that is at the same generation
+ *   SOFT    this VM's alone, each word of the stream sixteen times: compresses to less than a quarter
  *   UNIQUE  this VM's alone
  *
  * A filled page: word 0 magic and page number, word 1 generation and kind, word 2 seed, words 3..510 a stream that
@@ -15,11 +16,11 @@
 
 #include "lib/types.h"
 
-enum content_kind { CONTENT_ZERO, CONTENT_SAME, CONTENT_UNIQUE };
+enum content_kind { CONTENT_ZERO, CONTENT_SAME, CONTENT_SOFT, CONTENT_UNIQUE };
 
 struct content {
 	u64 seed;
-	u32 zero_percent, same_percent;
+	u32 zero_percent, same_percent, soft_percent;
 };
 
 struct content_fault {

@@ -32,7 +32,10 @@ static int read_mix(struct region *r, struct kernel *k)
 	if (err)
 		return bad_argument("zero", err);
 	err = args_percent(&k->args, "same", r->content.same_percent, &r->content.same_percent);
-	return err ? bad_argument("same", err) : 0;
+	if (err)
+		return bad_argument("same", err);
+	err = args_percent(&k->args, "soft", 0, &r->content.soft_percent);
+	return err ? bad_argument("soft", err) : 0;
 }
 
 static int read_threads(struct region *r, struct kernel *k, u32 most)

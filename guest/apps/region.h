@@ -37,7 +37,7 @@ struct region {
 };
 
 /*
- * Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero= and same=; threads: at most, cpus= may ask for
+ * Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero=, same= and soft=; threads: at most, cpus= may ask for
  * fewer. Prints what it chose.
  */
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,

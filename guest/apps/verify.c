@@ -1,7 +1,7 @@
 /*
  * verify: stamps a share of memory, then re-reads pages at random for ever and rewrites some, checking every byte.
- *   mem=90%  zero=10%  same=20%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it can) report=5
- * (s)  cpus= (vCPUs that do so, at most and by default all)
+ *   mem=90%  zero=10%  same=20%  soft=0%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it
+ * can)  report=5 (s)  cpus= (vCPUs that do so, at most and by default all)
  *
  * run=0 (s after `ready`: then it reports and rests; 0: for ever)  sets= (percent of the region, such as 60,20,40: it works on
  * that part only, each for step=30 s in turn, and stays at the last)
@@ -86,8 +86,9 @@ static int verify_start(struct kernel *k)
 	if (!err)
 		err = read_sets(v, k);
 	if (!err)
-		print("verify: %u pages, write=%u%% zero=%u%% same=%u%% threads=%u\n", v->region.pages, v->write_percent,
-		      v->region.content.zero_percent, v->region.content.same_percent, v->region.threads);
+		print("verify: %u pages, write=%u%% zero=%u%% same=%u%% soft=%u%% threads=%u\n", v->region.pages,
+		      v->write_percent, v->region.content.zero_percent, v->region.content.same_percent,
+		      v->region.content.soft_percent, v->region.threads);
 	return err;
 }
 

@@ -641,12 +641,16 @@ bool fake_exit(struct vm *vm, const struct hv_exit *e)
 
 void fake_swap_out(struct vm *vm, gfn_t gfn)
 {
+	u32 percent = vm->gs.zip_percent;
+
+	vm->gs.zip_percent = ZIP_NONE;
 	for (u32 i = 0; gspace_state(&vm->gs, gfn) != PAGE_SWAPPED; i++) {
 		CHECK(i < 100);
 		(void)swap_out(&vm->gs, vm->gs.pages);
 		for (u32 j = 0; fake_blk.pending && j < 100; j++)
 			fake_blk_poll();
 	}
+	vm->gs.zip_percent = percent;
 }
 
 void *fake_page(struct vm *vm, gfn_t gfn)

@@ -64,6 +64,11 @@ void fake_mm_stop(void)
 	fake_mm_committed = NULL;
 }
 
+void mm_vectors_begin(void)
+{
+	fake_mm.vectors++;
+}
+
 void *mm_hfn_to_va(hfn_t hfn)
 {
 	CHECK(hfn < fake_mm_span);

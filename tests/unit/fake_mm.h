@@ -18,7 +18,7 @@ extern hfn_t fake_mm_first; /* the lowest usable frame */
 extern hfn_t fake_mm_span;  /* frames in the frame table, holes included */
 
 struct fake_mm_counts {
-	u32 shootdowns, wakes, poisoned, balloon_notified;
+	u32 shootdowns, wakes, poisoned, balloon_notified, vectors;
 };
 extern struct fake_mm_counts fake_mm;
 extern char fake_mm_poison_why[64];

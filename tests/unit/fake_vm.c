@@ -16,6 +16,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
@@ -329,13 +330,16 @@ void fake_vm_end(void)
 
 void fake_vm_reset(void)
 {
-	struct host_config defaults = {
-	    .share_rate = SETTINGS_SHARE_RATE, .balloon_rate = BALLOON_RATE_DEFAULT, .log_level = LOG_INFO + 1};
+	struct host_config defaults = {.share_rate = SETTINGS_SHARE_RATE,
+				       .balloon_rate = BALLOON_RATE_DEFAULT,
+				       .zip_percent = ZIP_PERCENT_DEFAULT,
+				       .log_level = LOG_INFO + 1};
 
 	if (!machine_up) {
 		fake_platform_reset();
 		fake_mm_start(FAKE_VM_FRAMES);
 		swap_init(1, 2);
+		zip_init(3, ZIP_PERCENT_DEFAULT);
 		reclaim_init(NULL);
 	}
 	machine_up = true;

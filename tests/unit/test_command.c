@@ -14,6 +14,7 @@
 #include "lib/string.h"
 #include "mm/balloon.h"
 #include "mm/blk.h"
+#include "mm/swap.h"
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_vm.h"
@@ -264,6 +265,27 @@ static void test_mem(void **state)
 	bad("mem b", "'b' is created: it has no memory\n");
 	bad("mem c", "'c': expected the name of a VM");
 	bad("mem a b", "expected: mem [NAME]\n");
+}
+
+static void test_zip(void **state)
+{
+	(void)state;
+	has(ok("zip"), "compression: on, at most 10% of a VM's memory\n");
+	make("a", true);
+	make("b", false);
+	for (gfn_t gfn = 0; gfn < 8; gfn++)
+		assert_int_equal(gspace_write(&vm_find("a")->gs, GPA(gfn << PAGE_SHIFT), "soft", 4), 0);
+	assert_int_equal(swap_out(&vm_find("a")->gs, 8), 8);
+	has(ok("zip"), "\n32K in 4K, ");
+	has(ok("zip"), "\na                    32K       4K     816K        0          8          0\n");
+	has(ok("mem"), " zip=32K zip-pool=4K zip-saved=28K zip-in=8 ");
+	has(ok("mem a"), " compressed=8\n");
+	has(ok("mem check"), "a: 2048 pages, 0 wrong\n");
+	ok("set zip-max 0");
+	has(ok("zip"), "compression: off\n");
+	has(ok("set"), "zip-max=0% of a VM's memory\n");
+	bad("set zip-max 51", "zip-max: expected 0 (off) to 50 percent, got '51'\n");
+	bad("zip a", "expected: zip\n");
 }
 
 static void test_mem_check(void **state)
@@ -579,6 +601,7 @@ int main(void)
 	    T(test_list),
 	    T(test_show),
 	    T(test_mem),
+	    T(test_zip),
 	    T(test_mem_check),
 	    T(test_balloon),
 	    T(test_vm_set),

@@ -60,6 +60,7 @@ static void test_whole_file(void **state)
 	      "min-free = 32M\n"
 	      "share-rate=1000 ; inline\n"
 	      "balloon-rate=2000\r\n"
+	      "zip-max = 0\n"
 	      "log-level = debug\n"
 	      "[loader]\n"
 	      "options = panic=reboot\n"
@@ -72,6 +73,7 @@ static void test_whole_file(void **state)
 	      "vcpus = 2\n"
 	      "disk = 64M\n"
 	      "balloon-max = 50%\n"
+	      "zip-max = 25%\n"
 	      "watchdog = 30\n"
 	      "cpu-weight = 3000\n"
 	      "cpu-cap = 50\n"
@@ -86,6 +88,7 @@ static void test_whole_file(void **state)
 	assert_int_equal(config.host.min_free_mib, 32);
 	assert_int_equal(config.host.share_rate, 1000);
 	assert_int_equal(config.host.balloon_rate, 2000);
+	assert_int_equal(config.host.zip_percent, ZIP_NONE);
 	assert_int_equal(config.host.log_level, LOG_DEBUG + 1);
 	assert_string_equal(config.vm[0].name, "db-1");
 	assert_int_equal(config.vm[0].memory_bytes, 192 * MIB);
@@ -95,6 +98,7 @@ static void test_whole_file(void **state)
 	assert_int_equal(config.vm[0].vcpus, 2);
 	assert_int_equal(config.vm[0].disk_bytes, 64 * MIB);
 	assert_int_equal(config.vm[0].balloon_max_percent, 50);
+	assert_int_equal(config.vm[0].zip_percent, 25);
 	assert_int_equal(config.vm[0].watchdog_sec, 30);
 	assert_int_equal(config.vm[0].cpu_weight, 3000);
 	assert_int_equal(config.vm[0].cpu_cap, 50);
@@ -131,6 +135,7 @@ static void test_values(void **state)
 	    {"disk = 1K", "aerostat.ini:3: disk: expected"},
 	    {"balloon-max = 96", "aerostat.ini:3: balloon-max: expected 1 to 95 percent, got '96'\n"},
 	    {"balloon-max = 0", "aerostat.ini:3: balloon-max: expected"},
+	    {"zip-max = 51", "aerostat.ini:3: zip-max: expected 0 (off) to 50 percent, got '51'\n"},
 	    {"watchdog = 3601", "aerostat.ini:3: watchdog: expected 0 (off) to 3600 seconds, got '3601'\n"},
 	    {"image =", "aerostat.ini:3: image: expected a file name"},
 	    {"autostart = maybe", "aerostat.ini:3: autostart: expected yes or no, got 'maybe'\n"},

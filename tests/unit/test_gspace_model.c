@@ -27,6 +27,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
@@ -104,11 +105,24 @@ static void check_bytes(const struct guest *g, gfn_t gfn, const u8 *is, u32 from
 			 page_state_name(gspace_state((struct gspace *)&g->gs, gfn)));
 }
 
-/* Writes a whole common page or a few bytes; keeps the record. A page without defined content is written in full. */
+/* Half of it such that it does not compress to half a page, and in lengths of all kinds. */
+static void odd_content(u8 *page)
+{
+	u32 random = one_in(4) ? 0 : below(PAGE_SIZE);
+
+	memset(page, below(256), PAGE_SIZE);
+	for (u32 i = 0; i < random; i++)
+		page[i] = below(256);
+}
+
+/* Writes a whole page or a few bytes; keeps the record. A page without defined content is written in full. */
 static void write_bytes(struct guest *g, gfn_t gfn, u8 *page)
 {
 	if (g->undefined[gfn] || one_in(2)) {
-		common_content(g->want[gfn], below(CONTENTS));
+		if (one_in(3))
+			odd_content(g->want[gfn]);
+		else
+			common_content(g->want[gfn], below(CONTENTS));
 		memcpy(page, g->want[gfn], PAGE_SIZE);
 		g->undefined[gfn] = false;
 	} else {
@@ -579,6 +593,7 @@ static void run(u64 seed, bool large)
 {
 	struct share_stats s;
 	struct swap_stats w;
+	struct zip_stats z;
 	u32 free_before, broken = 0, cow = 0;
 
 	large_pages = large;
@@ -587,6 +602,7 @@ static void run(u64 seed, bool large)
 	fake_blk_start(DISK_PAGES);
 	fake_blk.latency_ns = 2 * NSEC_PER_MSEC;
 	swap_init(seed, seed + 1);
+	zip_init(seed + 2, 3);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(40);
@@ -609,6 +625,7 @@ static void run(u64 seed, bool large)
 	check_everything();
 	share_stats(&s);
 	swap_stats(&w);
+	zip_stats(&z);
 	for (u32 i = 0; i < SPACES; i++) {
 		broken += guest[i].gs.stats.balloon_broken;
 		cow += guest[i].gs.stats.cow_breaks;
@@ -623,13 +640,16 @@ static void run(u64 seed, bool large)
 	}
 	print_message("seed %lu: %u reads, %u writes (%u while stale, %u beside it), %u waits, %u pins, %lu out, %lu in, %u rescued, "
 		      "%u orphans, "
-		      "%lu matches, %lu zero, %u cow, %u broken, %u ended\n",
+		      "%lu matches, %lu zero, %u cow, %u broken, %u ended, "
+		      "%lu compressed (%lu same), %lu back, %lu poor, %lu full, %lu no memory\n",
 		      seed, did.reads, did.writes, did.stale_writes,
 		      did.fresh_writes, did.waits, did.pins, w.out, w.in, did.rescues,
-		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed);
+		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed, z.in, z.same, z.out, z.poor,
+		      z.full, z.no_memory);
 	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && did.fresh_writes && s.matches && s.zero_found &&
 		    did.destroyed);
-	assert_int_equal(w.checksum_errors, 0);
+	assert_true(z.in && z.out && z.same && z.poor && (z.full || large));
+	assert_int_equal(w.checksum_errors + z.errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);
 	for (u32 i = 0; i < 100; i++)
 		swap_trim();

@@ -12,7 +12,7 @@
 #include "tests/unit/fake_hv_guest.h"
 
 static struct kernel k;
-static const struct content content = {.seed = 99, .zero_percent = 10, .same_percent = 20};
+static const struct content content = {.seed = 99, .zero_percent = 10, .same_percent = 20, .soft_percent = 10};
 
 /* A VM whose application region is larger than what is left free. */
 static void begin(u32 disk_mib, u32 pages, u64 slots, u32 leave_free)
@@ -273,8 +273,8 @@ static void test_cache_errors(void **state)
 static void test_content(void **state)
 {
 	static u64 page[512], other[512];
-	const struct content second = {.seed = 100, .zero_percent = 10, .same_percent = 20};
-	u32 kinds[3] = {0};
+	const struct content second = {.seed = 100, .zero_percent = 10, .same_percent = 20, .soft_percent = 10};
+	u32 kinds[4] = {0};
 	struct content_fault f;
 
 	(void)state;
@@ -287,8 +287,8 @@ static void test_content(void **state)
 		content_fill(&second, i, 2, other);
 		assert_true(content_check(&content, i, 2, page, &f));
 		assert_int_equal(page_is_zero(page), kind == CONTENT_ZERO);
-		assert_int_equal(memcmp(page, other, sizeof(page)) == 0, kind != CONTENT_UNIQUE);
-		if (kind != CONTENT_UNIQUE)
+		assert_int_equal(memcmp(page, other, sizeof(page)) == 0, kind < CONTENT_SOFT);
+		if (kind < CONTENT_SOFT)
 			continue;
 		assert_false(content_check(&content, i, 3, page, &f));
 		assert_string_equal(f.what, "another generation");
@@ -305,8 +305,9 @@ static void test_content(void **state)
 	}
 	assert_in_range(kinds[CONTENT_ZERO], 70, 130);
 	assert_in_range(kinds[CONTENT_SAME], 150, 250);
+	assert_in_range(kinds[CONTENT_SOFT], 70, 130);
 	page[511] = 1;
-	assert_false(content_check(&(struct content){1, 100, 0}, 0, 0, page, &f));
+	assert_false(content_check(&(struct content){1, 100, 0, 0}, 0, 0, page, &f));
 }
 
 int main(void)

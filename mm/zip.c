@@ -1,0 +1,210 @@
+/*
+ * See zip.h. LZ4 is Debian's library, which uses vector registers: mm_vectors_begin() makes them free, once for a batch
+ * of pages or one page that comes back; never in an interrupt.
+ *
+ * A page is compressed while it is unmapped, but a touch may rescue it and write meanwhile (gspace_swap_out_begin):
+ * then the result is anything, of bounded length, and gspace_zip_done() throws it away.
+ */
+#define LZ4_STATIC_LINKING_ONLY
+#include <lz4.h>
+
+#include "mm/zip.h"
+
+#include "lib/err.h"
+#include "lib/hash.h"
+#include "lib/lock.h"
+#include "lib/log.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+
+/* Room for any page: a failure is one that changed meanwhile. Less than LZ4's own bound, so that it checks. */
+#define OUT_BYTES (LZ4_COMPRESSBOUND(PAGE_SIZE) - 1)
+#define WORDS     (PAGE_SIZE / sizeof(u64))
+
+static struct {
+	struct lock lock;
+	u64 key;
+	u32 percent;
+	bool lz4_good; /* its state is as a success leaves it */
+	struct zip_stats stats;
+	LZ4_stream_t lz4;
+	u8 out[OUT_BYTES] aligned(16);
+} zip = {.lock = LOCK_INIT("zip", LOCK_RANK_ZIP)};
+
+void zip_init(u64 key, u32 percent)
+{
+	lock_init(&zip.lock, "zip", LOCK_RANK_ZIP);
+	zip.key = key;
+	zip.lz4_good = false;
+	zip.stats = (struct zip_stats){0};
+	zip_set_percent(percent);
+}
+
+void zip_set_percent(u32 percent)
+{
+	WRITE_ONCE(zip.percent, MIN(percent, ZIP_PERCENT_MAX));
+}
+
+u32 zip_max_frames(const struct gspace *gs)
+{
+	u32 percent = READ_ONCE(zip.percent);
+
+	if (percent && gs->zip_percent)
+		percent = gs->zip_percent == ZIP_NONE ? 0 : gs->zip_percent;
+	return (u32)((u64)gs->pages * percent / 100);
+}
+
+u64 zip_frames_for(u64 pages)
+{
+	return pool_frames_for(ZPOOL_RECORD_BYTES, pages);
+}
+
+bool zip_ready(const struct gspace *gs)
+{
+	return READ_ONCE(gs->zip.frames) < zip_max_frames(gs);
+}
+
+static void count(u64 *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+static u64 page_sum(const struct gspace *gs, gfn_t gfn, const void *page)
+{
+	return hash_page(page, zip.key ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL);
+}
+
+/* ---- in ------------------------------------------------------------------ */
+
+static bool same_filled(const void *page, u64 *word)
+{
+	const u64 *w = page;
+
+	*word = w[0];
+	for (u32 i = 1; i < WORDS; i++)
+		if (w[i] != w[0])
+			return false;
+	return true;
+}
+
+/* Bytes in zip.out; 0: the page is of no use to us. */
+static u32 compress(const void *page)
+{
+	int n;
+
+	if (!zip.lz4_good)
+		LZ4_initStream(&zip.lz4, sizeof(zip.lz4));
+	n = LZ4_compress_fast_extState_fastReset(&zip.lz4, page, (char *)zip.out, PAGE_SIZE, OUT_BYTES, 1);
+	zip.lz4_good = n > 0;
+	return n > 0 && (u32)n <= ZPOOL_BYTES_MAX ? (u32)n : 0;
+}
+
+/* True if the page is gone from v: stored, or not to be taken any more. */
+static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	const void *page = mm_hfn_to_va(hfn);
+	struct zpage z = {.gfn = gfn, .data = zip.out};
+	int err;
+
+	if (!same_filled(page, &z.word)) {
+		z.bytes = zip_ready(gs) ? compress(page) : 0;
+		if (!z.bytes) {
+			count(zip_ready(gs) ? &zip.stats.poor : &zip.stats.full);
+			return false;
+		}
+	}
+	z.sum = page_sum(gs, gfn, page);
+	err = gspace_zip_done(gs, gfn, hfn, &z);
+	if (err == E_BUSY)
+		return true;
+	if (!err)
+		count(&zip.stats.in);
+	if (!err && !z.bytes)
+		count(&zip.stats.same);
+	if (err)
+		count(err == E_NOSPC ? &zip.stats.full : &zip.stats.no_memory);
+	return !err;
+}
+
+u32 zip_store(struct gspace *gs, struct victims *v)
+{
+	u32 left = 0, before = v->count;
+
+	if (!zip_max_frames(gs))
+		return 0;
+	lock_acquire(&zip.lock);
+	mm_vectors_begin();
+	for (u32 i = 0; i < before; i++) {
+		if (store(gs, v->gfn[i], v->hfn[i]))
+			continue;
+		v->gfn[left] = v->gfn[i];
+		v->hfn[left++] = v->hfn[i];
+	}
+	v->count = left;
+	lock_release(&zip.lock);
+	return before - left;
+}
+
+/* ---- out ----------------------------------------------------------------- */
+
+static bool expand(const struct zpage *z, void *page)
+{
+	u64 *w = page;
+
+	if (!z->bytes) {
+		for (u32 i = 0; i < WORDS; i++)
+			w[i] = z->word;
+		return true;
+	}
+	mm_vectors_begin();
+	return LZ4_decompress_safe(z->data, page, (int)z->bytes, PAGE_SIZE) == PAGE_SIZE;
+}
+
+int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
+{
+	struct zpage z;
+
+	lock_assert_held(&gs->lock);
+	zpool_look(&gs->zip, handle, &z);
+	if (z.gfn == gfn && expand(&z, page) && page_sum(gs, gfn, page) == z.sum) {
+		count(&zip.stats.out);
+		return 0;
+	}
+	count(&zip.stats.errors);
+	log_error("zip", "the compressed copy of page %#x of %s is damaged", gfn, gs->name);
+	return E_IO;
+}
+
+void zip_drop(struct gspace *gs, u32 handle)
+{
+	lock_assert_held(&gs->lock);
+	zpool_drop(&gs->zip, handle);
+}
+
+const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle)
+{
+	struct zpage z;
+
+	zpool_look(&gs->zip, handle, &z);
+	return z.gfn == gfn ? NULL : "its entry is another page's";
+}
+
+void zip_stats(struct zip_stats *out)
+{
+	u64 host[PAGE_STATES];
+
+	lock_acquire(&zip.lock);
+	*out = zip.stats;
+	lock_release(&zip.lock);
+	out->percent = zip.percent;
+	gspace_host_counts(host);
+	out->pages = host[PAGE_COMPRESSED];
+	out->frames = frame_state_count(FRAME_ZIP);
+	for (struct gspace *gs = gspace_next(NULL); gs; gs = gspace_next(gs)) {
+		out->same_pages += READ_ONCE(gs->zip.same);
+		out->bytes += READ_ONCE(gs->zip.bytes);
+	}
+}

@@ -1,0 +1,63 @@
+/*
+ * Compression: the tier between balloon and swap. A page chosen to leave RAM is compressed by LZ4 first and kept
+ * in its space's pool (zpool.h) if it comes out at half a page or less; a page filled with one word keeps nothing
+ * but the word. What does not compress, or finds the pool full, goes straight on to swap. The pool of a space takes
+ * at most a part of the space's size (zip_max percent).
+ *
+ * Nothing is lost: a page's frame is let go of only when its entry is complete, with a checksum of the page,
+ * which is verified when it comes back.
+ *
+ * Locking: one CPU at a time compresses (LOCK_RANK_ZIP). The pool of a space is guarded by the space's lock.
+ */
+#ifndef MM_ZIP_H
+#define MM_ZIP_H
+
+#include "lib/types.h"
+#include "mm/blk.h"
+#include "mm/zpool.h"
+
+struct gspace;
+
+#define ZIP_PERCENT_DEFAULT 10U /* of a VM's size (ESX Mem.MemZipMaxPct) */
+#define ZIP_PERCENT_MAX     50U
+
+/* Pages on their way out, all begun (gspace_swap_out_begin) and flushed. */
+struct victims {
+	u32 count;
+	gfn_t gfn[BLK_PAGES_MAX];
+	hfn_t hfn[BLK_PAGES_MAX];
+};
+
+struct zip_stats {
+	u32 percent;               /* 0: off */
+	u64 in, out;               /* pages compressed and stored; come back */
+	u64 same;                  /* of `in`: same-filled */
+	u64 poor, full, no_memory; /* turned away: did not compress; pool full; no frame */
+	u64 errors;                /* copies that were damaged */
+	u64 pages, same_pages, frames,
+	    bytes; /* now: pages stored, of these same-filled, frames of all pools, data in them */
+};
+
+/* Off until then. */
+void zip_init(u64 key, u32 percent);
+/* The part of a VM's size that is its own where none is set; what is stored stays. 0: nothing is compressed any more.
+ */
+void zip_set_percent(u32 percent);
+
+/* May it be worth while to offer pages of gs? */
+bool zip_ready(const struct gspace *gs);
+/* Stores those that can be; the others stay in v, in order. Returns how many are gone. No lock held. */
+u32 zip_store(struct gspace *gs, struct victims *v);
+
+/* gs->lock held: fills `page` from the entry of gfn. E_IO: the copy is damaged. The entry stays. */
+int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page) must_check;
+void zip_drop(struct gspace *gs, u32 handle);
+/* gs->lock held: what is wrong with the entry of gfn, or NULL. */
+const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle);
+
+u32 zip_max_frames(const struct gspace *gs);
+/* Frames that the records of a space of so many pages take at most, beside the pool. */
+u64 zip_frames_for(u64 pages);
+void zip_stats(struct zip_stats *out);
+
+#endif

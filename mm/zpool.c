@@ -1,0 +1,341 @@
+/* See zpool.h. */
+#include "mm/zpool.h"
+
+#include "lib/err.h"
+#include "lib/panic.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/platform.h"
+
+enum kind { KIND_ENTRY = 1, KIND_SAME, KIND_BLOCK };
+
+struct entry {
+	u32 next; /* in its block; first: the pool links free records through it */
+	gfn_t gfn;
+	u64 sum;
+	union {
+		u64 word; /* KIND_SAME */
+		struct {
+			u32 block;
+			u16 bytes;
+		};
+	};
+	u8 at; /* first unit */
+	u8 kind;
+};
+
+struct block {
+	u32 older;
+	u32 newer;
+	u64 taken; /* units */
+	hfn_t hfn;
+	u32 first; /* entry */
+	u16 entries;
+	u8 run; /* longest run of free units */
+	u8 kind;
+};
+
+union record {
+	struct entry entry;
+	struct block block;
+};
+static_assert_size(union record, ZPOOL_RECORD_BYTES);
+
+void zpool_init(struct zpool *z)
+{
+	*z = (struct zpool){.records = POOL_INIT(sizeof(union record))};
+}
+
+static struct entry *entry_at(const struct zpool *z, u32 index)
+{
+	struct entry *e = pool_at(&z->records, index);
+
+	CHECK(e->kind == KIND_ENTRY || e->kind == KIND_SAME);
+	return e;
+}
+
+static struct block *block_at(const struct zpool *z, u32 index)
+{
+	struct block *b = pool_at(&z->records, index);
+
+	CHECK(b->kind == KIND_BLOCK);
+	return b;
+}
+
+/* ---- units --------------------------------------------------------------- */
+
+static u32 units_of(u32 bytes)
+{
+	return DIV_ROUND_UP(bytes, ZPOOL_UNIT);
+}
+
+static u64 run_mask(u32 at, u32 units)
+{
+	return (units == ZPOOL_UNITS ? ~0UL : BIT(units) - 1) << at;
+}
+
+/* Bit i: a run of `units` free units begins at unit i. */
+static u64 runs(u64 taken, u32 units)
+{
+	u64 starts = ~taken;
+
+	for (u32 have = 1; have < units;) {
+		u32 more = MIN(have, units - have);
+
+		starts &= starts >> more;
+		have += more;
+	}
+	return starts;
+}
+
+static u32 longest_run(u64 taken)
+{
+	u32 run = 0;
+
+	for (u64 left = ~taken; left; left &= left << 1)
+		run++;
+	return run;
+}
+
+/* ---- open blocks --------------------------------------------------------- */
+
+/* Where `units` fit best; 0: nowhere. */
+static u32 find_open(const struct zpool *z, u32 units)
+{
+	u32 found = 0, best = ZPOOL_UNITS + 1;
+
+	for (u32 i = 0; i < ZPOOL_OPEN; i++) {
+		u32 run = z->open[i] ? block_at(z, z->open[i])->run : 0;
+
+		if (run >= units && run < best) {
+			best = run;
+			found = z->open[i];
+		}
+	}
+	return found;
+}
+
+/* The block has room: it is open if it has more than another that is. */
+static void consider_open(struct zpool *z, u32 index)
+{
+	u32 least = block_at(z, index)->run, *place = NULL;
+
+	for (u32 i = 0; i < ZPOOL_OPEN; i++) {
+		u32 run = z->open[i] ? block_at(z, z->open[i])->run : 0;
+
+		if (z->open[i] == index)
+			return;
+		if (run < least) {
+			least = run;
+			place = &z->open[i];
+		}
+	}
+	if (place)
+		*place = index;
+}
+
+static void close_block(struct zpool *z, u32 index)
+{
+	for (u32 i = 0; i < ZPOOL_OPEN; i++)
+		if (z->open[i] == index)
+			z->open[i] = 0;
+}
+
+/* ---- blocks -------------------------------------------------------------- */
+
+/* Two records are promised: the block's and its first entry's. */
+static u32 block_make(struct zpool *z)
+{
+	hfn_t hfn = frame_alloc(0, FRAME_FOR_TABLE, FRAME_ZIP, false);
+	u32 index;
+
+	if (hfn == HFN_NONE)
+		return 0;
+	index = pool_take(&z->records);
+	*(struct block *)pool_at(&z->records, index) =
+	    (struct block){.kind = KIND_BLOCK, .hfn = hfn, .run = ZPOOL_UNITS, .older = z->newest};
+	if (z->newest)
+		block_at(z, z->newest)->newer = index;
+	else
+		z->oldest = index;
+	z->newest = index;
+	z->frames++;
+	return index;
+}
+
+static void block_end(struct zpool *z, u32 index)
+{
+	struct block *b = block_at(z, index);
+
+	if (b->older)
+		block_at(z, b->older)->newer = b->newer;
+	else
+		z->oldest = b->newer;
+	if (b->newer)
+		block_at(z, b->newer)->older = b->older;
+	else
+		z->newest = b->older;
+	close_block(z, index);
+	frame_free(b->hfn, 0);
+	z->frames--;
+	b->kind = 0;
+	pool_give(&z->records, index);
+}
+
+static u8 *data_of(const struct zpool *z, const struct entry *e)
+{
+	return (u8 *)mm_hfn_to_va(block_at(z, e->block)->hfn) + e->at * ZPOOL_UNIT;
+}
+
+/* ---- entries ------------------------------------------------------------- */
+
+static u32 entry_make(struct zpool *z, const struct zpage *page, enum kind kind)
+{
+	u32 index = pool_take(&z->records);
+
+	*(struct entry *)pool_at(&z->records, index) =
+	    (struct entry){.kind = kind, .gfn = page->gfn, .sum = page->sum, .word = page->word};
+	z->entries++;
+	return index;
+}
+
+static u32 put_data(struct zpool *z, const struct zpage *page, u32 block)
+{
+	u32 index = entry_make(z, page, KIND_ENTRY), units = units_of(page->bytes);
+	struct entry *e = entry_at(z, index);
+	struct block *b = block_at(z, block);
+
+	e->block = block;
+	e->bytes = page->bytes;
+	e->at = __builtin_ctzl(runs(b->taken, units));
+	e->next = b->first;
+	b->first = index;
+	b->entries++;
+	b->taken |= run_mask(e->at, units);
+	b->run = longest_run(b->taken);
+	memcpy(data_of(z, e), page->data, page->bytes);
+	z->bytes += page->bytes;
+	return index;
+}
+
+int zpool_put(struct zpool *z, const struct zpage *page, u32 max_frames, u32 *handle)
+{
+	u32 block;
+	int err;
+
+	if (page->bytes > ZPOOL_BYTES_MAX)
+		return E_2BIG;
+	if (z->most && z->records.used + 2 > z->most)
+		return E_NOSPC;
+	err = pool_reserve(&z->records, 2);
+	if (err)
+		return err;
+	if (!page->bytes) {
+		*handle = entry_make(z, page, KIND_SAME);
+		z->same++;
+		pool_unreserve(&z->records, 1);
+		return 0;
+	}
+	block = find_open(z, units_of(page->bytes));
+	if (block) {
+		pool_unreserve(&z->records, 1);
+	} else {
+		err = z->frames >= max_frames ? E_NOSPC : E_NOMEM;
+		if (err == E_NOMEM)
+			block = block_make(z);
+		if (!block) {
+			pool_unreserve(&z->records, 2);
+			return err;
+		}
+	}
+	*handle = put_data(z, page, block);
+	consider_open(z, block);
+	return 0;
+}
+
+void zpool_look(const struct zpool *z, u32 handle, struct zpage *page)
+{
+	const struct entry *e = entry_at(z, handle);
+
+	*page = (struct zpage){.gfn = e->gfn, .sum = e->sum};
+	if (e->kind == KIND_SAME) {
+		page->word = e->word;
+		return;
+	}
+	page->bytes = e->bytes;
+	page->data = data_of(z, e);
+}
+
+/* Units and place of an entry of a block are free again. */
+static void drop_data(struct zpool *z, u32 handle)
+{
+	const struct entry *e = entry_at(z, handle);
+	struct block *b = block_at(z, e->block);
+	u32 index = e->block, *link = &b->first;
+
+	while (*link != handle)
+		link = &entry_at(z, *link)->next;
+	*link = e->next;
+	z->bytes -= e->bytes;
+	b->taken &= ~run_mask(e->at, units_of(e->bytes));
+	b->run = longest_run(b->taken);
+	if (--b->entries)
+		consider_open(z, index);
+	else
+		block_end(z, index);
+}
+
+void zpool_drop(struct zpool *z, u32 handle)
+{
+	struct entry *e = entry_at(z, handle);
+
+	if (e->kind == KIND_SAME)
+		z->same--;
+	else
+		drop_data(z, handle);
+	e->kind = 0;
+	z->entries--;
+	pool_give(&z->records, handle);
+}
+
+void zpool_release(struct zpool *z)
+{
+	CHECK(!z->entries && !z->frames);
+	pool_release(&z->records);
+}
+
+/* ---- proof --------------------------------------------------------------- */
+
+static u64 verify_block(const struct zpool *z, u32 index, u32 *entries, u64 *bytes)
+{
+	const struct block *b = block_at(z, index);
+	u64 taken = 0, bad = 0;
+	u32 n = 0;
+
+	for (u32 i = b->first; i && n <= ZPOOL_UNITS; i = entry_at(z, i)->next, n++) {
+		const struct entry *e = entry_at(z, i);
+		u64 mask = run_mask(e->at, units_of(e->bytes));
+
+		bad += e->kind != KIND_ENTRY || e->block != index || (taken & mask);
+		taken |= mask;
+		*bytes += e->bytes;
+	}
+	*entries += n;
+	bad += !n || n != b->entries || taken != b->taken || b->run != longest_run(taken);
+	return bad + (frame_get(b->hfn)->state != FRAME_ZIP);
+}
+
+u64 zpool_verify(const struct zpool *z)
+{
+	u32 blocks = 0, entries = z->same, older = 0;
+	u64 bytes = 0, bad = 0;
+
+	for (u32 i = z->oldest; i && blocks <= z->frames; older = i, i = block_at(z, i)->newer, blocks++) {
+		bad += block_at(z, i)->older != older;
+		bad += verify_block(z, i, &entries, &bytes);
+	}
+	for (u32 i = 0; i < ZPOOL_OPEN; i++)
+		bad += z->open[i] && block_at(z, z->open[i])->kind != KIND_BLOCK;
+	bad += z->newest != older || blocks != z->frames || entries != z->entries || bytes != z->bytes;
+	return bad + (z->records.used != z->entries + z->frames);
+}

@@ -1,0 +1,376 @@
+/* The compression tier over the real address spaces: what is kept, what goes on to swap, what comes back, and what is
+ * damaged. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/err.h"
+#include "lib/prng.h"
+#include "mm/frame.h"
+#include "mm/gspace.h"
+#include "mm/platform.h"
+#include "mm/reclaim.h"
+#include "mm/swap.h"
+#include "mm/zip.h"
+#include "tests/unit/fake_blk.h"
+#include "tests/unit/fake_format.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define FRAMES 2048U
+#define SLOTS  1024U
+#define PAGES  400U
+
+static struct gspace gs;
+static struct prng rnd;
+static struct zip_stats zip;
+static u32 free_before;
+
+static void begin(bool with_swap)
+{
+	const struct mem_alloc alloc = {.limit = PAGES, .shares = 10};
+
+	fake_platform_reset();
+	fake_mm_start(FRAMES);
+	fake_blk_start(SLOTS);
+	prng_seed(&rnd, 11);
+	swap_init(1, 2);
+	zip_init(3, 10);
+	reclaim_init(NULL);
+	free_before = frame_free_count();
+	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &alloc), 0);
+	reclaim_add(&gs);
+	if (with_swap) {
+		assert_int_equal(swap_on(&fake_blk_part), 0);
+		assert_int_equal(swap_reserve(&gs, PAGES), 0);
+	}
+}
+
+static int start(void **state)
+{
+	(void)state;
+	begin(true);
+	return 0;
+}
+
+static int start_without_swap(void **state)
+{
+	(void)state;
+	begin(false);
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	assert_int_equal(gspace_verify_all(), 0);
+	reclaim_remove(&gs);
+	for (int i = 0; !gspace_destroy_some(&gs, 64); i++) {
+		fake_blk_drain();
+		assert_true(i < 1000);
+	}
+	swap_unreserve(&gs);
+	for (int i = 0; i < 100; i++)
+		swap_trim();
+	assert_int_equal(frame_state_count(FRAME_ZIP), 0);
+	assert_int_equal(frame_free_count(), free_before);
+	frame_verify();
+	fake_mm_stop();
+	fake_blk_stop();
+	return 0;
+}
+
+/* ---- contents ------------------------------------------------------------- */
+
+enum content { SOFT, SAME, HARD };
+
+/* Unlike any other page's: `version` makes another one. */
+static void content(u8 *page, gfn_t gfn, u32 version, enum content kind)
+{
+	struct prng p;
+	u64 *word = (u64 *)page;
+
+	prng_seed(&p, (u64)version << 32 | gfn);
+	for (u32 i = 0; i < PAGE_SIZE / 8; i++)
+		word[i] = kind == SAME   ? 0x5151515151515151UL + gfn
+			  : kind == HARD ? prng_next(&p)
+					 : gfn * 77 + i / 60 * 256 + version;
+}
+
+static void write_page(gfn_t gfn, u32 version, enum content kind)
+{
+	u8 page[PAGE_SIZE];
+
+	content(page, gfn, version, kind);
+	assert_int_equal(gspace_touch(&gs, gfn, GSPACE_WRITE), 0);
+	assert_int_equal(gspace_write(&gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
+}
+
+static void check_page(gfn_t gfn, u32 version, enum content kind)
+{
+	u8 page[PAGE_SIZE], is[PAGE_SIZE];
+	int err;
+
+	content(page, gfn, version, kind);
+	while ((err = gspace_read(&gs, gfn_to_gpa(gfn), is, PAGE_SIZE)) == E_AGAIN)
+		fake_blk_drain();
+	assert_int_equal(err, 0);
+	assert_memory_equal(is, page, PAGE_SIZE);
+}
+
+static void out(u32 pages)
+{
+	for (u32 i = 0; i < 20 && pages; i++)
+		pages -= MIN(pages, swap_out(&gs, pages));
+	fake_blk_drain();
+	assert_int_equal(gspace_verify_all(), 0);
+	zip_stats(&zip);
+}
+
+/* ---- tests ---------------------------------------------------------------- */
+
+static void test_there_and_back(void **state)
+{
+	u32 held;
+
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 60; gfn++)
+		write_page(gfn, 0, gfn % 3 ? SOFT : SAME);
+	held = gspace_consumed(&gs);
+	out(60);
+	assert_int_equal(gs.count[PAGE_COMPRESSED], 60);
+	assert_int_equal(gs.count[PAGE_SWAPPED], 0);
+	assert_int_equal(zip.pages, 60);
+	assert_int_equal(zip.same, 20);
+	assert_int_equal(zip.same_pages, 20);
+	assert_int_equal(zip.frames, gs.zip.frames);
+	assert_true(zip.frames && zip.frames <= 20 && zip.bytes && zip.bytes <= 40 * ZPOOL_BYTES_MAX);
+	assert_int_equal(gspace_consumed(&gs), zip.frames);
+	assert_true(held == 60 && fake_mm.vectors > 0);
+	for (gfn_t gfn = 0; gfn < 60; gfn++)
+		check_page(gfn, 0, gfn % 3 ? SOFT : SAME);
+	zip_stats(&zip);
+	assert_int_equal(zip.out, 60);
+	assert_int_equal(zip.pages + zip.frames + zip.same_pages, 0);
+	assert_int_equal(gs.stats.zip_in, 60);
+	assert_int_equal(gs.stats.zip_out, 60);
+	assert_int_equal(zip.errors, 0);
+}
+
+/* The vector registers are asked for once for a batch. */
+static void test_once_a_batch(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 30; gfn++)
+		write_page(gfn, 0, SOFT);
+	assert_int_equal(swap_out(&gs, 30), 30);
+	assert_int_equal(fake_mm.vectors, 1);
+}
+
+static void test_poor_pages_are_swapped(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 50; gfn++)
+		write_page(gfn, 0, gfn % 2 ? HARD : SOFT);
+	out(50);
+	assert_int_equal(gs.count[PAGE_COMPRESSED], 25);
+	assert_int_equal(gs.count[PAGE_SWAPPED], 25);
+	assert_int_equal(zip.poor, 25);
+	for (gfn_t gfn = 0; gfn < 50; gfn++)
+		check_page(gfn, 0, gfn % 2 ? HARD : SOFT);
+}
+
+static void test_full_pool_sends_on(void **state)
+{
+	(void)state;
+	gs.zip_percent = 1; /* four frames */
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		write_page(gfn, 0, SOFT);
+	out(200);
+	assert_int_equal(zip_max_frames(&gs), 4);
+	assert_int_equal(gs.zip.frames, 4);
+	assert_true(gs.count[PAGE_COMPRESSED] >= 8 && gs.count[PAGE_SWAPPED] > 50);
+	assert_int_equal(gs.count[PAGE_COMPRESSED] + gs.count[PAGE_SWAPPED], 200);
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		check_page(gfn, 0, SOFT);
+}
+
+static void test_off(void **state)
+{
+	(void)state;
+	write_page(0, 0, SOFT);
+	write_page(1, 0, SAME);
+	gs.zip_percent = ZIP_NONE;
+	out(1);
+	gs.zip_percent = 0;
+	zip_set_percent(0);
+	out(1);
+	assert_int_equal(gs.count[PAGE_SWAPPED], 2);
+	assert_int_equal(zip.in + zip.poor + zip.full, 0);
+	gs.zip_percent = 30; /* the host's word counts more */
+	assert_int_equal(zip_max_frames(&gs), 0);
+	zip_set_percent(99);
+	assert_int_equal(zip_max_frames(&gs), PAGES * 30 / 100);
+	gs.zip_percent = 0;
+	assert_int_equal(zip_max_frames(&gs), PAGES * ZIP_PERCENT_MAX / 100);
+}
+
+static void test_without_swap(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		write_page(gfn, 0, gfn % 2 ? HARD : SOFT);
+	out(40);
+	assert_int_equal(gs.count[PAGE_COMPRESSED], 20);
+	assert_int_equal(gs.count[PAGE_PRIVATE], 20);
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		check_page(gfn, 0, gfn % 2 ? HARD : SOFT);
+}
+
+/* No frame for the pool, or none for the page that comes back: nothing is lost either way. */
+static void test_no_memory(void **state)
+{
+	static hfn_t taken[FRAMES];
+	u32 n = 0;
+
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		write_page(gfn, 0, SOFT);
+	while ((taken[n] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	out(40);
+	assert_true(zip.no_memory > 0 && gs.count[PAGE_SWAPPED] > 0);
+	assert_int_equal(gs.count[PAGE_PRIVATE], 0);
+	while (n > 20)
+		frame_free(taken[--n], 0);
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		check_page(gfn, 0, SOFT);
+	out(20);
+	assert_true(gs.count[PAGE_COMPRESSED] > 0);
+	while (frame_free_count() && n < FRAMES)
+		taken[n++] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false);
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		if (gspace_state(&gs, gfn) == PAGE_COMPRESSED)
+			assert_int_equal(gspace_touch(&gs, gfn, GSPACE_READ), E_AGAIN);
+	while (n)
+		frame_free(taken[--n], 0);
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		check_page(gfn, 0, SOFT);
+}
+
+/* The guest writes while its page is on the way: in the shootdown, before the page is compressed. */
+static gfn_t rescued;
+
+static void rescue(struct gspace *space)
+{
+	if (rescued != GFN_NONE && gspace_state(space, rescued) == PAGE_SWAPPING_OUT) {
+		gfn_t gfn = rescued;
+
+		rescued = GFN_NONE;
+		write_page(gfn, 1, SOFT);
+	}
+}
+
+static void test_rescued(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 20; gfn++)
+		write_page(gfn, 0, SOFT);
+	rescued = 7;
+	fake_mm_on_shootdown = rescue;
+	out(20);
+	fake_mm_on_shootdown = NULL;
+	assert_int_equal(rescued, GFN_NONE);
+	assert_int_equal(gs.stats.swap_rescued, 1);
+	for (gfn_t gfn = 0; gfn < 20; gfn++)
+		check_page(gfn, gfn == 7, SOFT);
+}
+
+static void test_dropped(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 20; gfn++)
+		write_page(gfn, 0, gfn % 2 ? SOFT : SAME);
+	out(20);
+	for (gfn_t gfn = 0; gfn < 20; gfn++)
+		assert_int_equal(gspace_balloon_take(&gs, gfn), 0);
+	assert_int_equal(gs.count[PAGE_BALLOONED], 20);
+	assert_int_equal(gs.zip.entries + gs.zip.frames, 0);
+	gspace_flush(&gs);
+}
+
+/*
+ * A bit of the pool turns: the guest that wants the page ends, and never sees it. (Or it made no difference: in a run, a
+ * distance to another place with the same bytes.)
+ */
+static void test_damage_is_noticed(void **state)
+{
+	struct zpage page;
+	u32 level, lost = 0;
+
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 20; gfn++)
+		write_page(gfn, 0, SOFT);
+	out(20);
+	for (gfn_t gfn = 0; gfn < 20; gfn++) {
+		u64 e = *pt_find(&gs.pt, gfn_to_gpa(gfn).v, &level);
+
+		zpool_look(&gs.zip, (u32)pt_token_payload(e), &page);
+		((u8 *)page.data)[prng_below(&rnd, page.bytes)] ^= 1 << prng_below(&rnd, 8);
+		if (!gspace_touch(&gs, gfn, GSPACE_READ)) {
+			check_page(gfn, 0, SOFT);
+			continue;
+		}
+		assert_int_equal(gspace_state(&gs, gfn), PAGE_COMPRESSED);
+		assert_int_equal(fake_mm.poisoned, ++lost);
+	}
+	assert_non_null(strstr(fake_mm_poison_why, "compressed"));
+	zip_stats(&zip);
+	assert_int_equal(zip.errors, lost);
+	assert_true(lost > 10);
+}
+
+/* Each length that LZ4 can make of a page. */
+static void test_all_lengths(void **state)
+{
+	u8 page[PAGE_SIZE], is[PAGE_SIZE];
+
+	(void)state;
+	for (u32 random = 0; random <= PAGE_SIZE; random += 16) {
+		for (u32 i = 0; i < PAGE_SIZE; i++)
+			page[i] = i < random ? (u8)prng_next(&rnd) : i >> 5;
+		assert_int_equal(gspace_touch(&gs, 0, GSPACE_WRITE), 0);
+		assert_int_equal(gspace_write(&gs, GPA(0), page, PAGE_SIZE), 0);
+		assert_int_equal(swap_out(&gs, 1), 1);
+		fake_blk_drain();
+		while (gspace_read(&gs, GPA(0), is, PAGE_SIZE))
+			fake_blk_drain();
+		assert_memory_equal(is, page, PAGE_SIZE);
+	}
+	zip_stats(&zip);
+	assert_true(zip.in > 100 && zip.poor > 100);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_there_and_back, start, finish),
+	    cmocka_unit_test_setup_teardown(test_once_a_batch, start, finish),
+	    cmocka_unit_test_setup_teardown(test_poor_pages_are_swapped, start, finish),
+	    cmocka_unit_test_setup_teardown(test_full_pool_sends_on, start, finish),
+	    cmocka_unit_test_setup_teardown(test_off, start, finish),
+	    cmocka_unit_test_setup_teardown(test_without_swap, start_without_swap, finish),
+	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
+	    cmocka_unit_test_setup_teardown(test_rescued, start, finish),
+	    cmocka_unit_test_setup_teardown(test_dropped, start, finish),
+	    cmocka_unit_test_setup_teardown(test_damage_is_noticed, start, finish),
+	    cmocka_unit_test_setup_teardown(test_all_lengths, start, finish),
+	};
+
+	return cmocka_run_group_tests_name("zip", tests, NULL, NULL);
+}

@@ -1,0 +1,225 @@
+/* The pool of compressed pages: against a simple model, full, without memory, and how compact it is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/err.h"
+#include "lib/prng.h"
+#include "lib/string.h"
+#include "mm/frame.h"
+#include "mm/zpool.h"
+#include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
+
+#define FRAMES  512U
+#define ENTRIES 600U
+#define STEPS   60000
+
+static struct zpool pool;
+static struct prng rnd;
+static u32 free_before;
+
+static int start(void **state)
+{
+	(void)state;
+	fake_platform_reset();
+	fake_mm_start(FRAMES);
+	prng_seed(&rnd, 5);
+	free_before = frame_free_count();
+	zpool_init(&pool);
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	assert_int_equal(pool.entries + pool.same + pool.frames, 0);
+	assert_int_equal(pool.bytes, 0);
+	zpool_release(&pool);
+	assert_int_equal(frame_free_count(), free_before);
+	frame_verify();
+	fake_mm_stop();
+	return 0;
+}
+
+struct model {
+	u32 handle; /* 0: not stored */
+	u8 fill;
+	struct zpage page;
+};
+
+static void fill_data(u8 *data, u32 bytes, u8 fill)
+{
+	for (u32 i = 0; i < bytes; i++)
+		data[i] = fill + i;
+}
+
+/* A new entry with content of its own. */
+static int put(struct model *m, u32 bytes, u32 max_frames)
+{
+	static u8 data[ZPOOL_BYTES_MAX + 1];
+
+	m->fill = prng_next(&rnd);
+	m->page = (struct zpage){.gfn = prng_next(&rnd), .bytes = bytes, .sum = prng_next(&rnd), .data = data};
+	if (!bytes)
+		m->page.word = prng_next(&rnd);
+	fill_data(data, bytes, m->fill);
+	return zpool_put(&pool, &m->page, max_frames, &m->handle);
+}
+
+static void check(const struct model *m)
+{
+	u8 data[ZPOOL_BYTES_MAX];
+	struct zpage is;
+
+	zpool_look(&pool, m->handle, &is);
+	assert_int_equal(is.gfn, m->page.gfn);
+	assert_int_equal(is.bytes, m->page.bytes);
+	assert_true(is.sum == m->page.sum && is.word == m->page.word);
+	fill_data(data, is.bytes, m->fill);
+	if (is.bytes)
+		assert_memory_equal(is.data, data, is.bytes);
+}
+
+static void drop(struct model *m)
+{
+	check(m);
+	zpool_drop(&pool, m->handle);
+	m->handle = 0;
+}
+
+static u32 some_bytes(void)
+{
+	return prng_below(&rnd, 10) ? 1 + (u32)prng_below(&rnd, ZPOOL_BYTES_MAX) : 0;
+}
+
+static void test_model(void **state)
+{
+	static struct model model[ENTRIES];
+	u32 stored = 0, refused = 0;
+
+	(void)state;
+	for (u32 i = 0; i < STEPS; i++) {
+		struct model *m = &model[prng_below(&rnd, ENTRIES)];
+		int err;
+
+		if (m->handle) {
+			drop(m);
+			stored--;
+		} else if (!(err = put(m, some_bytes(), 60))) {
+			stored++;
+		} else {
+			assert_int_equal(err, E_NOSPC);
+			m->handle = 0;
+			refused++;
+		}
+		assert_int_equal(pool.entries, stored);
+		assert_true(pool.frames <= 60);
+		if (i % 500 == 0)
+			assert_int_equal(zpool_verify(&pool), 0);
+	}
+	assert_true(stored > 100 && refused > 100);
+	for (u32 i = 0; i < ENTRIES; i++)
+		if (model[i].handle)
+			drop(&model[i]);
+}
+
+/* Two halves and four quarters fill a frame; what comes first decides nothing. */
+static void test_compact(void **state)
+{
+	static struct model half[40], quarter[80];
+
+	(void)state;
+	for (u32 i = 0; i < 40; i++) {
+		assert_int_equal(put(&half[i], 2048, 100), 0);
+		assert_int_equal(put(&quarter[2 * i], 1024, 100), 0);
+		assert_int_equal(put(&quarter[2 * i + 1], 1000, 100), 0);
+	}
+	assert_int_equal(pool.frames, 40);
+	/* Holes are used again. */
+	for (u32 i = 0; i < 10; i++)
+		drop(&half[i]);
+	for (u32 i = 0; i < 10; i++)
+		assert_int_equal(put(&half[i], 1990, 100), 0);
+	assert_int_equal(pool.frames, 40);
+	assert_int_equal(zpool_verify(&pool), 0);
+	for (u32 i = 0; i < 40; i++)
+		drop(&half[i]);
+	for (u32 i = 0; i < 80; i++)
+		drop(&quarter[i]);
+}
+
+static void test_full(void **state)
+{
+	struct model a, b, c, same, big;
+
+	(void)state;
+	assert_int_equal(put(&a, 2048, 0), E_NOSPC);
+	assert_int_equal(put(&a, 2048, 1), 0);
+	assert_int_equal(put(&b, 2048, 1), 0);
+	assert_int_equal(put(&c, 1, 1), E_NOSPC);
+	assert_int_equal(put(&same, 0, 1), 0); /* takes no block */
+	assert_int_equal(put(&big, ZPOOL_BYTES_MAX + 1, 10), E_2BIG);
+	assert_int_equal(pool.frames, 1);
+	drop(&a);
+	assert_int_equal(put(&c, 1, 1), 0);
+	drop(&b);
+	drop(&c);
+	drop(&same);
+}
+
+/* Whatever frame it does not get, nothing is left behind. */
+static void test_no_memory(void **state)
+{
+	static hfn_t taken[FRAMES];
+	u32 n = 0;
+	struct model a;
+
+	(void)state;
+	while ((taken[n] = frame_alloc(0, FRAME_FOR_TABLE, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	for (u32 freed = 0;; freed++) {
+		int err = put(&a, 100, 10);
+
+		if (!err)
+			break;
+		assert_int_equal(err, E_NOMEM);
+		assert_int_equal(pool.entries + pool.frames + pool.records.reserved, 0);
+		assert_true(freed < 8);
+		frame_free(taken[--n], 0);
+	}
+	drop(&a);
+	while (n)
+		frame_free(taken[--n], 0);
+}
+
+static void test_stale_handle(void **state)
+{
+	struct model a, b;
+	struct zpage page;
+	u32 old;
+
+	(void)state;
+	assert_int_equal(put(&a, 500, 10), 0);
+	assert_int_equal(put(&b, 500, 10), 0);
+	old = a.handle;
+	drop(&a);
+	assert_true(fake_panics(zpool_look(&pool, old, &page)));
+	drop(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(test_model, start, finish),
+	    cmocka_unit_test_setup_teardown(test_compact, start, finish),
+	    cmocka_unit_test_setup_teardown(test_full, start, finish),
+	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
+	    cmocka_unit_test_setup_teardown(test_stale_handle, start, finish),
+	};
+
+	return cmocka_run_group_tests_name("zpool", tests, NULL, NULL);
+}
