@@ -119,6 +119,7 @@ struct gspace {
 	bool balloon_present; /* driver has registered */
 	bool balloon_2m;    /* and may name 2 MiB units */
 	u64 balloon_progress_ns; /* last time it moved toward its target */
+	u64 share_group;    /* whom it may share pages with: share.h; set before the first page is there */
 	/* share scanner's, guarded by LOCK_RANK_SHARE */
 	u32 scan_credit;    /* pages it may scan now */
 	u32 scan_pos;	    /* place in the present pass */

@@ -90,6 +90,7 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->tlb_gen = 1;
 	zpool_init(&gs->zip);
 	gs->zip.most = pages;
+	gs->share_group = share_group(NULL);
 	gs->limbo = gs->spares = gs->moving_table = HFN_NONE;
 	gs->moving = GFN_NONE;
 	gs->target = MIN(alloc->limit, pages);

@@ -87,6 +87,16 @@ int share_init(u64 key, u64 seed)
 	return 0;
 }
 
+/* Named ones are odd, others even. */
+u64 share_group(const char *name)
+{
+	static u64 own;
+
+	if (name)
+		return hash_bytes(name, strlen(name), share.key) | 1;
+	return __atomic_add_fetch(&own, 2, __ATOMIC_RELAXED);
+}
+
 void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm)
 {
 	lock_acquire(&share.lock);
@@ -262,6 +272,11 @@ struct candidate {
 	struct match match;
 };
 
+static u64 page_hash(const struct gspace *gs, hfn_t hfn)
+{
+	return hash_page(mm_hfn_to_va(hfn), share.key ^ gs->share_group);
+}
+
 /*
  * Hashes the page and finds a match; without one leaves a hint if asked to. gs->lock held. Large pages: the scanner, who leaves hints,
  * passes them by in times of plenty. Else it looks into them, and only a page that has a match makes one break.
@@ -277,7 +292,7 @@ static enum look look_locked(struct candidate *c, bool hint)
 	page = mm_hfn_to_va(c->hfn);
 	if (page_is_zero(page))
 		return LOOK_ZERO;
-	c->hash = hash_page(page, share.key);
+	c->hash = page_hash(c->gs, c->hfn);
 	f = frame_get(c->hfn);
 
 	lock_acquire(&share.lock);
@@ -320,7 +335,7 @@ static bool merge(const struct candidate *c)
 	err = gspace_share_merge(c->gs, c->gfn, c->hfn, c->match.hfn);
 	if (!err)
 		return true;
-	if (err == E_INVAL && hash_page(mm_hfn_to_va(c->hfn), share.key) == c->hash)
+	if (err == E_INVAL && page_hash(c->gs, c->hfn) == c->hash)
 		count_false_match();
 	gspace_share_undo(c->gs, c->gfn, c->hfn);
 	return false;
@@ -334,7 +349,7 @@ static bool join_shared(const struct candidate *c, bool promoted)
 
 	if (!hold(with, c->hash))
 		return false;
-	if (!promoted || hash_page(mm_hfn_to_va(with), share.key) == c->hash)
+	if (!promoted || page_hash(c->gs, with) == c->hash)
 		joined = merge(c);
 	if (rmap_refs(with) > RMAP_REFS_MAX) /* our hold included: it is full */
 		share_forget_shared(with);

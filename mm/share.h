@@ -6,7 +6,11 @@
  * nothing is ever shared by hash alone. Zero pages are found without the table.
  *
  * Scanning is in random order within a VM, in bounded pieces, rate-limited per VM and host.
- * The hash key is a secret of this boot.
+ *
+ * Trust groups: pages of two spaces come to share a frame only if both are in one group (gs->share_group); by default each space is
+ * alone in its own, since who shares with a stranger can tell by the time of a write what the stranger has in memory. The group goes
+ * into the key of the hash, so equal pages of different groups never meet in the table. The zero frame, which tells nothing, is
+ * everybody's. The key is a secret of this boot.
  */
 #ifndef MM_SHARE_H
 #define MM_SHARE_H
@@ -22,6 +26,8 @@ struct share_stats {
 };
 
 int share_init(u64 key, u64 seed) must_check; /* table is allocated when the first space exists */
+/* The group of that name, or with NULL one that nobody else is in. */
+u64 share_group(const char *name);
 void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm); /* 0 stops */
 /* Scans up to `budget` candidate pages over all spaces; returns pages scanned. Deferred work calls it. */
 u32 share_scan(u32 budget);

@@ -97,6 +97,7 @@ static void show_config(struct console_out *o, struct vm *vm)
 	pairs_number(&p, "balloon-percent", c->balloon_max_percent ? c->balloon_max_percent : BALLOON_MAX_PERCENT);
 	pairs_number(&p, "cpu-weight", c->cpu_weight ? c->cpu_weight : 1000);
 	pairs_number(&p, "cpu-cap", c->cpu_cap);
+	pairs_format(&p, "share-group", "%s", c->share_group[0] ? c->share_group : "-");
 	pairs_number(&p, "watchdog", c->watchdog_sec);
 	pairs_format(&p, "autostart", "%s", c->autostart ? "yes" : "no");
 	pairs_text(&p, "image", c->image);

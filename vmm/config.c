@@ -242,6 +242,14 @@ static int set_zip_max(struct vm_config *vm, const char *value)
 	return parse_zip_max(value, &vm->zip_percent);
 }
 
+static int set_share_group(struct vm_config *vm, const char *value)
+{
+	if (!config_name_ok(value))
+		return E_INVAL;
+	str_copy(vm->share_group, value, sizeof(vm->share_group));
+	return 0;
+}
+
 static int set_watchdog(struct vm_config *vm, const char *value)
 {
 	return parse_number(value, 0, WATCHDOG_MAX, &vm->watchdog_sec);
@@ -298,6 +306,7 @@ static const struct vm_key vm_key[] = {
     {"cpu-weight", "1 to 100000", set_cpu_weight},
     {"cpu-cap", "0 (none) to 800 percent of one CPU", set_cpu_cap},
     {"zip-max", "0 (off) to 50 percent", set_zip_max},
+    {"share-group", "a name of 1 to 15 characters A-Z a-z 0-9 _ -", set_share_group},
     {"watchdog", "0 (off) to 3600 seconds", set_watchdog},
     {"image", "a file name of at most 63 characters", set_image},
     {"cmdline", "text of at most 255 characters", set_cmdline},
@@ -352,7 +361,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 	}
 	format_buf(why, size,
 		   "'%s': expected a key of a VM: memory, reservation, limit, shares, startup, minimum, maximum, buffer, vcpus, disk, balloon-max, "
-		   "zip-max, cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
+		   "zip-max, share-group, cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
 		   shown(word, key));
 	return E_NOENT;
 }

@@ -54,6 +54,7 @@ struct vm_config {
 	u32 cpu_weight;		      /* share of CPU time; 0: 1000 */
 	u32 cpu_cap;		      /* at most this percent of one CPU; 0: no cap */
 	u32 zip_percent;	      /* of memory for its compressed pages; 0: the host's zip-max, ZIP_NONE: nothing */
+	char share_group[VM_NAME_MAX + 1]; /* VMs of one group share equal pages; empty: with no other VM */
 	u32 watchdog_sec;	      /* ends a guest that keeps interrupts off for so much of its own run time; 0: never */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];

@@ -15,6 +15,7 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
+#include "mm/share.h"
 #include "mm/swap.h"
 #include "vmm/modules.h"
 #include "vmm/settings.h"
@@ -233,6 +234,8 @@ int vm_start(struct vm *vm, char *why, size_t size)
 	vm->gs.balloon_rate = settings_get()->balloon_rate;
 	vm->gs.balloon_rate_down = settings_number(NUMBER_BALLOON_RATE_DOWN);
 	vm->gs.zip_percent = vm->config.zip_percent;
+	if (vm->config.share_group[0])
+		vm->gs.share_group = share_group(vm->config.share_group);
 	vm->gs_valid = true;
 	vm->state = VM_STARTING;
 	reclaim_add(&vm->gs);

@@ -64,7 +64,7 @@ def run_squeezed(m, names, seconds):
 
 @pytest.mark.takes(SECONDS + 60)
 def test_six_guests_on_half_a_gigabyte(machine):
-    config = "".join(vm_section(n, 192, c, disk="160M") for n, c in MIXED.items())
+    config = "".join(vm_section(n, 192, c, disk="160M", share_group="all") for n, c in MIXED.items())
     m = machine(config=config, mem=512).boot()
     for name in MIXED:
         m.wait_state(name, "running")
@@ -77,7 +77,7 @@ def test_six_guests_on_half_a_gigabyte(machine):
 def test_three_guests_on_vmx(machine):
     names = {"v1": "app=verify mem=90% zero=10% same=20% soft=30%", "v2": "app=verify mem=90% zero=0% same=0%",
              "d1": "app=desktop mem=85%"}
-    config = "".join(vm_section(n, 96, c) for n, c in names.items())
+    config = "".join(vm_section(n, 96, c, share_group="all") for n, c in names.items())
     m = machine(emulator="bochs", config=config, mem=144, parts=(("swap", 320), ("data", 256))).boot()
     run_squeezed(m, list(names), min(SECONDS // 2, 60))
 

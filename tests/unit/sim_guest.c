@@ -9,6 +9,7 @@
 #include "lib/panic.h"
 #include "mm/balloon.h"
 #include "mm/reclaim.h"
+#include "mm/share.h"
 #include "mm/swap.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_platform.h"
@@ -23,6 +24,7 @@ void sim_start(struct sim_guest *g, const char *name, u32 pages, u32 logical, en
 
 	memset(g, 0, sizeof(*g));
 	CHECK(!gspace_init(&g->gs, name, pages, &fake_format, &alloc));
+	g->gs.share_group = share_group("all");
 	/* Without swap there is nothing to promise; such a VM would not be admitted, the tests want to see it wait. */
 	if (swap_reserve(&g->gs, pages - reservation))
 		log_debug("sim", "%s: no swap", name);

@@ -74,6 +74,7 @@ static void test_whole_file(void **state)
 	      "disk = 64M\n"
 	      "balloon-max = 50%\n"
 	      "zip-max = 25%\n"
+	      "share-group = desks\n"
 	      "watchdog = 30\n"
 	      "cpu-weight = 3000\n"
 	      "cpu-cap = 50\n"
@@ -99,6 +100,8 @@ static void test_whole_file(void **state)
 	assert_int_equal(config.vm[0].disk_bytes, 64 * MIB);
 	assert_int_equal(config.vm[0].balloon_max_percent, 50);
 	assert_int_equal(config.vm[0].zip_percent, 25);
+	assert_string_equal(config.vm[0].share_group, "desks");
+	assert_string_equal(config.vm[1].share_group, "");
 	assert_int_equal(config.vm[0].watchdog_sec, 30);
 	assert_int_equal(config.vm[0].cpu_weight, 3000);
 	assert_int_equal(config.vm[0].cpu_cap, 50);
@@ -136,6 +139,8 @@ static void test_values(void **state)
 	    {"balloon-max = 96", "aerostat.ini:3: balloon-max: expected 1 to 95 percent, got '96'\n"},
 	    {"balloon-max = 0", "aerostat.ini:3: balloon-max: expected"},
 	    {"zip-max = 51", "aerostat.ini:3: zip-max: expected 0 (off) to 50 percent, got '51'\n"},
+	    {"share-group = a b", "aerostat.ini:3: share-group: expected a name of 1 to 15 characters"},
+	    {"share-group =", "aerostat.ini:3: share-group: expected"},
 	    {"watchdog = 3601", "aerostat.ini:3: watchdog: expected 0 (off) to 3600 seconds, got '3601'\n"},
 	    {"image =", "aerostat.ini:3: image: expected a file name"},
 	    {"autostart = maybe", "aerostat.ini:3: autostart: expected yes or no, got 'maybe'\n"},

@@ -78,6 +78,7 @@ hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state s
 static void create(struct gspace *gs, const char *name)
 {
 	assert_int_equal(gspace_init(gs, name, PAGES, &fake_format, &settings), 0);
+	gs->share_group = share_group("all");
 }
 
 static int start(void **state)

@@ -25,6 +25,7 @@
 #include "mm/gspace.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
+#include "mm/rmap.h"
 #include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/zip.h"
@@ -76,6 +77,7 @@ static struct {
 static struct {
 	u32 reads, writes, stale_writes, fresh_writes, waits, pins, rescues, destroyed, shared, orphans;
 	u32 fills, splits, rebuilt, stopped, units, grown;
+	u32 across; /* mappers of a shared frame in another space than the one before */
 } did;
 
 static u32 below(u32 n)
@@ -460,6 +462,7 @@ static void create(struct guest *g)
 
 	snprintf(name, sizeof(name), "g%u", n);
 	assert_int_equal(gspace_init(&g->gs, name, PAGES - below(PAGES / 2), n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
+	g->gs.share_group = share_group(n % 2 ? "odd" : "even");
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
 	g->gs.dyn.offered = PAGES;
 	g->gs.concurrent = n < SPACES / 2;
@@ -566,8 +569,31 @@ static void step(struct guest *g)
 	}
 }
 
+/* No shared frame is mapped by two groups. */
+static void check_groups(void)
+{
+	for (hfn_t h = fake_mm_first; h < frame_span(); h++) {
+		u32 cursor = 0;
+		u16 id, last = 0;
+		gfn_t gfn;
+		u64 group = 0;
+
+		if (frame_get(h)->state != FRAME_SHARED)
+			continue;
+		while (rmap_next(h, &cursor, &id, &gfn)) {
+			struct gspace *gs = gspace_by_id(id);
+
+			assert_true(!group || group == gs->share_group);
+			did.across += last && id != last;
+			group = gs->share_group;
+			last = id;
+		}
+	}
+}
+
 static void verify(void)
 {
+	check_groups();
 	if (gspace_verify_all()) {
 		fputs(fake_log, stderr);
 		fail_msg("inconsistent");
@@ -647,7 +673,7 @@ static void run(u64 seed, bool large)
 		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed, z.in, z.same, z.out, z.poor,
 		      z.full, z.no_memory);
 	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && did.fresh_writes && s.matches && s.zero_found &&
-		    did.destroyed);
+		    did.destroyed && did.across);
 	assert_true(z.in && z.out && z.same && z.poor && (z.full || large));
 	assert_int_equal(w.checksum_errors + z.errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);

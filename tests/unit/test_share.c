@@ -42,6 +42,7 @@ static int start(void **state)
 	free_at_start = frame_free_count();
 	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
 	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+	a.share_group = b.share_group = share_group("friends");
 	share_set_rate(1000000, 1000000);
 	fake_now_ns += NSEC_PER_SEC;
 	return 0;
@@ -161,6 +162,52 @@ static void share_two(u64 stamp)
 	scan_all();
 	expect_state(&a, 1, PAGE_SHARED);
 	assert_int_equal(hfn_of(&a, 1), hfn_of(&b, 2));
+}
+
+/* Equal content in different groups: each has its own frames, and only zero is everybody's. */
+static void strangers_do_not_share(void **state)
+{
+	(void)state;
+	b.share_group = share_group("strangers");
+	for (gfn_t g = 0; g < 20; g++) {
+		fill(&a, g, 100 + g % 4);
+		fill(&b, g, 100 + g % 4);
+	}
+	fill(&a, 30, 500);
+	fill(&b, 30, 500);
+	assert_int_equal(gspace_touch(&a, 31, GSPACE_WRITE), 0);
+	assert_int_equal(gspace_touch(&b, 31, GSPACE_WRITE), 0);
+	scan_all();
+	for (gfn_t g = 0; g < 20; g++)
+		assert_false(share_offer(&a, g) || share_offer(&b, g));
+	assert_int_equal(a.count[PAGE_SHARED], 20);
+	assert_int_equal(b.count[PAGE_SHARED], 20);
+	assert_int_equal(stats().shared_frames, 8);
+	for (gfn_t g = 0; g < 20; g++)
+		for (gfn_t h = 0; h < 20; h++)
+			assert_int_not_equal(hfn_of(&a, g), hfn_of(&b, h));
+	expect_state(&a, 30, PAGE_PRIVATE);
+	expect_state(&b, 30, PAGE_PRIVATE);
+	assert_int_equal(hfn_of(&a, 31), frame_zero());
+	assert_int_equal(hfn_of(&b, 31), frame_zero());
+	for (gfn_t g = 0; g < 20; g++) {
+		expect_stamp(&a, g, 100 + g % 4);
+		expect_stamp(&b, g, 100 + g % 4);
+	}
+}
+
+static void groups(void **state)
+{
+	u64 one = share_group(NULL), other = share_group(NULL);
+
+	(void)state;
+	assert_true(share_group("x") == share_group("x"));
+	assert_true(share_group("x") != share_group("y"));
+	assert_true(one != other && one != share_group("x"));
+	while (!gspace_destroy_some(&b, 100))
+		;
+	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+	assert_true(b.share_group != a.share_group && b.share_group != one && b.share_group != other);
 }
 
 static void writes_part(void **state)
@@ -688,6 +735,7 @@ static void nothing_to_scan(void **state)
 	assert_int_equal(share_scan(100), 0);
 	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
 	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
+	a.share_group = b.share_group = share_group("friends");
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -698,6 +746,8 @@ int main(void)
 	    CASE(zero_pages),
 	    CASE(equal_pages),
 	    CASE(within_one_space),
+	    CASE(strangers_do_not_share),
+	    CASE(groups),
 	    CASE(references_are_bounded),
 	    CASE(writes_part),
 	    CASE(last_mapper_waits_for_stale_spaces),
