@@ -48,8 +48,8 @@ static const u32 legal[PAGE_STATES] = {
     [PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
     [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
     [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
-    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
-    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN),
+    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED),
+    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN),
     [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPED),
     [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
     [PAGE_PINNED] = BIT(PAGE_PRIVATE),
@@ -207,10 +207,13 @@ static void page_leave(struct gspace *gs, gfn_t gfn, const struct page *p, enum 
 			share_forget_shared(p->payload);
 		break;
 	case PAGE_COMPRESSED:
-		zip_drop(gs, p->payload);
+		if (to != PAGE_SWAPPED)
+			zip_drop(gs, p->payload);
 		break;
 	case PAGE_SWAPPED:
-		if (to != PAGE_SWAPPING_IN)
+		if (p->payload & SWAP_PACKED && to != PAGE_COMPRESSED)
+			zip_drop(gs, p->payload & ~SWAP_PACKED);
+		else if (!(p->payload & SWAP_PACKED) && to != PAGE_SWAPPING_IN)
 			swap_slot_free(p->payload);
 		break;
 	default:
@@ -597,11 +600,36 @@ static int touch_compressed(struct touch *t)
 	return 0;
 }
 
-static int touch_swapped(struct touch *t)
+/* The block comes as a whole. Then the page is compressed, and the touch is repeated. */
+static int touch_packed(struct touch *t)
 {
-	hfn_t hfn = touch_frame(t, FRAME_HV, false);
+	struct zpool *z = &t->gs->zip;
+	u32 block, slot;
+	hfn_t hfn;
 	int err;
 
+	if (!zpool_away(z, t->p.payload & ~SWAP_PACKED, &block, &slot))
+		return E_AGAIN; /* on its way */
+	hfn = touch_frame(t, FRAME_HV, false);
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	err = swap_in_block(t->gs, t->gfn, block, slot, hfn);
+	if (err) {
+		frame_free(hfn, 0);
+		return err == E_AGAIN || err == E_NOMEM ? E_AGAIN : E_IO;
+	}
+	zpool_read_begin(z, block, hfn);
+	return E_AGAIN;
+}
+
+static int touch_swapped(struct touch *t)
+{
+	hfn_t hfn;
+	int err;
+
+	if (t->p.payload & SWAP_PACKED)
+		return touch_packed(t);
+	hfn = touch_frame(t, FRAME_HV, false);
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
 	err = swap_in_start(t->gs, t->gfn, t->p.payload, hfn);

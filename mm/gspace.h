@@ -262,6 +262,20 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
  */
 struct zpage;
 int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page) must_check;
+/*
+ * The oldest block of compressed pages on its way to swap and back, by swap.c. A SWAPPED page of such a block has an entry, not a slot:
+ * handle | SWAP_PACKED.
+ *  out_begin  the block, 0: none; *hfn holds it and does not change till the end. Touches take pages from it as before
+ *  out_done   its pages are SWAPPED and its frame is freed; returns how many, 0: all are gone, and the slot is not used
+ *  out_failed all as before
+ *  in_done    the pages are COMPRESSED; returns how many. The slot is swap.c's to free
+ *  in_failed  the frame is swap.c's to free. False: all pages are gone, and the slot is, too
+ */
+u32 gspace_zip_out_begin(struct gspace *gs, hfn_t *hfn);
+u32 gspace_zip_out_done(struct gspace *gs, u32 block, u32 slot);
+void gspace_zip_out_failed(struct gspace *gs, u32 block);
+u32 gspace_zip_in_done(struct gspace *gs, u32 block);
+bool gspace_zip_in_failed(struct gspace *gs, u32 block);
 
 /*
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.

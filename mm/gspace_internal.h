@@ -93,6 +93,11 @@ int gspace_spare_push(struct gspace *gs);
 void gspace_spare_drop(struct gspace *gs);
 /* The level-1 table of gfn's region gives way to `value`, and goes with the next flush. gs->lock held. */
 void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);
+/*
+ * gs->lock held. The transfer of hfn is over. True if gfn, in *p, still waits for it; else the frame was rescued, or is an orphan
+ * and goes.
+ */
+bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p);
 /* As gspace_get, dying spaces included. */
 struct gspace *gspace_get_any(u16 id);
 

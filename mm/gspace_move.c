@@ -11,7 +11,6 @@
 #include "mm/platform.h"
 #include "mm/rmap.h"
 #include "mm/share.h"
-#include "mm/zip.h"
 
 #define RANDOM_PROBES  16    /* of gspace_random_private before it searches */
 #define SEARCH_ENTRIES 16384 /* that it then looks at, empty ones included */
@@ -164,8 +163,7 @@ int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
 	return err;
 }
 
-/* The transfer of hfn is over. True if gfn still waits for it; else the frame was rescued, or is an orphan and goes. */
-static bool swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p)
+bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p)
 {
 	struct frame *f = frame_get(hfn);
 
@@ -185,7 +183,7 @@ int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
 	bool waits;
 
 	lock_acquire(&gs->lock);
-	waits = swap_out_end(gs, gfn, hfn, &p);
+	waits = gspace_swap_out_end(gs, gfn, hfn, &p);
 	if (waits) {
 		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, slot);
 		gs->stats.swap_out++;
@@ -200,7 +198,7 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	struct page p;
 
 	lock_acquire(&gs->lock);
-	if (swap_out_end(gs, gfn, hfn, &p))
+	if (gspace_swap_out_end(gs, gfn, hfn, &p))
 		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
 	lock_release(&gs->lock);
 	gspace_flush(gs);
@@ -235,25 +233,6 @@ void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
 {
 	swap_in_end(gs, gfn, HFN_NONE);
-}
-
-int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page)
-{
-	struct page p;
-	u32 handle;
-	int err;
-
-	lock_acquire(&gs->lock);
-	err = zpool_put(&gs->zip, page, zip_max_frames(gs), &handle);
-	if (!err && swap_out_end(gs, gfn, hfn, &p)) {
-		gspace_change(gs, p.entry, gfn, PAGE_COMPRESSED, handle);
-		gs->stats.zip_in++;
-	} else if (!err) {
-		zpool_drop(&gs->zip, handle);
-		err = E_BUSY;
-	}
-	lock_release(&gs->lock);
-	return err;
 }
 
 /* ---- sharing ------------------------------------------------------------- */

@@ -7,12 +7,14 @@
 #include "mm/frame.h"
 #include "mm/gspace_internal.h"
 #include "mm/rmap.h"
+#include "mm/swap.h"
 #include "mm/zip.h"
 
 struct proof {
 	struct gspace *gs;
 	u32 count[PAGE_STATES];
 	u32 large; /* leaves */
+	u32 in_blocks; /* swapped in blocks of compressed pages */
 	u64 bad;
 };
 
@@ -91,7 +93,11 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 	if (p.state == PAGE_ZERO && p.payload != frame_zero())
 		wrong = "not the zero frame";
 	if (p.state == PAGE_COMPRESSED)
-		wrong = zip_wrong(v->gs, gfn, p.payload);
+		wrong = zip_wrong(v->gs, gfn, p.payload, true);
+	if (p.state == PAGE_SWAPPED && p.payload & SWAP_PACKED) {
+		v->in_blocks++;
+		wrong = zip_wrong(v->gs, gfn, p.payload & ~SWAP_PACKED, false);
+	}
 	if (p.state == PAGE_SHARED && !wrong)
 		wrong = wrong_shared(v->gs, gfn, &p, frame_get(p.payload));
 	else if (page_is_large(&p) && !wrong)
@@ -135,16 +141,17 @@ static void verify_large(struct proof *v)
 		  spares);
 }
 
-/* Each compressed page has one entry; the pool is sound. */
+/* Each compressed page, in RAM or not, has one entry; the pool is sound. */
 static void verify_zip(struct proof *v)
 {
 	u64 bad = zpool_verify(&v->gs->zip);
+	u32 pages = v->count[PAGE_COMPRESSED] + v->in_blocks;
 
-	if (!bad && v->gs->zip.entries == v->count[PAGE_COMPRESSED])
+	if (!bad && v->gs->zip.entries == pages)
 		return;
 	v->bad += bad + 1;
-	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", v->gs->name,
-		  v->count[PAGE_COMPRESSED], v->gs->zip.entries, bad);
+	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", v->gs->name, pages,
+		  v->gs->zip.entries, bad);
 }
 
 u64 gspace_verify(struct gspace *gs)

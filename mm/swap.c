@@ -45,7 +45,8 @@ struct out_io {
 	struct blk_req req;
 	struct list link;
 	struct gspace *gs;
-	u32 slot; /* of gfn[0] */
+	u32 slot;    /* of gfn[0] */
+	bool blocks; /* gfn: blocks of compressed pages */
 	gfn_t gfn[BLK_PAGES_MAX];
 };
 
@@ -55,6 +56,7 @@ struct in_io {
 	struct gspace *gs;
 	gfn_t gfn;
 	u32 slot;
+	u32 block; /* of compressed pages, gfn among them; 0: none */
 	bool retried;
 };
 
@@ -275,6 +277,7 @@ void swap_stats(struct swap_stats *out)
 	lock_release(&swap.lock);
 }
 
+/* gfn: of a block ~block, which is no page's. */
 static u64 page_sum(hfn_t hfn, const struct gspace *gs, gfn_t gfn, u32 slot)
 {
 	u64 place = (u64)slot * 0x9e3779b97f4a7c15UL ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL;
@@ -386,7 +389,7 @@ static void submit_out(struct out_io *io)
 	u64 sum[BLK_PAGES_MAX];
 
 	for (u32 i = 0; i < io->req.pages; i++)
-		sum[i] = page_sum(io->req.frame[i], io->gs, io->gfn[i], io->slot + i);
+		sum[i] = page_sum(io->req.frame[i], io->gs, io->blocks ? ~io->gfn[i] : io->gfn[i], io->slot + i);
 	lock_acquire(&swap.lock);
 	for (u32 i = 0; i < io->req.pages; i++)
 		*slots_sum(&swap.slots, io->slot + i) = sum[i];
@@ -410,7 +413,35 @@ static u32 write_some(struct gspace *gs, const struct victims *v, u32 from, u32 
 		io->req.frame[i] = v->hfn[from + i];
 	}
 	io->req.pages = n;
+	io->blocks = false;
 	submit_out(io); /* it is the device's after this */
+	return n;
+}
+
+/* Starts a write of the oldest blocks of compressed pages, if the pool has more than it should. Returns how many. */
+static u32 write_blocks(struct gspace *gs, u32 want)
+{
+	u32 slots, n;
+	struct out_io *io = take_out_record(gs, want, &slots);
+
+	if (!io)
+		return 0;
+	for (n = 0; n < slots; n++) {
+		io->gfn[n] = gspace_zip_out_begin(gs, &io->req.frame[n]);
+		if (!io->gfn[n])
+			break;
+	}
+	lock_acquire(&swap.lock);
+	for (u32 i = n; i < slots; i++)
+		slots_free(&swap.slots, io->slot + i);
+	lock_release(&swap.lock);
+	if (!n) {
+		drop_out_record(io);
+		return 0;
+	}
+	io->req.pages = n;
+	io->blocks = true;
+	submit_out(io);
 	return n;
 }
 
@@ -419,14 +450,17 @@ static u32 write_some(struct gspace *gs, const struct victims *v, u32 from, u32 
 static u32 out_some(struct gspace *gs, u32 want)
 {
 	struct victims v;
-	u32 done, written = 0, n = 1, quota = quota_of(gs);
+	u32 done, blocks = 0, written = 0, n = 1, quota = quota_of(gs), surplus = zip_surplus(gs);
 	bool zip = zip_ready(gs);
 
 	if (!zip && (!swap_can_out() || !quota))
 		return 0;
-	done = gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
+	if (surplus)
+		blocks = write_blocks(gs, MIN(surplus, quota));
+	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
 	done += zip_store(gs, &v);
+	quota -= blocks;
 	for (; written < v.count && n; written += n)
 		n = write_some(gs, &v, written, quota - written);
 	for (u32 i = written; i < v.count; i++)
@@ -464,6 +498,7 @@ static void account_out(struct out_io *io, u32 out, u32 rescued)
 	lock_acquire(&swap.lock);
 	adapt_limit(ns);
 	swap.stats.out += out;
+	swap.stats.packed_out += io->blocks ? out : 0;
 	swap.stats.rescued += rescued;
 	swap.stats.out_ns += ns;
 	swap.stats.in_flight_out -= io->req.pages;
@@ -472,12 +507,20 @@ static void account_out(struct out_io *io, u32 out, u32 rescued)
 	lock_release(&swap.lock);
 }
 
+/* False: nobody needs the slot. */
+static bool out_one(struct out_io *io, u32 i)
+{
+	if (io->blocks)
+		return gspace_zip_out_done(io->gs, io->gfn[i], io->slot + i);
+	return !gspace_swap_out_done(io->gs, io->gfn[i], io->req.frame[i], io->slot + i);
+}
+
 static void out_written(struct out_io *io)
 {
 	u32 rescued = 0;
 
 	for (u32 i = 0; i < io->req.pages; i++) {
-		if (!gspace_swap_out_done(io->gs, io->gfn[i], io->req.frame[i], io->slot + i))
+		if (out_one(io, i))
 			continue;
 		rescued++;
 		swap_slot_free(io->slot + i);
@@ -491,8 +534,12 @@ static void out_failed(struct out_io *io)
 	bool gone = io->req.status == E_NODEV, stop;
 	u32 n = io->req.pages;
 
-	for (u32 i = 0; i < n; i++)
-		gspace_swap_out_failed(io->gs, io->gfn[i], io->req.frame[i]);
+	for (u32 i = 0; i < n; i++) {
+		if (io->blocks)
+			gspace_zip_out_failed(io->gs, io->gfn[i]);
+		else
+			gspace_swap_out_failed(io->gs, io->gfn[i], io->req.frame[i]);
+	}
 	account_out(io, 0, 0);
 	lock_acquire(&swap.lock);
 	swap.stats.write_errors++;
@@ -528,7 +575,7 @@ static void out_done(struct blk_req *r)
 
 /* ---- in ------------------------------------------------------------------ */
 
-int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn)
 {
 	struct list *link;
 	struct in_io *io;
@@ -548,6 +595,7 @@ int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
 	io->gs = gs;
 	io->gfn = gfn;
 	io->slot = slot;
+	io->block = block;
 	io->retried = false;
 	io->req.op = BLK_READ;
 	io->req.page = slot;
@@ -555,6 +603,16 @@ int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
 	io->req.frame[0] = hfn;
 	blk_submit(swap.part, &io->req);
 	return 0;
+}
+
+int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+{
+	return in_start(gs, gfn, 0, slot, hfn);
+}
+
+int swap_in_block(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn)
+{
+	return in_start(gs, gfn, block, slot, hfn);
 }
 
 static void drop_in_record(struct in_io *io)
@@ -575,7 +633,8 @@ static void drop_in_record(struct in_io *io)
 /* Counts and verifies a completed read. NULL if the page is good, else what is wrong. */
 static const char *in_verdict(struct in_io *io)
 {
-	u64 sum = io->req.status ? 0 : page_sum(io->req.frame[0], io->gs, io->gfn, io->slot);
+	gfn_t what = io->block ? ~io->block : io->gfn;
+	u64 sum = io->req.status ? 0 : page_sum(io->req.frame[0], io->gs, what, io->slot);
 	const char *bad = NULL;
 
 	lock_acquire(&swap.lock);
@@ -588,6 +647,7 @@ static const char *in_verdict(struct in_io *io)
 		bad = "swap checksum mismatch";
 	} else {
 		swap.stats.in++;
+		swap.stats.packed_in += io->block != 0;
 	}
 	lock_release(&swap.lock);
 	return bad;
@@ -610,15 +670,22 @@ static bool note_lost(u32 slot)
 
 static void in_lost(struct in_io *io, const char *why)
 {
+	bool used = true;
+
 	log_error("swap", "%s: page %#x of %s, slot %u, is lost", why, io->gfn, io->gs->name, io->slot);
-	gspace_swap_in_failed(io->gs, io->gfn);
+	if (io->block)
+		used = gspace_zip_in_failed(io->gs, io->block);
+	else
+		gspace_swap_in_failed(io->gs, io->gfn);
 	frame_free(io->req.frame[0], 0);
-	if (!io->gs->dying)
+	if (!io->gs->dying && used)
 		mm_gspace_poisoned(io->gs, io->gfn, why);
 	if (io->req.status == E_NODEV)
 		fail_tier("the device is gone");
 	else if (!note_lost(io->slot))
 		fail_tier("too many pages could not be read");
+	if (!used)
+		swap_slot_free(io->slot);
 }
 
 static void in_done(struct blk_req *r)
@@ -635,7 +702,10 @@ static void in_done(struct blk_req *r)
 	if (bad) {
 		in_lost(io, bad);
 	} else {
-		gspace_swap_in_done(io->gs, io->gfn, r->frame[0]);
+		if (io->block)
+			gspace_zip_in_done(io->gs, io->block);
+		else
+			gspace_swap_in_done(io->gs, io->gfn, r->frame[0]);
 		swap_slot_free(io->slot);
 	}
 	drop_in_record(io);

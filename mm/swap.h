@@ -4,6 +4,8 @@
  * checksum is recorded; the checksum is verified on return. What fails to read or verify is read once more; then the page
  * is lost and its VM told (mm_gspace_poisoned); its slot is retired when the page is dropped.
  *
+ * Compressed pages leave RAM as they are, a block of several in one slot (zpool.h, gspace_zip.c).
+ *
  * Writes are asynchronous and clustered: up to BLK_PAGES_MAX victims to neighbouring slots in
  * one request. Victims are random within a VM. A page touched while it is written is
  * rescued from its frame. On a write error the pages stay in RAM, the slots are
@@ -19,6 +21,7 @@ struct gspace;
 
 #define SWAP_ERRORS_MAX 8
 #define SWAP_SLOT_NONE (~0u)
+#define SWAP_PACKED 0x80000000U /* in the payload of a SWAPPED page: it is in a block of compressed pages */
 
 enum swap_state { SWAP_OFF, SWAP_ON, SWAP_FAILED };
 
@@ -27,6 +30,7 @@ struct swap_stats {
 	const char *why;     /* why off or failed, for the operator */
 	u64 slots, used, reserved, bad;
 	u64 unreserved;      /* what admission may still promise; 0 unless ON */
+	u64 packed_out, packed_in; /* of out and in: slots with blocks of compressed pages */
 	u64 out, in, rescued, write_errors, read_errors, checksum_errors;
 	u32 in_flight_out, in_flight_in; /* pages */
 	u64 out_ns, in_ns;   /* summed latency of transfers */
@@ -61,6 +65,8 @@ bool swap_can_out(void); /* on, not saturated; notices that the device is gone *
  * caller. E_AGAIN: too many transfers, mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
  */
 int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn) must_check;
+/* The same for the block of compressed pages that a touch of gfn asks for; the caller then calls zpool_read_begin(). */
+int swap_in_block(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn) must_check;
 /* Transfers that refer to gs are under way: it must not be freed yet (gspace_destroy_some waits for it). */
 bool swap_busy(const struct gspace *gs);
 /* A SWAPPED page is dropped (VM ends, page overwritten): frees the slot. */

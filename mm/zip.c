@@ -19,10 +19,14 @@
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
+#include "mm/swap.h"
 
 /* Room for any page: a failure is one that changed meanwhile. Less than LZ4's own bound, so that it checks. */
 #define OUT_BYTES (LZ4_COMPRESSBOUND(PAGE_SIZE) - 1)
 #define WORDS     (PAGE_SIZE / sizeof(u64))
+/* Frames that a nearly full pool keeps free: what a batch of victims takes, and some, or they find no room. */
+#define ROOM_MIN 16U
+#define ROOM_MAX 64U
 
 static struct {
 	struct lock lock;
@@ -180,16 +184,30 @@ int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
 
 void zip_drop(struct gspace *gs, u32 handle)
 {
+	u32 slot;
+
 	lock_assert_held(&gs->lock);
-	zpool_drop(&gs->zip, handle);
+	slot = zpool_drop(&gs->zip, handle);
+	if (slot != ZPOOL_NO_SLOT)
+		swap_slot_free(slot);
 }
 
-const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle)
+const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here)
 {
 	struct zpage z;
 
 	zpool_look(&gs->zip, handle, &z);
-	return z.gfn == gfn ? NULL : "its entry is another page's";
+	if (z.gfn != gfn)
+		return "its entry is another page's";
+	return zpool_here(&gs->zip, handle) == here ? NULL : "its entry is not where its state says";
+}
+
+u32 zip_surplus(const struct gspace *gs)
+{
+	u32 max = zip_max_frames(gs), keep = max - CLAMP(max / 8, MIN(ROOM_MIN, (max + 1) / 2), ROOM_MAX);
+	u32 here = READ_ONCE(gs->zip.frames) - READ_ONCE(gs->zip.writing);
+
+	return here > keep ? here - keep : 0;
 }
 
 void zip_stats(struct zip_stats *out)

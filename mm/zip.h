@@ -1,7 +1,8 @@
 /*
  * Compression: the tier between balloon and swap. A page chosen to leave RAM is compressed by LZ4 first and kept
  * in its space's pool (zpool.h) if it comes out at half a page or less; a page filled with one word keeps nothing
- * but the word. What does not compress, or finds the pool full, goes straight on to swap. The pool of a space takes
+ * but the word. What does not compress, or finds the pool full, goes straight on to swap. The oldest blocks of a nearly full pool are
+ * written to swap as they are, several pages in one slot, and come back as a whole. The pool of a space takes
  * at most a part of the space's size (zip_max percent).
  *
  * Nothing is lost: a page's frame is let go of only when its entry is complete, with a checksum of the page,
@@ -53,7 +54,9 @@ u32 zip_store(struct gspace *gs, struct victims *v);
 int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page) must_check;
 void zip_drop(struct gspace *gs, u32 handle);
 /* gs->lock held: what is wrong with the entry of gfn, or NULL. */
-const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle);
+const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here);
+/* Frames of the pool that should go to swap, the oldest first, so that there is room for the next victims. */
+u32 zip_surplus(const struct gspace *gs);
 
 u32 zip_max_frames(const struct gspace *gs);
 /* Frames that the records of a space of so many pages take at most, beside the pool. */

@@ -7,7 +7,8 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 
-enum kind { KIND_ENTRY = 1, KIND_SAME, KIND_BLOCK };
+/* Blocks: in RAM; being written (in RAM, too); away; being read. */
+enum kind { KIND_ENTRY = 1, KIND_SAME, KIND_BLOCK, KIND_WRITING, KIND_AWAY, KIND_READING };
 
 struct entry {
 	u32 next; /* in its block; first: the pool links free records through it */
@@ -21,6 +22,7 @@ struct entry {
 		};
 	};
 	u8 at; /* first unit */
+	u8 pad[6];
 	u8 kind;
 };
 
@@ -30,10 +32,14 @@ struct block {
 	u64 taken; /* units */
 	hfn_t hfn;
 	u32 first; /* entry */
+	u32 slot;  /* KIND_AWAY, KIND_READING */
 	u16 entries;
 	u8 run; /* longest run of free units */
 	u8 kind;
 };
+
+/* What kind a record is can be told of any. */
+_Static_assert(offsetof(struct entry, kind) == offsetof(struct block, kind), "kind");
 
 union record {
 	struct entry entry;
@@ -58,7 +64,7 @@ static struct block *block_at(const struct zpool *z, u32 index)
 {
 	struct block *b = pool_at(&z->records, index);
 
-	CHECK(b->kind == KIND_BLOCK);
+	CHECK(b->kind >= KIND_BLOCK && b->kind <= KIND_READING);
 	return b;
 }
 
@@ -143,27 +149,21 @@ static void close_block(struct zpool *z, u32 index)
 
 /* ---- blocks -------------------------------------------------------------- */
 
-/* Two records are promised: the block's and its first entry's. */
-static u32 block_make(struct zpool *z)
+static void list_newest(struct zpool *z, u32 index)
 {
-	hfn_t hfn = frame_alloc(0, FRAME_FOR_TABLE, FRAME_ZIP, false);
-	u32 index;
+	struct block *b = block_at(z, index);
 
-	if (hfn == HFN_NONE)
-		return 0;
-	index = pool_take(&z->records);
-	*(struct block *)pool_at(&z->records, index) =
-	    (struct block){.kind = KIND_BLOCK, .hfn = hfn, .run = ZPOOL_UNITS, .older = z->newest};
+	b->older = z->newest;
+	b->newer = 0;
 	if (z->newest)
 		block_at(z, z->newest)->newer = index;
 	else
 		z->oldest = index;
 	z->newest = index;
-	z->frames++;
-	return index;
 }
 
-static void block_end(struct zpool *z, u32 index)
+/* Out of the list, and closed. */
+static void unlist(struct zpool *z, u32 index)
 {
 	struct block *b = block_at(z, index);
 
@@ -176,10 +176,52 @@ static void block_end(struct zpool *z, u32 index)
 	else
 		z->newest = b->older;
 	close_block(z, index);
-	frame_free(b->hfn, 0);
-	z->frames--;
-	b->kind = 0;
+}
+
+/* Two records are promised: the block's and its first entry's. */
+static u32 block_make(struct zpool *z)
+{
+	hfn_t hfn = frame_alloc(0, FRAME_FOR_TABLE, FRAME_ZIP, false);
+	u32 index;
+
+	if (hfn == HFN_NONE)
+		return 0;
+	index = pool_take(&z->records);
+	*(struct block *)pool_at(&z->records, index) =
+	    (struct block){.kind = KIND_BLOCK, .hfn = hfn, .run = ZPOOL_UNITS};
+	list_newest(z, index);
+	z->frames++;
+	return index;
+}
+
+static void record_end(struct zpool *z, u32 index)
+{
+	block_at(z, index)->kind = 0;
 	pool_give(&z->records, index);
+}
+
+/* The last entry has left the block. Those with a transfer wait for its end. Returns the slot that is free now. */
+static u32 block_empty(struct zpool *z, u32 index)
+{
+	struct block *b = block_at(z, index);
+	u32 slot = ZPOOL_NO_SLOT;
+
+	switch (b->kind) {
+	case KIND_BLOCK:
+		unlist(z, index);
+		frame_free(b->hfn, 0);
+		z->frames--;
+		record_end(z, index);
+		break;
+	case KIND_AWAY:
+		slot = b->slot;
+		z->away--;
+		record_end(z, index);
+		break;
+	default:
+		break;
+	}
+	return slot;
 }
 
 static u8 *data_of(const struct zpool *z, const struct entry *e)
@@ -263,11 +305,12 @@ void zpool_look(const struct zpool *z, u32 handle, struct zpage *page)
 		return;
 	}
 	page->bytes = e->bytes;
-	page->data = data_of(z, e);
+	if (zpool_here(z, handle))
+		page->data = data_of(z, e);
 }
 
 /* Units and place of an entry of a block are free again. */
-static void drop_data(struct zpool *z, u32 handle)
+static u32 drop_data(struct zpool *z, u32 handle)
 {
 	const struct entry *e = entry_at(z, handle);
 	struct block *b = block_at(z, e->block);
@@ -279,23 +322,152 @@ static void drop_data(struct zpool *z, u32 handle)
 	z->bytes -= e->bytes;
 	b->taken &= ~run_mask(e->at, units_of(e->bytes));
 	b->run = longest_run(b->taken);
-	if (--b->entries)
+	if (!--b->entries)
+		return block_empty(z, index);
+	if (b->kind == KIND_BLOCK)
 		consider_open(z, index);
-	else
-		block_end(z, index);
+	return ZPOOL_NO_SLOT;
 }
 
-void zpool_drop(struct zpool *z, u32 handle)
+u32 zpool_drop(struct zpool *z, u32 handle)
 {
 	struct entry *e = entry_at(z, handle);
+	u32 slot = ZPOOL_NO_SLOT;
 
 	if (e->kind == KIND_SAME)
 		z->same--;
 	else
-		drop_data(z, handle);
+		slot = drop_data(z, handle);
 	e->kind = 0;
 	z->entries--;
 	pool_give(&z->records, handle);
+	return slot;
+}
+
+/* ---- out of RAM and back ------------------------------------------------- */
+
+u32 zpool_write_begin(struct zpool *z, hfn_t *hfn)
+{
+	u32 index = z->oldest;
+
+	if (!index)
+		return 0;
+	unlist(z, index);
+	block_at(z, index)->kind = KIND_WRITING;
+	z->writing++;
+	*hfn = block_at(z, index)->hfn;
+	return index;
+}
+
+static struct block *end_writing(struct zpool *z, u32 index)
+{
+	struct block *b = block_at(z, index);
+
+	CHECK(b->kind == KIND_WRITING);
+	z->writing--;
+	return b;
+}
+
+bool zpool_write_done(struct zpool *z, u32 index, u32 slot)
+{
+	struct block *b = end_writing(z, index);
+
+	frame_free(b->hfn, 0);
+	z->frames--;
+	if (!b->entries) {
+		record_end(z, index);
+		return false;
+	}
+	b->kind = KIND_AWAY;
+	b->slot = slot;
+	z->away++;
+	return true;
+}
+
+/* Is in RAM as if it were new, unless nothing is left of it. */
+static bool settle(struct zpool *z, u32 index)
+{
+	struct block *b = block_at(z, index);
+
+	b->kind = KIND_BLOCK;
+	list_newest(z, index);
+	if (b->entries) {
+		consider_open(z, index);
+		return true;
+	}
+	block_empty(z, index);
+	return false;
+}
+
+void zpool_write_failed(struct zpool *z, u32 index)
+{
+	end_writing(z, index);
+	settle(z, index);
+}
+
+bool zpool_away(const struct zpool *z, u32 handle, u32 *index, u32 *slot)
+{
+	const struct block *b;
+
+	*index = entry_at(z, handle)->block;
+	b = block_at(z, *index);
+	CHECK(b->kind == KIND_AWAY || b->kind == KIND_READING);
+	*slot = b->slot;
+	return b->kind == KIND_AWAY;
+}
+
+void zpool_read_begin(struct zpool *z, u32 index, hfn_t hfn)
+{
+	struct block *b = block_at(z, index);
+
+	CHECK(b->kind == KIND_AWAY);
+	frame_set_state(hfn, FRAME_ZIP);
+	b->kind = KIND_READING;
+	b->hfn = hfn;
+	z->away--;
+	z->frames++;
+	z->reading++;
+}
+
+static struct block *end_reading(struct zpool *z, u32 index)
+{
+	struct block *b = block_at(z, index);
+
+	CHECK(b->kind == KIND_READING);
+	z->reading--;
+	return b;
+}
+
+bool zpool_read_done(struct zpool *z, u32 index)
+{
+	end_reading(z, index);
+	return settle(z, index);
+}
+
+bool zpool_read_failed(struct zpool *z, u32 index)
+{
+	struct block *b = end_reading(z, index);
+
+	z->frames--;
+	if (!b->entries) {
+		record_end(z, index);
+		return false;
+	}
+	b->kind = KIND_AWAY;
+	z->away++;
+	return true;
+}
+
+u32 zpool_entry_of(const struct zpool *z, u32 index, u32 handle)
+{
+	return handle ? entry_at(z, handle)->next : block_at(z, index)->first;
+}
+
+bool zpool_here(const struct zpool *z, u32 handle)
+{
+	const struct entry *e = entry_at(z, handle);
+
+	return e->kind == KIND_SAME || block_at(z, e->block)->kind <= KIND_WRITING;
 }
 
 void zpool_release(struct zpool *z)
@@ -306,36 +478,70 @@ void zpool_release(struct zpool *z)
 
 /* ---- proof --------------------------------------------------------------- */
 
-static u64 verify_block(const struct zpool *z, u32 index, u32 *entries, u64 *bytes)
+/* What the records are found to be. */
+struct proof {
+	u32 kinds[KIND_READING + 1];
+	u32 in_blocks; /* entries */
+	u64 bytes, bad;
+};
+
+static void verify_block(const struct zpool *z, u32 index, struct proof *v)
 {
 	const struct block *b = block_at(z, index);
-	u64 taken = 0, bad = 0;
+	u64 taken = 0;
 	u32 n = 0;
 
 	for (u32 i = b->first; i && n <= ZPOOL_UNITS; i = entry_at(z, i)->next, n++) {
 		const struct entry *e = entry_at(z, i);
 		u64 mask = run_mask(e->at, units_of(e->bytes));
 
-		bad += e->kind != KIND_ENTRY || e->block != index || (taken & mask);
+		v->bad += e->kind != KIND_ENTRY || e->block != index || (taken & mask);
 		taken |= mask;
-		*bytes += e->bytes;
 	}
-	*entries += n;
-	bad += !n || n != b->entries || taken != b->taken || b->run != longest_run(taken);
-	return bad + (frame_get(b->hfn)->state != FRAME_ZIP);
+	v->in_blocks += n;
+	v->bad += n != b->entries || taken != b->taken || b->run != longest_run(taken);
+	v->bad += !n && (b->kind == KIND_BLOCK || b->kind == KIND_AWAY);
+	v->bad += b->kind != KIND_AWAY && frame_get(b->hfn)->state != FRAME_ZIP;
+}
+
+static void verify_record(const struct zpool *z, u32 index, struct proof *v)
+{
+	const union record *r = pool_at(&z->records, index);
+	u32 kind = r->entry.kind;
+
+	if (kind > KIND_READING) {
+		v->bad++;
+		return;
+	}
+	v->kinds[kind]++;
+	if (kind == KIND_ENTRY)
+		v->bytes += r->entry.bytes;
+	else if (kind >= KIND_BLOCK)
+		verify_block(z, index, v);
+}
+
+static void verify_list(const struct zpool *z, struct proof *v)
+{
+	u32 older = 0, n = 0;
+
+	for (u32 i = z->oldest; i && n <= z->frames; older = i, i = block_at(z, i)->newer, n++)
+		v->bad += block_at(z, i)->older != older || block_at(z, i)->kind != KIND_BLOCK;
+	v->bad += z->newest != older || n != v->kinds[KIND_BLOCK];
+	for (u32 i = 0; i < ZPOOL_OPEN; i++)
+		v->bad += z->open[i] && block_at(z, z->open[i])->kind != KIND_BLOCK;
 }
 
 u64 zpool_verify(const struct zpool *z)
 {
-	u32 blocks = 0, entries = z->same, older = 0;
-	u64 bytes = 0, bad = 0;
+	u32 records = z->records.frames * (PAGE_SIZE / sizeof(union record));
+	struct proof v = {0};
 
-	for (u32 i = z->oldest; i && blocks <= z->frames; older = i, i = block_at(z, i)->newer, blocks++) {
-		bad += block_at(z, i)->older != older;
-		bad += verify_block(z, i, &entries, &bytes);
-	}
-	for (u32 i = 0; i < ZPOOL_OPEN; i++)
-		bad += z->open[i] && block_at(z, z->open[i])->kind != KIND_BLOCK;
-	bad += z->newest != older || blocks != z->frames || entries != z->entries || bytes != z->bytes;
-	return bad + (z->records.used != z->entries + z->frames);
+	for (u32 i = 1; i < records; i++)
+		verify_record(z, i, &v);
+	verify_list(z, &v);
+	v.bad += v.kinds[KIND_ENTRY] != v.in_blocks || v.kinds[KIND_SAME] != z->same || v.bytes != z->bytes;
+	v.bad += v.kinds[KIND_ENTRY] + v.kinds[KIND_SAME] != z->entries;
+	v.bad += v.kinds[KIND_WRITING] != z->writing || v.kinds[KIND_READING] != z->reading;
+	v.bad += v.kinds[KIND_AWAY] != z->away;
+	return v.bad + (v.kinds[KIND_BLOCK] + z->writing + z->reading != z->frames);
 }

@@ -282,6 +282,8 @@ static void print_swap(struct console_out *o)
 	pairs_size(&p, "swap-reserved", to_bytes(s.reserved));
 	pairs_number(&p, "swap-out", s.out);
 	pairs_number(&p, "swap-in", s.in);
+	pairs_number(&p, "blocks-out", s.packed_out);
+	pairs_number(&p, "blocks-in", s.packed_in);
 	pairs_format(&p, "out-rate", "%lu/s", rate.out_rate);
 	pairs_format(&p, "in-rate", "%lu/s", rate.in_rate);
 	pairs_number(&p, "rescued", s.rescued);

@@ -65,19 +65,40 @@ static int start_without_swap(void **state)
 	return 0;
 }
 
-static int finish(void **state)
+static void end_space(void)
 {
-	(void)state;
+	struct swap_stats s;
+
 	assert_int_equal(gspace_verify_all(), 0);
 	reclaim_remove(&gs);
 	for (int i = 0; !gspace_destroy_some(&gs, 64); i++) {
-		fake_blk_drain();
+		if (i > 3)
+			fake_blk_drain();
 		assert_true(i < 1000);
 	}
 	swap_unreserve(&gs);
 	for (int i = 0; i < 100; i++)
 		swap_trim();
+	swap_stats(&s);
+	assert_int_equal(s.used, 0);
 	assert_int_equal(frame_state_count(FRAME_ZIP), 0);
+}
+
+/* Retired slots keep their tables. */
+static int finish_failed(void **state)
+{
+	(void)state;
+	end_space();
+	frame_verify();
+	fake_mm_stop();
+	fake_blk_stop();
+	return 0;
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	end_space();
 	assert_int_equal(frame_free_count(), free_before);
 	frame_verify();
 	fake_mm_stop();
@@ -93,13 +114,14 @@ enum content { SOFT, SAME, HARD };
 static void content(u8 *page, gfn_t gfn, u32 version, enum content kind)
 {
 	struct prng p;
-	u64 *word = (u64 *)page;
+	u64 *word = (u64 *)page, soft = 0;
 
 	prng_seed(&p, (u64)version << 32 | gfn);
-	for (u32 i = 0; i < PAGE_SIZE / 8; i++)
-		word[i] = kind == SAME   ? 0x5151515151515151UL + gfn
-			  : kind == HARD ? prng_next(&p)
-					 : gfn * 77 + i / 60 * 256 + version;
+	for (u32 i = 0; i < PAGE_SIZE / 8; i++) {
+		if (i % 8 == 0)
+			soft = prng_next(&p);
+		word[i] = kind == SAME ? 0x5151515151515151UL + gfn : kind == HARD ? prng_next(&p) : soft;
+	}
 }
 
 static void write_page(gfn_t gfn, u32 version, enum content kind)
@@ -189,15 +211,175 @@ static void test_full_pool_sends_on(void **state)
 {
 	(void)state;
 	gs.zip_percent = 1; /* four frames */
-	for (gfn_t gfn = 0; gfn < 200; gfn++)
+	fake_blk.hold = true;
+	for (gfn_t gfn = 0; gfn < 100; gfn++)
 		write_page(gfn, 0, SOFT);
-	out(200);
+	for (u32 i = 0; i < 10; i++)
+		(void)swap_out(&gs, 100);
+	zip_stats(&zip);
 	assert_int_equal(zip_max_frames(&gs), 4);
 	assert_int_equal(gs.zip.frames, 4);
-	assert_true(gs.count[PAGE_COMPRESSED] >= 8 && gs.count[PAGE_SWAPPED] > 50);
+	assert_true(zip.full > 0 && gs.count[PAGE_SWAPPING_OUT] > 30);
+	fake_blk.hold = false;
+	fake_blk_drain();
+	for (gfn_t gfn = 0; gfn < 100; gfn++)
+		check_page(gfn, 0, SOFT);
+}
+
+static u64 blocks_out(void)
+{
+	struct swap_stats s;
+
+	swap_stats(&s);
+	return s.packed_out;
+}
+
+/* More compressed pages than the pool takes: the oldest blocks are in swap, as they are, and come back as a whole. */
+static void send_blocks(void)
+{
+	gs.zip_percent = 2; /* eight frames, seven of which may be kept */
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		write_page(gfn, 0, SOFT);
+	for (u32 i = 0; i < 50 && gs.count[PAGE_PRIVATE]; i++)
+		out(16);
+	out(8);
+}
+
+static void test_blocks_to_swap_and_back(void **state)
+{
+	struct swap_stats s;
+	u32 private;
+	u64 reads;
+
+	(void)state;
+	send_blocks();
 	assert_int_equal(gs.count[PAGE_COMPRESSED] + gs.count[PAGE_SWAPPED], 200);
+	assert_true(gs.zip.frames <= 8 && gs.zip.away >= 5 && gs.count[PAGE_SWAPPED] > 50);
+	swap_stats(&s);
+	assert_int_equal(s.packed_out, gs.zip.away);
+	assert_true(s.used < gs.count[PAGE_SWAPPED]); /* several to a slot */
 	for (gfn_t gfn = 0; gfn < 200; gfn++)
 		check_page(gfn, 0, SOFT);
+	swap_stats(&s);
+	reads = s.packed_in;
+	assert_int_equal(reads, s.packed_out); /* one for all pages of a block */
+	private = gs.count[PAGE_PRIVATE];
+	assert_int_equal(private, 200);
+	assert_int_equal(gs.zip.entries + gs.zip.frames + gs.zip.away + s.used, 0);
+}
+
+/* What is left of a block when its pages go, one by one, wherever it is. */
+static void test_blocks_are_given_up(void **state)
+{
+	struct swap_stats s;
+
+	(void)state;
+	send_blocks();
+	assert_true(gs.zip.away);
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		assert_int_equal(gspace_balloon_take(&gs, gfn), 0);
+	gspace_flush(&gs);
+	swap_stats(&s);
+	assert_int_equal(gs.zip.entries + gs.zip.frames + gs.zip.away + s.used, 0);
+}
+
+/* Pages of a block that is on its way are touched, dropped, and the disk refuses the block. */
+static void test_block_on_the_way(void **state)
+{
+	bool fails = *state != NULL;
+	u32 n = 0;
+
+	send_blocks();
+	fake_blk.hold = true;
+	for (gfn_t gfn = 200; gfn < 300; gfn++)
+		write_page(gfn, 0, SOFT);
+	for (u32 i = 0; i < 6 && !gs.zip.writing; i++)
+		assert_true(swap_out(&gs, 16) > 0);
+	assert_true(gs.zip.writing);
+	for (gfn_t gfn = 0; gfn < 200; gfn++) {
+		if (gspace_state(&gs, gfn) != PAGE_COMPRESSED)
+			continue;
+		if (n++ % 3 == 0)
+			assert_int_equal(gspace_balloon_take(&gs, gfn), 0);
+		else if (n % 3 == 0)
+			check_page(gfn, 0, SOFT);
+	}
+	gspace_flush(&gs);
+	assert_int_equal(gspace_verify_all(), 0);
+	if (fails)
+		fake_blk.bad_write_to = SLOTS;
+	fake_blk.hold = false;
+	fake_blk_drain();
+	fake_blk.bad_write_to = 0;
+	assert_int_equal(gs.zip.writing, 0);
+	assert_int_equal(gspace_verify_all(), 0);
+	for (gfn_t gfn = 0; gfn < 300; gfn++)
+		if (gspace_state(&gs, gfn) != PAGE_BALLOONED)
+			check_page(gfn, 0, SOFT);
+}
+
+static int start_failing(void **state)
+{
+	begin(true);
+	*state = &gs;
+	return 0;
+}
+
+static gfn_t last_packed(void)
+{
+	gfn_t last = GFN_NONE;
+	u32 level;
+
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		if (gspace_state(&gs, gfn) == PAGE_SWAPPED &&
+		    pt_token_payload(*pt_find(&gs.pt, gfn_to_gpa(gfn).v, &level)) & SWAP_PACKED)
+			last = gfn;
+	assert_int_not_equal(last, GFN_NONE);
+	return last;
+}
+
+static void test_block_cannot_be_read(void **state)
+{
+	gfn_t lost;
+
+	(void)state;
+	send_blocks();
+	lost = last_packed();
+	fake_blk.bad_reads_once = 1; /* is read again */
+	check_page(lost, 0, SOFT);
+	assert_int_equal(fake_mm.poisoned, 0);
+	lost = last_packed();
+	fake_blk.flip_one_in = 1;
+	assert_int_equal(gspace_touch(&gs, lost, GSPACE_READ), E_AGAIN);
+	assert_int_equal(gspace_touch(&gs, lost, GSPACE_READ), E_AGAIN); /* on its way */
+	fake_blk_drain();
+	assert_int_equal(fake_mm.poisoned, 1);
+	assert_int_equal(gspace_state(&gs, lost), PAGE_SWAPPED);
+	/* The last page of a block goes while the block is read, in vain. */
+	assert_int_equal(gspace_touch(&gs, lost, GSPACE_READ), E_AGAIN);
+	for (gfn_t gfn = 0; gfn < 200; gfn++)
+		assert_int_equal(gspace_balloon_take(&gs, gfn), 0);
+	fake_blk_drain();
+	gspace_flush(&gs);
+	assert_int_equal(fake_mm.poisoned, 1);
+	assert_int_equal(gs.zip.entries + gs.zip.frames + gs.zip.away, 0);
+	assert_int_equal(blocks_out() > 0, 1);
+}
+
+/* The space ends while blocks are written and read. */
+static void test_end_with_transfers(void **state)
+{
+	(void)state;
+	send_blocks();
+	fake_blk.latency_ns = 50 * NSEC_PER_MSEC;
+	for (gfn_t gfn = 0; gfn < 200; gfn += 40)
+		if (gspace_state(&gs, gfn) == PAGE_SWAPPED)
+			assert_int_equal(gspace_touch(&gs, gfn, GSPACE_READ), E_AGAIN);
+	for (gfn_t gfn = 200; gfn < 300; gfn++)
+		write_page(gfn, 0, SOFT);
+	for (u32 i = 0; i < 6 && !gs.zip.writing; i++)
+		assert_true(swap_out(&gs, 16) > 0);
+	assert_true(gs.zip.writing || gs.zip.reading);
 }
 
 static void test_off(void **state)
@@ -363,6 +545,12 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_once_a_batch, start, finish),
 	    cmocka_unit_test_setup_teardown(test_poor_pages_are_swapped, start, finish),
 	    cmocka_unit_test_setup_teardown(test_full_pool_sends_on, start, finish),
+	    cmocka_unit_test_setup_teardown(test_blocks_to_swap_and_back, start, finish),
+	    cmocka_unit_test_setup_teardown(test_blocks_are_given_up, start, finish),
+	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start, finish),
+	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish_failed),
+	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish_failed),
+	    cmocka_unit_test_setup_teardown(test_end_with_transfers, start, finish),
 	    cmocka_unit_test_setup_teardown(test_off, start, finish),
 	    cmocka_unit_test_setup_teardown(test_without_swap, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),

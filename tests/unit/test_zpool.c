@@ -10,6 +10,7 @@
 #include "lib/prng.h"
 #include "lib/string.h"
 #include "mm/frame.h"
+#include "mm/platform.h"
 #include "mm/zpool.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
@@ -36,7 +37,7 @@ static int start(void **state)
 static int finish(void **state)
 {
 	(void)state;
-	assert_int_equal(pool.entries + pool.same + pool.frames, 0);
+	assert_int_equal(pool.entries + pool.same + pool.frames + pool.away + pool.writing + pool.reading, 0);
 	assert_int_equal(pool.bytes, 0);
 	zpool_release(&pool);
 	assert_int_equal(frame_free_count(), free_before);
@@ -80,15 +81,69 @@ static void check(const struct model *m)
 	assert_int_equal(is.bytes, m->page.bytes);
 	assert_true(is.sum == m->page.sum && is.word == m->page.word);
 	fill_data(data, is.bytes, m->fill);
-	if (is.bytes)
+	assert_true(!is.data == (!is.bytes || !zpool_here(&pool, m->handle)));
+	if (is.data)
 		assert_memory_equal(is.data, data, is.bytes);
 }
 
+/* Blocks that are away or on the way, by slot. */
+#define SLOTS 200U
+static struct {
+	enum { NOT_USED, WRITING, AWAY, READING } is;
+	u32 block;
+	hfn_t hfn;
+	u8 data[PAGE_SIZE];
+} disk[SLOTS];
+static u32 writes, reads;
+
 static void drop(struct model *m)
 {
+	u32 slot;
+
 	check(m);
-	zpool_drop(&pool, m->handle);
+	slot = zpool_drop(&pool, m->handle);
 	m->handle = 0;
+	if (slot == ZPOOL_NO_SLOT)
+		return;
+	assert_int_equal(disk[slot].is, AWAY);
+	disk[slot].is = NOT_USED;
+}
+
+static void begin_transfer(u32 slot, const struct model *m)
+{
+	u32 at, block;
+
+	if (disk[slot].is == NOT_USED) {
+		disk[slot].block = zpool_write_begin(&pool, &disk[slot].hfn);
+		disk[slot].is = disk[slot].block ? WRITING : NOT_USED;
+		return;
+	}
+	if (!m->handle || zpool_here(&pool, m->handle) || !zpool_away(&pool, m->handle, &block, &at))
+		return;
+	disk[at].hfn = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false);
+	memcpy(mm_hfn_to_va(disk[at].hfn), disk[at].data, PAGE_SIZE);
+	assert_int_equal(disk[at].block, block);
+	disk[at].is = READING;
+	zpool_read_begin(&pool, disk[at].block, disk[at].hfn);
+}
+
+static void end_transfer(u32 slot, bool good)
+{
+	if (disk[slot].is == WRITING && good) {
+		memcpy(disk[slot].data, mm_hfn_to_va(disk[slot].hfn), PAGE_SIZE);
+		disk[slot].is = zpool_write_done(&pool, disk[slot].block, slot) ? AWAY : NOT_USED;
+		writes++;
+	} else if (disk[slot].is == WRITING) {
+		zpool_write_failed(&pool, disk[slot].block);
+		disk[slot].is = NOT_USED;
+	} else if (disk[slot].is == READING && good) {
+		(void)zpool_read_done(&pool, disk[slot].block);
+		disk[slot].is = NOT_USED;
+		reads++;
+	} else if (disk[slot].is == READING) {
+		disk[slot].is = zpool_read_failed(&pool, disk[slot].block) ? AWAY : NOT_USED;
+		frame_free(disk[slot].hfn, 0);
+	}
 }
 
 static u32 some_bytes(void)
@@ -96,12 +151,11 @@ static u32 some_bytes(void)
 	return prng_below(&rnd, 10) ? 1 + (u32)prng_below(&rnd, ZPOOL_BYTES_MAX) : 0;
 }
 
-static void test_model(void **state)
+static void run_model(bool with_disk)
 {
 	static struct model model[ENTRIES];
 	u32 stored = 0, refused = 0;
 
-	(void)state;
 	for (u32 i = 0; i < STEPS; i++) {
 		struct model *m = &model[prng_below(&rnd, ENTRIES)];
 		int err;
@@ -117,7 +171,11 @@ static void test_model(void **state)
 			refused++;
 		}
 		assert_int_equal(pool.entries, stored);
-		assert_true(pool.frames <= 60);
+		if (with_disk && !prng_below(&rnd, 20))
+			begin_transfer(prng_below(&rnd, SLOTS), &model[prng_below(&rnd, ENTRIES)]);
+		if (with_disk)
+			end_transfer(prng_below(&rnd, SLOTS), prng_below(&rnd, 4));
+		assert_true(with_disk || pool.frames <= 60);
 		if (i % 500 == 0)
 			assert_int_equal(zpool_verify(&pool), 0);
 	}
@@ -125,6 +183,25 @@ static void test_model(void **state)
 	for (u32 i = 0; i < ENTRIES; i++)
 		if (model[i].handle)
 			drop(&model[i]);
+	for (u32 i = 0; i < SLOTS; i++) {
+		end_transfer(i, true);
+		assert_int_equal(disk[i].is, NOT_USED);
+	}
+	assert_int_equal(zpool_verify(&pool), 0);
+}
+
+static void test_model(void **state)
+{
+	(void)state;
+	run_model(false);
+}
+
+/* With blocks that leave and come back, or fail to, while entries come and go. */
+static void test_model_away(void **state)
+{
+	(void)state;
+	run_model(true);
+	assert_true(writes > 100 && reads > 20);
 }
 
 /* Two halves and four quarters fill a frame; what comes first decides nothing. */
@@ -215,6 +292,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_model, start, finish),
+	    cmocka_unit_test_setup_teardown(test_model_away, start, finish),
 	    cmocka_unit_test_setup_teardown(test_compact, start, finish),
 	    cmocka_unit_test_setup_teardown(test_full, start, finish),
 	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
