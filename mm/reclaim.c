@@ -290,6 +290,11 @@ static u32 cap_of(const struct gspace *gs)
 	return MIN(gs->alloc.limit, gs->pages);
 }
 
+static bool has_limit(const struct gspace *gs)
+{
+	return gs->alloc.limit < gs->pages;
+}
+
 static u64 collect(void)
 {
 	u64 sum = 0;
@@ -375,13 +380,13 @@ static u32 excess(u32 held, u32 target)
 
 /*
  * A VM at its limit gets no frames, so swap keeps a little room below it, or the VM would stand still. With a full
- * balloon the guest cannot come to its limit, and needs none.
+ * balloon the guest cannot come to its limit, and needs none; unless frames of compressed pages count as well.
  */
 static u32 limit_room(const struct gspace *gs)
 {
 	u32 limit = cap_of(gs);
 
-	return (u64)limit + balloon_size(gs) >= gs->pages ? 0 : MIN(limit / 8, LIMIT_ROOM);
+	return (u64)limit + balloon_size(gs) >= gs->pages + gs->zip.frames ? 0 : MIN(limit / 8, LIMIT_ROOM);
 }
 
 /* ---- balloon ------------------------------------------------------------- */
@@ -544,6 +549,8 @@ static u32 limit_need(const struct gspace *gs, u32 held, u32 pending)
 {
 	u32 over = excess(held, cap_of(gs)), room = limit_room(gs);
 
+	if (!has_limit(gs))
+		return 0;
 	return excess(over, pending) + (over ? room : excess(held, cap_of(gs) - room));
 }
 
@@ -811,8 +818,8 @@ bool reclaim_may_alloc(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs);
 
-	/* A VM without a limit has pages elsewhere, which it asks for, and so never holds all of its size. */
-	if (held < cap_of(gs) && (!is_low() || may_alloc_low(gs, held)))
+	/* A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. */
+	if ((held < cap_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;
@@ -822,7 +829,8 @@ bool reclaim_may_keep(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs); /* with the page in question */
 
-	if (held <= cap_of(gs) && (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(gs)))
+	if ((held <= cap_of(gs) || !has_limit(gs)) &&
+	    (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(gs)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;

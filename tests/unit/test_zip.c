@@ -147,8 +147,11 @@ static void check_page(gfn_t gfn, u32 version, enum content kind)
 
 static void out(u32 pages)
 {
-	for (u32 i = 0; i < 20 && pages; i++)
-		pages -= MIN(pages, swap_out(&gs, pages));
+	for (u32 i = 0; i < 20 && pages; i++) {
+		u32 n = swap_out(&gs, pages);
+
+		pages -= MIN(pages, n);
+	}
 	fake_blk_drain();
 	assert_int_equal(gspace_verify_all(), 0);
 	zip_stats(&zip);
@@ -382,6 +385,19 @@ static void test_end_with_transfers(void **state)
 	assert_true(gs.zip.writing || gs.zip.reading);
 }
 
+/* All pages but one in RAM, and that one in a frame of its own: more than the VM's size, and still it gets the page. */
+static void test_last_page_comes_back(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		write_page(gfn, 0, SOFT);
+	out(1);
+	assert_int_equal(gs.count[PAGE_COMPRESSED], 1);
+	assert_int_equal(gspace_consumed(&gs), PAGES);
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 0, SOFT);
+}
+
 static void test_off(void **state)
 {
 	(void)state;
@@ -551,6 +567,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish_failed),
 	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish_failed),
 	    cmocka_unit_test_setup_teardown(test_end_with_transfers, start, finish),
+	    cmocka_unit_test_setup_teardown(test_last_page_comes_back, start, finish),
 	    cmocka_unit_test_setup_teardown(test_off, start, finish),
 	    cmocka_unit_test_setup_teardown(test_without_swap, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
