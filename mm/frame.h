@@ -39,13 +39,14 @@ enum frame_flag {
 	FRAME_F_IO = BIT(1),   /* a swap transfer uses the frame: freed only at its end */
 	FRAME_F_POISON = BIT(2), /* free, and filled with the debug pattern */
 	FRAME_F_WHOLE = BIT(3), /* head of an allocated block whose other entries say nothing; state and owner are the block's */
+	FRAME_F_COPY = BIT(4), /* FRAME_GUEST: a swap slot holds what the page was when it came from there (gspace_internal.h) */
 };
 
 struct frame {
 	u8 state; /* enum frame_state */
 	u8 order; /* head of a block, free or allocated: of the block */
 	u8 flags; /* enum frame_flag */
-	u8 zero;
+	u8 copy_high; /* GUEST with COPY: bits 23:16 of the slot; else 0 */
 	union {
 		u32 next; /* FREE: list link (hfn) */
 		gfn_t gfn;/* GUEST */
@@ -58,7 +59,7 @@ struct frame {
 	union {
 		struct {
 			u16 owner; /* GUEST, TABLE: gspace id */
-			u16 pins;  /* GUEST: pin count */
+			u16 pins;  /* GUEST: pin count; with COPY: bits 15:0 of the slot */
 		};
 		u32 rmap; /* SHARED: index of the first reverse-map node */
 	};

@@ -49,7 +49,8 @@ static const u32 legal[PAGE_STATES] = {
     [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
     [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
     [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED),
-    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN),
+    [PAGE_SWAPPED] =
+	BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN),
     [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPED),
     [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
     [PAGE_PINNED] = BIT(PAGE_PRIVATE),
@@ -187,6 +188,25 @@ static void count_zero_map(hfn_t zero, s32 n)
 	__atomic_fetch_add(&frame_get(zero)->refs, (u32)n, __ATOMIC_RELAXED);
 }
 
+void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used)
+{
+	struct frame *f = frame_get(hfn);
+	u32 slot = frame_copy(f);
+
+	f->flags &= ~FRAME_F_COPY;
+	f->pins = f->copy_high = 0;
+	gs->swap_copies--;
+	if (slot != used)
+		swap_slot_free(slot);
+}
+
+static inline bool loses_copy(const struct page *was, enum page_state to)
+{
+	if (was->state != PAGE_PRIVATE && was->state != PAGE_SWAPPING_OUT)
+		return false;
+	return to != PAGE_PRIVATE && to != PAGE_SWAPPING_OUT && frame_get(was->payload)->flags & FRAME_F_COPY;
+}
+
 /* What the old state held is let go. kept: the frame goes on into the new state. */
 static void page_leave(struct gspace *gs, gfn_t gfn, const struct page *p, enum page_state to, bool kept)
 {
@@ -237,7 +257,8 @@ static void page_enter(struct gspace *gs, gfn_t gfn, enum page_state to, u32 pay
 			frame_set_state(payload, FRAME_GUEST);
 		f->owner = gs->id;
 		f->gfn = gfn;
-		f->pins = to == PAGE_PINNED;
+		if (!(f->flags & FRAME_F_COPY))
+			f->pins = to == PAGE_PINNED;
 		return;
 	}
 	if (f->state != FRAME_SHARED) {
@@ -284,6 +305,8 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 	if (state_present(was->state) && (!same || narrower) && !replaced)
 		gspace_mark_stale(gs);
 
+	if (loses_copy(was, to))
+		gspace_copy_end(gs, was->payload, to == PAGE_SWAPPED ? payload : SWAP_SLOT_NONE);
 	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
 	if (was->state != PAGE_ABSENT)
 		page_leave(gs, gfn, was, to, kept);
@@ -459,6 +482,8 @@ void gspace_flush(struct gspace *gs)
 	}
 }
 
+#define AHEAD_MAX 8U /* pages read for one touch: as many as go out from one place */
+
 /* ---- touch --------------------------------------------------------------- */
 
 /* A touch under way. may_alloc was asked before the lock was taken. */
@@ -468,6 +493,7 @@ struct touch {
 	bool write, may_alloc;
 	bool no_block; /* there is none: single pages will do */
 	hfn_t block;   /* cleared, for a large page; 0: none */
+	bool whole; /* all of the page will be written: what it held is not needed */
 	struct page p;
 };
 
@@ -622,27 +648,76 @@ static int touch_packed(struct touch *t)
 	return E_AGAIN;
 }
 
-static int touch_swapped(struct touch *t)
+/* gfn is what is touched, or a page read ahead. */
+static int read_swapped(struct touch *t, const struct page *p, gfn_t gfn)
 {
-	hfn_t hfn;
+	hfn_t hfn = touch_frame(t, FRAME_HV, false);
 	int err;
 
-	if (t->p.payload & SWAP_PACKED)
-		return touch_packed(t);
-	hfn = touch_frame(t, FRAME_HV, false);
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
-	err = swap_in_start(t->gs, t->gfn, t->p.payload, hfn);
+	err = swap_in_start(t->gs, gfn, p->payload, hfn, gfn != t->gfn);
 	if (err) {
 		frame_free(hfn, 0);
 		return err == E_AGAIN || err == E_NOMEM ? E_AGAIN : E_IO;
 	}
-	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_SWAPPING_IN, t->p.payload);
+	gspace_change(t->gs, p->entry, gfn, PAGE_SWAPPING_IN, p->payload);
+	return 0;
+}
+
+/* How many pages the guest seems to want from gfn on: twice as many as long as it comes back for just the next one. */
+static u32 ahead_window(struct gspace *gs, gfn_t gfn)
+{
+	gs->ahead = gfn == gs->ahead_next ? MIN(gs->ahead * 2, AHEAD_MAX) : 1;
+	return gs->ahead;
+}
+
+/* Pages that went out together lie together: those behind gfn come with it if the guest goes through them in order. */
+static void read_ahead(struct touch *t, u32 slot)
+{
+	u32 window = ahead_window(t->gs, t->gfn), n = 1;
+
+	for (; n < window && t->gfn + n < t->gs->pages && reclaim_state_now() < RECLAIM_LOW; n++) {
+		struct page p;
+
+		page_look(t->gs, t->gfn + n, &p);
+		if (p.state != PAGE_SWAPPED || p.payload != slot + n || read_swapped(t, &p, t->gfn + n))
+			break;
+		t->gs->stats.swap_ahead++;
+	}
+	t->gs->ahead_next = t->gfn + n;
+}
+
+static int touch_swapped(struct touch *t)
+{
+	u32 slot = t->p.payload;
+	int err;
+
+	if (slot & SWAP_PACKED)
+		return touch_packed(t);
+	err = read_swapped(t, &t->p, t->gfn);
+	if (err)
+		return err;
+	read_ahead(t, slot);
 	return E_AGAIN;
+}
+
+/* Cleared, as nobody knows whether what is to come really comes. */
+static int touch_whole(struct touch *t)
+{
+	hfn_t hfn = touch_frame(t, FRAME_GUEST, true);
+
+	if (hfn == HFN_NONE)
+		return E_AGAIN;
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
+	t->gs->stats.not_read++;
+	return 0;
 }
 
 static int touch_by_state(struct touch *t)
 {
+	if (t->whole && (t->p.state == PAGE_COMPRESSED || t->p.state == PAGE_SWAPPED))
+		return touch_whole(t);
 	if (page_is_unmapped(t->gs, &t->p))
 		page_map(t->gs, &t->p);
 	switch (t->p.state) {
@@ -830,20 +905,33 @@ static int pin_locked(struct touch *t)
 	return 0;
 }
 
+static int pin(struct touch *t, hfn_t *hfn)
+{
+	int err;
+
+	t->may_alloc = reclaim_may_alloc(t->gs);
+	lock_acquire(&t->gs->lock);
+	err = pin_locked(t);
+	*hfn = err ? HFN_NONE : t->p.payload;
+	lock_release(&t->gs->lock);
+	touch_finish(t, err);
+	return err;
+}
+
 /* A frame of its own is needed even to read, so `write` makes no difference yet. */
 int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn)
 {
 	struct touch t = {.gs = gs, .gfn = gfn, .write = true};
-	int err;
 
 	(void)write;
-	t.may_alloc = reclaim_may_alloc(gs);
-	lock_acquire(&gs->lock);
-	err = pin_locked(&t);
-	*hfn = err ? HFN_NONE : t.p.payload;
-	lock_release(&gs->lock);
-	touch_finish(&t, err);
-	return err;
+	return pin(&t, hfn);
+}
+
+int gspace_pin_new(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
+{
+	struct touch t = {.gs = gs, .gfn = gfn, .write = true, .whole = true};
+
+	return pin(&t, hfn);
 }
 
 void gspace_unpin(struct gspace *gs, gfn_t gfn)

@@ -69,6 +69,9 @@ struct gspace_stats {
 	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
 	u64 balloon_refused; /* entries answered with anything but OK */
 	u64 zip_in, zip_out;			      /* compressed, expanded */
+	u64 not_read;	    /* compressed or swapped pages that were to be written in full */
+	u64 swap_ahead;	    /* of swap_in: not asked for yet */
+	u64 swap_unchanged; /* of swap_out: nothing had to be written */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
 	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
@@ -127,6 +130,10 @@ struct gspace {
 	u64 scan_key;	    /* order of the present pass, 0: none begun */
 	/* reclaim's again */
 	u32 swap_reserved;  /* slots promised at admission */
+	gfn_t ahead_next;   /* where the last read from swap ended; with the next guarded by `lock` */
+	u32 ahead;          /* pages it takes at once */
+	u32 swap_copies;    /* PRIVATE pages (or on their way out) that still have the slot they came from; guarded by `lock` */
+	gfn_t copies_at;    /* where gspace_shed_copies() goes on */
 	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
 	u32 balloon_last;   /* size at the last balance */
@@ -208,6 +215,8 @@ int gspace_write(struct gspace *gs, gpa_t gpa, const void *src, size_t len) must
  * write: the content will change. E_AGAIN as gspace_touch; E_BUSY if the pin count is full.
  */
 int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn) must_check;
+/* The same for a page all of which is going to be written (or else is zero or what it was): it is not brought back for that. */
+int gspace_pin_new(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 void gspace_unpin(struct gspace *gs, gfn_t gfn);
 
 /*
@@ -248,13 +257,19 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
  *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
  *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
- *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED
+ *  out_unchanged  instead of out_done, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
+ *             what it was then. False: it is not, or has none, or was rescued: all as before
+ *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED. in_done keeps `slot` with the page, if it returns true
  */
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
-void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn) must_check;
+bool gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
+
+/* Gives back the slots of up to n pages that are in RAM; a bounded look. */
+void gspace_shed_copies(struct gspace *gs, u32 n);
 
 /*
  * Between out_begin and flush and out_done or out_failed, by zip.c: SWAPPING_OUT -> COMPRESSED, frame freed after the next

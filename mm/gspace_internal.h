@@ -5,7 +5,9 @@
 #ifndef MM_GSPACE_INTERNAL_H
 #define MM_GSPACE_INTERNAL_H
 
+#include "mm/frame.h"
 #include "mm/gspace.h"
+#include "mm/swap.h"
 
 /* One page as its entry tells. */
 struct page {
@@ -51,6 +53,17 @@ static inline bool page_is_unmapped(const struct gspace *gs, const struct page *
 /* Takes a mapped page out of the tables, state and frame as they are; and puts it back. gs->lock held. */
 void page_unmap(struct gspace *gs, const struct page *p);
 void page_map(struct gspace *gs, const struct page *p);
+
+/*
+ * A page that came back from swap keeps its slot as long as it stays PRIVATE (or is on its way out again): if it has not changed by
+ * then it need not be written. The slot is kept in the frame's entry, where a PRIVATE page needs no pins.
+ */
+#define COPY_SLOTS_MAX BIT(24)
+
+static inline u32 frame_copy(const struct frame *f)
+{
+	return f->flags & FRAME_F_COPY ? f->pins | (u32)f->copy_high << 16 : SWAP_SLOT_NONE;
+}
 
 /* Decodes *entry. CHECKs that it is one of ours. Of a large leaf, payload is its first frame. */
 void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);
@@ -98,6 +111,8 @@ void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);
  * and goes.
  */
 bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p);
+/* gs->lock held: the frame's copy, of which there is one, goes; its slot is freed unless it is `used` on. */
+void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used);
 /* As gspace_get, dying spaces included. */
 struct gspace *gspace_get_any(u16 id);
 

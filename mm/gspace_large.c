@@ -234,6 +234,18 @@ u32 gspace_balloon_give_large(struct gspace *gs, gfn_t first)
 
 enum fit { FIT_NOT, FIT_EMPTY, FIT_IN_PLACE, FIT_COPY };
 
+/* The pages of the region are about to become parts of one: the slots that some came from are given up. */
+static void forget_copies(struct gspace *gs, u64 *entry)
+{
+	for (u32 i = 0; i < LARGE_PAGES; i++) {
+		struct page p;
+
+		page_decode(gs->pt.fmt, entry + i, 1, &p);
+		if (frame_get(p.payload)->flags & FRAME_F_COPY)
+			gspace_copy_end(gs, p.payload, SWAP_SLOT_NONE);
+	}
+}
+
 /* What can be made of the region whose level-1 entries begin at `entry`. */
 static enum fit region_fit(struct gspace *gs, u64 *entry)
 {
@@ -252,6 +264,7 @@ static enum fit region_fit(struct gspace *gs, u64 *entry)
 			head = p.payload;
 		in_place &= p.payload == head + i;
 	}
+	forget_copies(gs, entry);
 	return in_place && head % LARGE_PAGES == 0 ? FIT_IN_PLACE : FIT_COPY;
 }
 

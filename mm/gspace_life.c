@@ -87,7 +87,7 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	list_init(&gs->link);
 	gs->pages = pages;
 	gs->alloc = *alloc;
-	gs->tlb_gen = 1;
+	gs->tlb_gen = gs->ahead = 1;
 	zpool_init(&gs->zip);
 	gs->zip.most = pages;
 	gs->share_group = share_group(NULL);

@@ -204,35 +204,106 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	gspace_flush(gs);
 }
 
-/* Ends SWAPPING_IN, which nothing else can. */
-static void swap_in_end(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 {
+	u32 slot = SWAP_SLOT_NONE;
+	bool same = false;
 	struct page p;
 
 	lock_acquire(&gs->lock);
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_SWAPPING_OUT && p.payload == hfn)
+		slot = frame_copy(frame_get(hfn));
+	if (slot != SWAP_SLOT_NONE) {
+		same = swap_copy_good(gs, gfn, slot, hfn);
+		if (!same)
+			gspace_copy_end(gs, hfn, SWAP_SLOT_NONE);
+	}
+	if (same && gspace_swap_out_end(gs, gfn, hfn, &p)) {
+		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, slot);
+		gs->stats.swap_out++;
+		gs->stats.swap_unchanged++;
+	}
+	lock_release(&gs->lock);
+	return same;
+}
+
+/* Ends SWAPPING_IN, which nothing else can. */
+static struct page swap_in_end(struct gspace *gs, gfn_t gfn)
+{
+	struct page p;
+
 	CHECK(gfn < gs->pages);
 	page_look(gs, gfn, &p);
 	CHECK(p.state == PAGE_SWAPPING_IN);
-	if (hfn == HFN_NONE) {
-		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, p.payload);
-	} else {
-		CHECK(frame_get(hfn)->state == FRAME_HV);
-		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
-		gs->stats.swap_in++;
-	}
-	lock_release(&gs->lock);
-	mm_wake(gs);
+	return p;
 }
 
-void gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+bool gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
 {
-	CHECK(hfn != HFN_NONE);
-	swap_in_end(gs, gfn, hfn);
+	struct frame *f = frame_get(hfn);
+	bool keep = slot < COPY_SLOTS_MAX;
+	struct page p;
+
+	CHECK(f->state == FRAME_HV);
+	lock_acquire(&gs->lock);
+	p = swap_in_end(gs, gfn);
+	gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+	if (keep) {
+		f->flags |= FRAME_F_COPY;
+		f->pins = slot & UINT16_MAX;
+		f->copy_high = slot >> 16;
+		gs->swap_copies++;
+	}
+	gs->stats.swap_in++;
+	lock_release(&gs->lock);
+	mm_wake(gs);
+	return keep;
 }
 
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
 {
-	swap_in_end(gs, gfn, HFN_NONE);
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	p = swap_in_end(gs, gfn);
+	gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, p.payload);
+	lock_release(&gs->lock);
+	mm_wake(gs);
+}
+
+struct shed {
+	struct gspace *gs;
+	u32 wanted, left; /* copies; entries to look at */
+	gfn_t at;
+};
+
+static bool shed_copy(void *arg, u64 addr, u64 *entry, u32 level)
+{
+	struct shed *s = arg;
+	struct page p;
+
+	page_decode(s->gs->pt.fmt, entry, level, &p);
+	s->at = gpa_to_gfn(GPA(addr)) + 1;
+	if (p.state == PAGE_PRIVATE && frame_get(p.payload)->flags & FRAME_F_COPY) {
+		gspace_copy_end(s->gs, p.payload, SWAP_SLOT_NONE);
+		s->wanted--;
+	}
+	return s->wanted && --s->left;
+}
+
+void gspace_shed_copies(struct gspace *gs, u32 n)
+{
+	struct shed s = {.gs = gs, .wanted = n, .left = SEARCH_ENTRIES};
+	u64 end = (u64)gs->pages << PAGE_SHIFT, from;
+
+	lock_acquire(&gs->lock);
+	gspace_stop_rebuild(gs);
+	from = gfn_to_gpa(gs->copies_at < gs->pages ? gs->copies_at : 0).v;
+	if (n && gs->swap_copies && pt_for_each(&gs->pt, from, end - from, shed_copy, &s))
+		pt_for_each(&gs->pt, 0, from, shed_copy, &s);
+	gs->copies_at = s.at;
+	lock_release(&gs->lock);
 }
 
 /* ---- sharing ------------------------------------------------------------- */

@@ -14,6 +14,7 @@ struct proof {
 	struct gspace *gs;
 	u32 count[PAGE_STATES];
 	u32 large; /* leaves */
+	u32 copies;    /* pages that still have a slot */
 	u32 in_blocks; /* swapped in blocks of compressed pages */
 	u64 bad;
 };
@@ -30,7 +31,8 @@ static const char *wrong_own(const struct gspace *gs, gfn_t gfn, const struct pa
 {
 	if (f->state != FRAME_GUEST || f->owner != gs->id || f->gfn != gfn)
 		return "its frame belongs to another";
-	if ((p->state == PAGE_PINNED) != (f->pins > 0))
+	if (f->flags & FRAME_F_COPY ? p->state != PAGE_PRIVATE && p->state != PAGE_SWAPPING_OUT
+				    : (p->state == PAGE_PINNED) != (f->pins > 0))
 		return "pins do not fit the state";
 	if (p->state == PAGE_SWAPPING_OUT && !(f->flags & FRAME_F_IO))
 		return "no transfer uses its frame";
@@ -104,6 +106,8 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 		wrong = wrong_block(v->gs, gfn, &p);
 	else if (state_has_frame(p.state) && !wrong)
 		wrong = wrong_own(v->gs, gfn, &p, frame_get(p.payload));
+	if (state_has_frame(p.state) && p.state != PAGE_SHARED && level == 1)
+		v->copies += (frame_get(p.payload)->flags & FRAME_F_COPY) != 0;
 	if (wrong)
 		complain(v, gfn, &p, wrong);
 	return true;
@@ -120,6 +124,10 @@ static void verify_counts(struct proof *v)
 		v->bad++;
 		log_error("gspace", "%s: %u pages are %s, counted %u", v->gs->name, v->count[s], page_state_name(s),
 			  v->gs->count[s]);
+	}
+	if (v->copies != v->gs->swap_copies) {
+		v->bad++;
+		log_error("gspace", "%s: %u pages have a slot, counted %u", v->gs->name, v->copies, v->gs->swap_copies);
 	}
 	if (sum == v->gs->pages)
 		return;

@@ -524,8 +524,10 @@ static void balance(u64 now)
 	sample_demand();
 	set_targets();
 	set_fair();
-	for (u32 i = 0; i < reclaim.spaces; i++)
+	for (u32 i = 0; i < reclaim.spaces; i++) {
 		balance_balloon(reclaim.space[i], reclaim.fair[i], now);
+		swap_shed(reclaim.space[i]);
+	}
 	offer_memory();
 }
 

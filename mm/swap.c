@@ -57,6 +57,7 @@ struct in_io {
 	gfn_t gfn;
 	u32 slot;
 	u32 block; /* of compressed pages, gfn among them; 0: none */
+	bool ahead; /* nobody has asked for it */
 	bool retried;
 };
 
@@ -285,13 +286,34 @@ static u64 page_sum(hfn_t hfn, const struct gspace *gs, gfn_t gfn, u32 slot)
 	return hash_page(mm_hfn_to_va(hfn), swap.key ^ place);
 }
 
+bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+{
+	u64 sum = page_sum(hfn, gs, gfn, slot);
+	bool good;
+
+	lock_acquire(&swap.lock);
+	good = sum == *slots_sum(&swap.slots, slot);
+	lock_release(&swap.lock);
+	return good;
+}
+
+void swap_shed(struct gspace *gs)
+{
+	u32 held =
+	    gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies;
+
+	if (gs->swap_copies && held > gs->swap_reserved)
+		gspace_shed_copies(gs, held - gs->swap_reserved);
+}
+
 /* ---- out ----------------------------------------------------------------- */
 
-/* How many more pages of gs fit into what was promised to it. */
-static u32 quota_of(const struct gspace *gs)
+/* How many more pages of gs fit into what was promised to it, if `begun` of those on their way out have no slot yet. */
+static u32 quota_of(const struct gspace *gs, u32 begun)
 {
 	u32 held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN];
 
+	held = held + gs->swap_copies - MIN(begun, held);
 	return gs->swap_reserved > held ? gs->swap_reserved - held : 0;
 }
 
@@ -445,24 +467,60 @@ static u32 write_blocks(struct gspace *gs, u32 want)
 	return n;
 }
 
-/* One batch: shared, compressed, or written; what finds no place stays. Returns pages that went, or are on their way.
+/* Those whose slot of the last time still holds what they are: nothing to write. The others stay in v, in order. */
+static u32 drop_unchanged(struct gspace *gs, struct victims *v)
+{
+	u32 left = 0, before = v->count;
+
+	if (READ_ONCE(swap.state) != SWAP_ON || READ_ONCE(swap.part->dev->gone))
+		return 0;
+	for (u32 i = 0; i < before; i++) {
+		if (gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i]))
+			continue;
+		v->gfn[left] = v->gfn[i];
+		v->hfn[left++] = v->hfn[i];
+	}
+	v->count = left;
+	lock_acquire(&swap.lock);
+	swap.stats.unchanged += before - left;
+	lock_release(&swap.lock);
+	return before - left;
+}
+
+/* Writes what is left of v, as far as there are slots for it. Slots of pages in RAM are less needed. */
+static u32 write_victims(struct gspace *gs, const struct victims *v, u32 blocks)
+{
+	u32 quota = quota_of(gs, v->count), written = 0, n = 1;
+
+	if (v->count + blocks > quota && gs->swap_copies) {
+		gspace_shed_copies(gs, v->count + blocks - quota);
+		quota = quota_of(gs, v->count);
+	}
+	quota -= MIN(blocks, quota);
+	for (; written < v->count && n; written += n)
+		n = write_some(gs, v, written, MIN(quota - written, v->count));
+	return written;
+}
+
+/*
+ * One batch: dropped because it is in swap as it is, shared, compressed, or written; what finds no place stays. Returns pages that
+ * went, or are on their way.
  */
 static u32 out_some(struct gspace *gs, u32 want)
 {
-	struct victims v;
-	u32 done, blocks = 0, written = 0, n = 1, quota = quota_of(gs), surplus = zip_surplus(gs);
+	u32 done, blocks = 0, written, quota = quota_of(gs, 0) + gs->swap_copies, surplus = zip_surplus(gs);
 	bool zip = zip_ready(gs);
+	struct victims v;
 
 	if (!zip && (!swap_can_out() || !quota))
 		return 0;
 	if (surplus)
-		blocks = write_blocks(gs, MIN(surplus, quota));
+		blocks = write_blocks(gs, MIN(surplus, quota_of(gs, 0)));
 	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
+	done += drop_unchanged(gs, &v);
 	done += zip_store(gs, &v);
-	quota -= blocks;
-	for (; written < v.count && n; written += n)
-		n = write_some(gs, &v, written, quota - written);
+	written = write_victims(gs, &v, blocks);
 	for (u32 i = written; i < v.count; i++)
 		gspace_swap_out_failed(gs, v.gfn[i], v.hfn[i]);
 	gspace_flush(gs);
@@ -575,7 +633,7 @@ static void out_done(struct blk_req *r)
 
 /* ---- in ------------------------------------------------------------------ */
 
-static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn)
+static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn, bool ahead)
 {
 	struct list *link;
 	struct in_io *io;
@@ -596,6 +654,7 @@ static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn
 	io->gfn = gfn;
 	io->slot = slot;
 	io->block = block;
+	io->ahead = ahead;
 	io->retried = false;
 	io->req.op = BLK_READ;
 	io->req.page = slot;
@@ -605,14 +664,14 @@ static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn
 	return 0;
 }
 
-int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn, bool ahead)
 {
-	return in_start(gs, gfn, 0, slot, hfn);
+	return in_start(gs, gfn, 0, slot, hfn, ahead);
 }
 
 int swap_in_block(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn)
 {
-	return in_start(gs, gfn, block, slot, hfn);
+	return in_start(gs, gfn, block, slot, hfn, false);
 }
 
 static void drop_in_record(struct in_io *io)
@@ -692,21 +751,27 @@ static void in_done(struct blk_req *r)
 {
 	struct in_io *io = container_of(r, struct in_io, req);
 	const char *bad = in_verdict(io);
+	bool kept = false;
 
-	if (bad && !io->retried && r->status != E_NODEV) {
+	if (bad && !io->ahead && !io->retried && r->status != E_NODEV) {
 		io->retried = true;
 		log_warn("swap", "%s at slot %u: reading again", bad, io->slot);
 		blk_submit(swap.part, r);
 		return;
 	}
-	if (bad) {
+	if (bad && io->ahead) {
+		/* Who wants it will ask for it. */
+		gspace_swap_in_failed(io->gs, io->gfn);
+		frame_free(r->frame[0], 0);
+	} else if (bad) {
 		in_lost(io, bad);
 	} else {
 		if (io->block)
 			gspace_zip_in_done(io->gs, io->block);
 		else
-			gspace_swap_in_done(io->gs, io->gfn, r->frame[0]);
-		swap_slot_free(io->slot);
+			kept = gspace_swap_in_done(io->gs, io->gfn, r->frame[0], io->slot);
+		if (!kept)
+			swap_slot_free(io->slot);
 	}
 	drop_in_record(io);
 }

@@ -4,6 +4,8 @@
  * checksum is recorded; the checksum is verified on return. What fails to read or verify is read once more; then the page
  * is lost and its VM told (mm_gspace_poisoned); its slot is retired when the page is dropped.
  *
+ * A page that comes back keeps its slot until it goes elsewhere: if it has not changed when it goes out again (same checksum), there
+ * is nothing to write. Such slots count against what was promised to the VM, and are given back when it needs others.
  * Compressed pages leave RAM as they are, a block of several in one slot (zpool.h, gspace_zip.c).
  *
  * Writes are asynchronous and clustered: up to BLK_PAGES_MAX victims to neighbouring slots in
@@ -30,6 +32,7 @@ struct swap_stats {
 	const char *why;     /* why off or failed, for the operator */
 	u64 slots, used, reserved, bad;
 	u64 unreserved;      /* what admission may still promise; 0 unless ON */
+	u64 unchanged;	     /* pages that went out with nothing written */
 	u64 packed_out, packed_in; /* of out and in: slots with blocks of compressed pages */
 	u64 out, in, rescued, write_errors, read_errors, checksum_errors;
 	u32 in_flight_out, in_flight_in; /* pages */
@@ -62,15 +65,19 @@ bool swap_can_out(void); /* on, not saturated; notices that the device is gone *
 
 /*
  * Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read into hfn, page becomes SWAPPING_IN by the
- * caller. E_AGAIN: too many transfers, mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
+ * caller. ahead: nobody has asked for it yet, so if it cannot be read it just stays SWAPPED. E_AGAIN: too many transfers, mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
  */
-int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn) must_check;
+int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn, bool ahead) must_check;
 /* The same for the block of compressed pages that a touch of gfn asks for; the caller then calls zpool_read_begin(). */
 int swap_in_block(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn) must_check;
 /* Transfers that refer to gs are under way: it must not be freed yet (gspace_destroy_some waits for it). */
 bool swap_busy(const struct gspace *gs);
 /* A SWAPPED page is dropped (VM ends, page overwritten): frees the slot. */
 void swap_slot_free(u32 slot);
+/* gs->lock held: is the content of hfn, frame of gfn, what lies in the slot (by checksum)? */
+bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn);
+/* The promise to gs may have become smaller: gives back slots of pages in RAM that are beyond it. Once a balance period. */
+void swap_shed(struct gspace *gs);
 void swap_stats(struct swap_stats *out);
 
 #endif

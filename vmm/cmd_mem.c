@@ -103,6 +103,10 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "zip-max", zip_max_frames(gs));
 	pairs_number(p, "swap-out", gs->stats.swap_out);
 	pairs_number(p, "swap-in", gs->stats.swap_in);
+	pairs_number(p, "not-read", gs->stats.not_read);
+	pairs_number(p, "swap-ahead", gs->stats.swap_ahead);
+	pairs_number(p, "swap-unchanged", gs->stats.swap_unchanged);
+	pairs_number(p, "swap-copies", gs->swap_copies);
 	pairs_number(p, "swap-rescued", gs->stats.swap_rescued);
 	pairs_number(p, "swap-reserved", gs->swap_reserved);
 	pairs_number(p, "waits", gs->stats.waits);
@@ -282,6 +286,7 @@ static void print_swap(struct console_out *o)
 	pairs_size(&p, "swap-reserved", to_bytes(s.reserved));
 	pairs_number(&p, "swap-out", s.out);
 	pairs_number(&p, "swap-in", s.in);
+	pairs_number(&p, "unchanged", s.unchanged);
 	pairs_number(&p, "blocks-out", s.packed_out);
 	pairs_number(&p, "blocks-in", s.packed_in);
 	pairs_format(&p, "out-rate", "%lu/s", rate.out_rate);

@@ -303,7 +303,10 @@ static bool pin_pages(struct xfer *x, int *err)
 
 	*err = 0;
 	while (x->pinned < x->r.count) {
-		*err = gspace_pin(&d->vm->gs, gfn + x->pinned, x->r.op == AERO_DISK_READ, &x->frame[x->pinned]);
+		if (x->r.op == AERO_DISK_READ)
+			*err = gspace_pin_new(&d->vm->gs, gfn + x->pinned, &x->frame[x->pinned]);
+		else
+			*err = gspace_pin(&d->vm->gs, gfn + x->pinned, false, &x->frame[x->pinned]);
 		if (*err)
 			return *err != E_AGAIN;
 		x->pinned++;

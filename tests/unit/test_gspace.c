@@ -565,9 +565,13 @@ static void destroy_during_transfers(void **state)
 	for (gfn_t g = 0; g < 20; g++)
 		assert_int_equal(gspace_touch(&two, g, GSPACE_READ), E_AGAIN);
 	fake_blk_drain();
+	for (gfn_t g = 0; g < PAGES; g++)
+		if (gspace_state(&two, g) == PAGE_PRIVATE)
+			fill(&two, g, g + 1000);
 	fake_blk.hold = true;
 	assert_int_equal(swap_out(&two, 10), 10);
-	for (gfn_t g = 50; g < 60; g++)
+	assert_int_equal(two.count[PAGE_SWAPPING_OUT], 10);
+	for (gfn_t g = 59; g >= 50; g--) /* not in the order that is read ahead */
 		assert_int_equal(gspace_touch(&two, g, GSPACE_READ), E_AGAIN);
 	for (u32 i = 0; i < 20; i++) {
 		assert_false(gspace_destroy_some(&two, 500));

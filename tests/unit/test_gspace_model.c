@@ -296,8 +296,10 @@ waits:
 static void pin(struct guest *g, gfn_t gfn)
 {
 	hfn_t hfn;
-	int err = gspace_pin(&g->gs, gfn, true, &hfn);
+	bool whole = one_in(3);
+	int err = whole ? gspace_pin_new(&g->gs, gfn, &hfn) : gspace_pin(&g->gs, gfn, true, &hfn);
 
+	g->undefined[gfn] |= whole && !err;
 	if (err) {
 		assert_int_equal(err, E_AGAIN);
 		return;
@@ -667,14 +669,14 @@ static void run(u64 seed, bool large)
 	print_message("seed %lu: %u reads, %u writes (%u while stale, %u beside it), %u waits, %u pins, %lu out, %lu in, %u rescued, "
 		      "%u orphans, "
 		      "%lu matches, %lu zero, %u cow, %u broken, %u ended, "
-		      "%lu compressed (%lu same), %lu back, %lu poor, %lu full, %lu no memory, %lu blocks out, %lu in\n",
+		      "%lu compressed (%lu same), %lu back, %lu poor, %lu full, %lu no memory, %lu blocks out, %lu in, %lu unchanged\n",
 		      seed, did.reads, did.writes, did.stale_writes,
 		      did.fresh_writes, did.waits, did.pins, w.out, w.in, did.rescues,
 		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed, z.in, z.same, z.out, z.poor,
-		      z.full, z.no_memory, w.packed_out, w.packed_in);
+		      z.full, z.no_memory, w.packed_out, w.packed_in, w.unchanged);
 	assert_true(w.out && w.in && did.rescues && (did.orphans || large) && did.fresh_writes && s.matches && s.zero_found &&
 		    did.destroyed && did.across);
-	assert_true(z.in && z.out && z.same && z.poor && (large || (w.packed_out && w.packed_in)));
+	assert_true(z.in && z.out && z.same && z.poor && w.unchanged && (large || (w.packed_out && w.packed_in)));
 	assert_int_equal(w.checksum_errors + z.errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);
 	for (u32 i = 0; i < 100; i++)

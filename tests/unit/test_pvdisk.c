@@ -523,7 +523,7 @@ static void test_stop_while_waiting(void **state)
 	fake_swap_out(a, BUF + 5);
 	assert_int_equal(fake_page_read(a, BUF), 500);
 	fake_blk.hold = true;
-	post(AERO_DISK_READ, 0, 8, BUF);
+	post(AERO_DISK_WRITE, 0, 8, BUF);
 	assert_int_equal(kick(), 1);
 	assert_pins(1);
 	fake_blk.hold = false;

@@ -11,6 +11,7 @@
 
 #include "lib/err.h"
 #include "lib/prng.h"
+#include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
@@ -268,7 +269,39 @@ static void test_blocks_to_swap_and_back(void **state)
 	assert_int_equal(reads, s.packed_out); /* one for all pages of a block */
 	private = gs.count[PAGE_PRIVATE];
 	assert_int_equal(private, 200);
-	assert_int_equal(gs.zip.entries + gs.zip.frames + gs.zip.away + s.used, 0);
+	assert_int_equal(gs.zip.entries + gs.zip.frames + gs.zip.away, 0);
+	assert_int_equal(s.used, gs.swap_copies);
+}
+
+/* A page that a device is going to fill is not brought back, wherever it is, and nobody's data shows in it. */
+static void test_overwritten_is_not_read(void **state)
+{
+	struct swap_stats before, s;
+	u32 n[PAGE_STATES] = {0};
+	hfn_t hfn;
+
+	(void)state;
+	for (gfn_t gfn = 300; gfn < 340; gfn++)
+		write_page(gfn, 0, HARD);
+	out(40);
+	send_blocks();
+	swap_stats(&before);
+	for (gfn_t gfn = 0; gfn < 340; gfn++) {
+		enum page_state was = gspace_state(&gs, gfn);
+
+		if (was != PAGE_COMPRESSED && was != PAGE_SWAPPED)
+			continue;
+		n[was]++;
+		assert_int_equal(gspace_pin_new(&gs, gfn, &hfn), 0);
+		assert_true(page_is_zero(mm_hfn_to_va(hfn)));
+		gspace_unpin(&gs, gfn);
+	}
+	assert_true(n[PAGE_COMPRESSED] > 10 && n[PAGE_SWAPPED] > 60);
+	swap_stats(&s);
+	assert_int_equal(s.in, before.in);
+	assert_int_equal(s.used, 0);
+	assert_int_equal(gs.stats.not_read, n[PAGE_COMPRESSED] + n[PAGE_SWAPPED]);
+	assert_int_equal(gs.zip.entries, 0);
 }
 
 /* What is left of a block when its pages go, one by one, wherever it is. */
@@ -448,6 +481,8 @@ static void test_no_memory(void **state)
 		frame_free(taken[--n], 0);
 	for (gfn_t gfn = 0; gfn < 40; gfn++)
 		check_page(gfn, 0, SOFT);
+	for (gfn_t gfn = 0; gfn < 40; gfn++)
+		write_page(gfn, 1, SOFT);
 	out(20);
 	assert_true(gs.count[PAGE_COMPRESSED] > 0);
 	while (frame_free_count() && n < FRAMES)
@@ -458,7 +493,7 @@ static void test_no_memory(void **state)
 	while (n)
 		frame_free(taken[--n], 0);
 	for (gfn_t gfn = 0; gfn < 40; gfn++)
-		check_page(gfn, 0, SOFT);
+		check_page(gfn, 1, SOFT);
 }
 
 /* The guest writes while its page is on the way: in the shootdown, before the page is compressed. */
@@ -563,6 +598,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_full_pool_sends_on, start, finish),
 	    cmocka_unit_test_setup_teardown(test_blocks_to_swap_and_back, start, finish),
 	    cmocka_unit_test_setup_teardown(test_blocks_are_given_up, start, finish),
+	    cmocka_unit_test_setup_teardown(test_overwritten_is_not_read, start, finish),
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start, finish),
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish_failed),
 	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish_failed),
