@@ -324,7 +324,7 @@ static struct stock *my_stock(void)
 static void entry_reset(struct frame *f)
 {
 	f->order = 0;
-	f->zero = 0;
+	f->copy_high = 0;
 	f->gfn = 0;
 	f->share = 0;
 	f->rmap = 0;

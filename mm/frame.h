@@ -39,6 +39,7 @@ enum frame_flag {
 	FRAME_F_IO = BIT(1),   /* a swap transfer uses the frame: freed only at its end */
 	FRAME_F_POISON = BIT(2), /* free, and filled with the debug pattern */
 	FRAME_F_WHOLE = BIT(3), /* head of an allocated block whose other entries say nothing; state and owner are the block's */
+	FRAME_F_POOR = BIT(5), /* FRAME_GUEST: did not compress; as long as the page's entry is not dirty it is not tried again */
 	FRAME_F_COPY = BIT(4), /* FRAME_GUEST: a swap slot holds what the page was when it came from there (gspace_internal.h) */
 };
 

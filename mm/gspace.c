@@ -200,11 +200,19 @@ void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used)
 		swap_slot_free(slot);
 }
 
-static inline bool loses_copy(const struct page *was, enum page_state to)
+/* A page that is neither private any more nor on its way out loses what was remembered about it. */
+static inline void forget_marks(struct gspace *gs, const struct page *was, enum page_state to, u32 payload)
 {
+	struct frame *f;
+
 	if (was->state != PAGE_PRIVATE && was->state != PAGE_SWAPPING_OUT)
-		return false;
-	return to != PAGE_PRIVATE && to != PAGE_SWAPPING_OUT && frame_get(was->payload)->flags & FRAME_F_COPY;
+		return;
+	if (to == PAGE_PRIVATE || to == PAGE_SWAPPING_OUT)
+		return;
+	f = frame_get(was->payload);
+	f->flags &= ~FRAME_F_POOR;
+	if (f->flags & FRAME_F_COPY)
+		gspace_copy_end(gs, was->payload, to == PAGE_SWAPPED ? payload : SWAP_SLOT_NONE);
 }
 
 /* What the old state held is let go. kept: the frame goes on into the new state. */
@@ -305,8 +313,7 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 	if (state_present(was->state) && (!same || narrower) && !replaced)
 		gspace_mark_stale(gs);
 
-	if (loses_copy(was, to))
-		gspace_copy_end(gs, was->payload, to == PAGE_SWAPPED ? payload : SWAP_SLOT_NONE);
+	forget_marks(gs, was, to, payload);
 	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
 	if (was->state != PAGE_ABSENT)
 		page_leave(gs, gfn, was, to, kept);
@@ -405,6 +412,8 @@ void page_unmap(struct gspace *gs, const struct page *p)
 {
 	lock_assert_held(&gs->lock);
 	CHECK(p->level == 1 && state_present(p->state));
+	if (p->state == PAGE_PRIVATE) /* the entry's dirty bit is lost */
+		frame_get(p->payload)->flags &= ~FRAME_F_POOR;
 	pt_exchange(p->entry, pt_token(TOKEN_WATCHED + state_tag[p->state], p->payload));
 	gspace_mark_stale(gs);
 }
@@ -722,6 +731,9 @@ static int touch_by_state(struct touch *t)
 		page_map(t->gs, &t->p);
 	switch (t->p.state) {
 	case PAGE_PRIVATE:
+		if (t->write) /* by us, without its entry becoming dirty */
+			frame_get(t->p.payload)->flags &= ~FRAME_F_POOR;
+		return 0;
 	case PAGE_PINNED:
 		return 0;
 	case PAGE_ABSENT:

@@ -278,6 +278,12 @@ void gspace_shed_copies(struct gspace *gs, u32 n);
 struct zpage;
 int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page) must_check;
 /*
+ * A page that did not compress: mark_poor while it is SWAPPING_OUT with hfn. It stays marked while it is PRIVATE and not written to;
+ * without a dirty bit it counts as written.
+ */
+void gspace_mark_poor(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+bool gspace_is_poor(struct gspace *gs, gfn_t gfn);
+/*
  * The oldest block of compressed pages on its way to swap and back, by swap.c. A SWAPPED page of such a block has an entry, not a slot:
  * handle | SWAP_PACKED.
  *  out_begin  the block, 0: none; *hfn holds it and does not change till the end. Touches take pages from it as before

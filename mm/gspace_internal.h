@@ -111,6 +111,8 @@ void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);
  * and goes.
  */
 bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p);
+/* gs->lock held, p is PRIVATE: did it not compress, and is as it was then? */
+bool gspace_poor_locked(struct gspace *gs, const struct page *p);
 /* gs->lock held: the frame's copy, of which there is one, goes; its slot is freed unless it is `used` on. */
 void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used);
 /* As gspace_get, dying spaces included. */

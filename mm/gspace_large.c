@@ -234,13 +234,14 @@ u32 gspace_balloon_give_large(struct gspace *gs, gfn_t first)
 
 enum fit { FIT_NOT, FIT_EMPTY, FIT_IN_PLACE, FIT_COPY };
 
-/* The pages of the region are about to become parts of one: the slots that some came from are given up. */
-static void forget_copies(struct gspace *gs, u64 *entry)
+/* The pages of the region are about to become parts of one: what was remembered about each is forgotten. */
+static void forget_marks_of(struct gspace *gs, u64 *entry)
 {
 	for (u32 i = 0; i < LARGE_PAGES; i++) {
 		struct page p;
 
 		page_decode(gs->pt.fmt, entry + i, 1, &p);
+		frame_get(p.payload)->flags &= ~FRAME_F_POOR;
 		if (frame_get(p.payload)->flags & FRAME_F_COPY)
 			gspace_copy_end(gs, p.payload, SWAP_SLOT_NONE);
 	}
@@ -264,7 +265,7 @@ static enum fit region_fit(struct gspace *gs, u64 *entry)
 			head = p.payload;
 		in_place &= p.payload == head + i;
 	}
-	forget_copies(gs, entry);
+	forget_marks_of(gs, entry);
 	return in_place && head % LARGE_PAGES == 0 ? FIT_IN_PLACE : FIT_COPY;
 }
 

@@ -147,6 +147,7 @@ static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
 		return E_INVAL;
 	if (!page_is_candidate(&p))
 		return E_BUSY; /* rescued, and its first transfer is still under way */
+	(void)gspace_poor_locked(gs, &p); /* the last look at the dirty bit */
 	gspace_change(gs, p.entry, gfn, PAGE_SWAPPING_OUT, p.payload);
 	frame_get(p.payload)->flags |= FRAME_F_IO;
 	*hfn = p.payload;

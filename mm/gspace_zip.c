@@ -29,6 +29,40 @@ int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage 
 	return err;
 }
 
+void gspace_mark_poor(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_SWAPPING_OUT && p.payload == hfn)
+		frame_get(hfn)->flags |= FRAME_F_POOR;
+	lock_release(&gs->lock);
+}
+
+bool gspace_poor_locked(struct gspace *gs, const struct page *p)
+{
+	u64 dirty = gs->pt.fmt->dirty;
+	struct frame *f = frame_get(p->payload);
+
+	if (f->flags & FRAME_F_POOR && (!dirty || READ_ONCE(*p->entry) & dirty))
+		f->flags &= ~FRAME_F_POOR;
+	return f->flags & FRAME_F_POOR;
+}
+
+bool gspace_is_poor(struct gspace *gs, gfn_t gfn)
+{
+	bool poor = false;
+	struct page p;
+
+	lock_acquire(&gs->lock);
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_PRIVATE && !page_is_large(&p))
+		poor = gspace_poor_locked(gs, &p);
+	lock_release(&gs->lock);
+	return poor;
+}
+
 /* Returns how many pages the block has. */
 static u32 change_block(struct gspace *gs, u32 block, enum page_state to)
 {

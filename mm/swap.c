@@ -365,11 +365,11 @@ static bool add_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 
 /* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to v if it can go out.
  */
-static u32 try_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
+static u32 try_victim(struct gspace *gs, struct victims *v, gfn_t gfn, bool writes)
 {
 	enum page_state state = gspace_state(gs, gfn);
 
-	if (state != PAGE_PRIVATE && state != PAGE_SHARED)
+	if ((state != PAGE_PRIVATE && state != PAGE_SHARED) || (!writes && gspace_is_poor(gs, gfn)))
 		return 0;
 	if (share_offer(gs, gfn))
 		return 1;
@@ -388,6 +388,7 @@ static bool try_shared(struct gspace *gs, struct victims *v, struct prng *prng)
 /* Random places, and a few neighbours of each: they are often wanted back together. Returns pages shared. */
 static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 {
+	bool writes = swap_can_out(); /* else only what compresses, or is in swap already, can go */
 	struct prng prng;
 	u32 shared = 0;
 	gfn_t gfn;
@@ -401,7 +402,7 @@ static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 			continue;
 		}
 		for (u32 j = 0; j < VICTIM_RUN && gfn < gs->pages && v->count + shared < want; j++, gfn++)
-			shared += try_victim(gs, v, gfn);
+			shared += try_victim(gs, v, gfn, writes);
 	}
 	return shared;
 }

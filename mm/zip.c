@@ -114,9 +114,16 @@ static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	int err;
 
 	if (!same_filled(page, &z.word)) {
-		z.bytes = zip_ready(gs) ? compress(page) : 0;
+		if (frame_get(hfn)->flags & FRAME_F_POOR)
+			return false;
+		if (!zip_ready(gs)) {
+			count(&zip.stats.full);
+			return false;
+		}
+		z.bytes = compress(page);
 		if (!z.bytes) {
-			count(zip_ready(gs) ? &zip.stats.poor : &zip.stats.full);
+			count(&zip.stats.poor);
+			gspace_mark_poor(gs, gfn, hfn);
 			return false;
 		}
 	}

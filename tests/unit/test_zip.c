@@ -451,6 +451,33 @@ static void test_off(void **state)
 	assert_int_equal(zip_max_frames(&gs), PAGES * ZIP_PERCENT_MAX / 100);
 }
 
+/* What did not compress is tried again when it has changed, and not before. */
+static void test_poor_is_remembered(void **state)
+{
+	(void)state;
+	for (gfn_t gfn = 0; gfn < 32; gfn++)
+		write_page(gfn, 0, HARD);
+	for (u32 i = 0; i < 5; i++)
+		assert_int_equal(swap_out(&gs, 32), 0);
+	zip_stats(&zip);
+	assert_int_equal(zip.poor, 32);
+	for (gfn_t gfn = 0; gfn < 8; gfn++) /* by us */
+		write_page(gfn, 1, SOFT);
+	for (gfn_t gfn = 8; gfn < 16; gfn++) { /* by the guest: its processor marks the entry */
+		u32 level;
+		u64 *e = pt_find(&gs.pt, gfn_to_gpa(gfn).v, &level);
+
+		content(mm_hfn_to_va(hpa_to_hfn(pt_entry_hpa(gs.pt.fmt, *e, level))), gfn, 1, SOFT);
+		*e |= gs.pt.fmt->dirty;
+	}
+	out(32);
+	assert_int_equal(gs.count[PAGE_COMPRESSED], 16);
+	assert_int_equal(gs.count[PAGE_PRIVATE], 16);
+	assert_int_equal(zip.poor, 32);
+	for (gfn_t gfn = 0; gfn < 32; gfn++)
+		check_page(gfn, gfn < 16, gfn < 16 ? SOFT : HARD);
+}
+
 static void test_without_swap(void **state)
 {
 	(void)state;
@@ -605,6 +632,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_end_with_transfers, start, finish),
 	    cmocka_unit_test_setup_teardown(test_last_page_comes_back, start, finish),
 	    cmocka_unit_test_setup_teardown(test_off, start, finish),
+	    cmocka_unit_test_setup_teardown(test_poor_is_remembered, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_without_swap, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
 	    cmocka_unit_test_setup_teardown(test_rescued, start, finish),
