@@ -193,12 +193,18 @@ static void guest_write(struct guest *g, gfn_t gfn)
 	did.writes++;
 }
 
+/* By us: what was copied and the record agree only when it is through. */
+static bool being_copied(const struct guest *g, gfn_t gfn)
+{
+	return g == copying && (gfn == copying_at || gfn == copying_at + 1);
+}
+
 /* Another vCPU, on a third CPU, that has nothing cached: what it finds in the tables it may use at once. */
 static void fresh_write(struct guest *g, gfn_t gfn)
 {
 	struct tlb_entry t = {.hfn = HFN_NONE};
 
-	if (!g->gs.concurrent || g->gs.dying || g->undefined[gfn] || (g == copying && (gfn == copying_at || gfn == copying_at + 1)))
+	if (!g->gs.concurrent || g->gs.dying || g->undefined[gfn] || being_copied(g, gfn))
 		return;
 	if (!walk(g, gfn, &t) || !t.writable)
 		return;
@@ -226,7 +232,7 @@ static void on_shootdown(struct gspace *gs)
 	if (gs->moving != GFN_NONE && one_in(3)) {
 		gfn_t gfn = gs->moving + below(LARGE_PAGES);
 
-		if (!target->undefined[gfn]) /* what was given up may not be used by way of the TLB */
+		if (!target->undefined[gfn] && !being_copied(target, gfn)) /* what was given up may not be used by way of the TLB */
 			guest_write(target, gfn);
 		did.stopped += gs->moving == GFN_NONE;
 	}
@@ -236,7 +242,7 @@ static void on_shootdown(struct gspace *gs)
 		struct tlb_entry *t = &g->tlb[gfn];
 
 		fresh_write(g, gfn);
-		if (t->hfn == HFN_NONE || g->undefined[gfn])
+		if (t->hfn == HFN_NONE || g->undefined[gfn] || being_copied(g, gfn))
 			continue;
 		check_bytes(g, gfn, mm_hfn_to_va(t->hfn), 0, PAGE_SIZE);
 		/* Others' writes come when their own translations may be stale too: that is what mm has to bear. */
@@ -260,8 +266,11 @@ static void hv_copy(struct guest *g)
 	bool write = one_in(2) && !g->undefined[gfn] && !g->undefined[gfn + 1];
 	int err;
 
+	copying = g;
+	copying_at = gfn;
 	if (!write) {
 		err = gspace_read(&g->gs, GPA(((u64)gfn << PAGE_SHIFT) + at), buf + at, len);
+		copying = NULL;
 		if (err)
 			goto waits;
 		check_bytes(g, gfn, buf, at, first);
@@ -271,8 +280,6 @@ static void hv_copy(struct guest *g)
 	}
 	for (u32 i = 0; i < len; i++)
 		buf[i] = below(256);
-	copying = g;
-	copying_at = gfn;
 	/* A part may have been written before it had to wait: the same bytes again, until it is done. */
 	for (u32 i = 0; i < 200; i++) {
 		err = gspace_write(&g->gs, GPA(((u64)gfn << PAGE_SHIFT) + at), buf, len);
@@ -609,10 +616,13 @@ static void check_everything(void)
 		for (gfn_t gfn = 0; gfn < guest[i].gs.pages; gfn++) {
 			u8 page[PAGE_SIZE];
 
+			copying = &guest[i];
+			copying_at = gfn;
 			while (gspace_read(&guest[i].gs, GPA((u64)gfn << PAGE_SHIFT), page, PAGE_SIZE)) {
 				swap_out(&guest[below(SPACES)].gs, 32);
 				fake_blk_drain();
 			}
+			copying = NULL;
 			check_bytes(&guest[i], gfn, page, 0, PAGE_SIZE);
 		}
 }
@@ -704,6 +714,7 @@ static void model(void **state)
 		run(s, false);
 		run(s, true);
 	}
+	assert_true(orphans);
 }
 
 int main(void)
