@@ -681,12 +681,18 @@ static u32 ahead_window(struct gspace *gs, gfn_t gfn)
 	return gs->ahead;
 }
 
+/* For pages that nobody has asked for: they should not cost others. */
+static bool has_room(const struct gspace *gs)
+{
+	return reclaim_state_now() < RECLAIM_LOW && gspace_consumed(gs) < READ_ONCE(gs->target);
+}
+
 /* Pages that went out together lie together: those behind gfn come with it if the guest goes through them in order. */
 static void read_ahead(struct touch *t, u32 slot)
 {
 	u32 window = ahead_window(t->gs, t->gfn), n = 1;
 
-	for (; n < window && t->gfn + n < t->gs->pages && reclaim_state_now() < RECLAIM_LOW; n++) {
+	for (; n < window && t->gfn + n < t->gs->pages && has_room(t->gs); n++) {
 		struct page p;
 
 		page_look(t->gs, t->gfn + n, &p);

@@ -375,10 +375,17 @@ static bool join_hint(const struct candidate *c)
 	return joined;
 }
 
-static void count_look(enum look look, bool done)
+static void count_look(enum look look, bool done, u64 ns)
 {
 	lock_acquire(&share.lock);
 	share.stats.scanned++;
+	if (look == LOOK_NOTHING) {
+		share.stats.unique++;
+		share.stats.unique_ns += ns;
+	} else if (look == LOOK_MATCH && done) {
+		share.stats.joined++;
+		share.stats.joined_ns += ns;
+	}
 	if (done && look == LOOK_ZERO)
 		share.stats.zero_found++;
 	if (done && look == LOOK_MATCH)
@@ -386,8 +393,8 @@ static void count_look(enum look look, bool done)
 	lock_release(&share.lock);
 }
 
-/* True in *done if the page is shared or zero now. False if there was nothing to scan. */
-static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, bool *done)
+/* True in *done if the page is shared or zero now. False if there was nothing to scan. start: of the work on this page. */
+static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, u64 start, bool *done)
 {
 	struct candidate c = {.gs = gs, .gfn = gfn};
 	enum look look;
@@ -402,7 +409,7 @@ static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, bool *done)
 		*done = !gspace_share_zero(gs, gfn);
 	else if (look == LOOK_MATCH)
 		*done = c.match.hint ? join_hint(&c) : join_shared(&c, false);
-	count_look(look, *done);
+	count_look(look, *done, platform_now_ns() - start);
 	return true;
 }
 
@@ -410,7 +417,7 @@ bool share_offer(struct gspace *gs, gfn_t gfn)
 {
 	bool done;
 
-	return share_page(gs, gfn, false, &done) && done;
+	return share_page(gs, gfn, false, platform_now_ns(), &done) && done;
 }
 
 /* ---- scanner ------------------------------------------------------------- */
@@ -499,9 +506,10 @@ static u32 scan_space(struct gspace *gs, u32 want)
 	u32 scanned = 0;
 
 	for (u32 visits = allowed * VISITS_PER_PAGE; visits && scanned < allowed; visits--) {
+		u64 start = platform_now_ns();
 		bool done;
 
-		scanned += share_page(gs, scan_next(gs), true, &done);
+		scanned += share_page(gs, scan_next(gs), true, start, &done);
 	}
 	scan_charge(gs, scanned);
 	return scanned;

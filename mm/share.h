@@ -22,6 +22,8 @@ struct gspace;
 struct share_stats {
 	u64 scanned, zero_found, hints, matches, false_matches, shared_frames, shared_pages, cow_breaks;
 	u64 scan_ns; /* the scanner took so long */
+	u64 unique, unique_ns; /* pages it found nothing for, and what they took */
+	u64 joined, joined_ns; /* pages that came to share a frame; zero pages are in neither */
 	u64 table_bytes;
 };
 

@@ -297,23 +297,40 @@ bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
 	return good;
 }
 
+/* With those of pages on their way out. Pages move from one count to another on other CPUs: so all at once. */
+static u32 slots_held(struct gspace *gs)
+{
+	u32 held;
+
+	lock_acquire(&gs->lock);
+	held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies;
+	lock_release(&gs->lock);
+	return held;
+}
+
 void swap_shed(struct gspace *gs)
 {
-	u32 held =
-	    gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies;
+	u32 held = slots_held(gs);
 
 	if (gs->swap_copies && held > gs->swap_reserved)
 		gspace_shed_copies(gs, held - gs->swap_reserved);
 }
 
+/* The processor's work on n pages, from `start` to now. */
+static void count_work(u64 *pages, u32 n, u64 *ns, u64 start)
+{
+	__atomic_fetch_add(pages, n, __ATOMIC_RELAXED);
+	__atomic_fetch_add(ns, platform_now_ns() - start, __ATOMIC_RELAXED);
+}
+
 /* ---- out ----------------------------------------------------------------- */
 
 /* How many more pages of gs fit into what was promised to it, if `begun` of those on their way out have no slot yet. */
-static u32 quota_of(const struct gspace *gs, u32 begun)
+static u32 quota_of(struct gspace *gs, u32 begun)
 {
-	u32 held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN];
+	u32 held = slots_held(gs);
 
-	held = held + gs->swap_copies - MIN(begun, held);
+	held -= MIN(begun, held);
 	return gs->swap_reserved > held ? gs->swap_reserved - held : 0;
 }
 
@@ -510,6 +527,7 @@ static u32 write_victims(struct gspace *gs, const struct victims *v, u32 blocks)
 static u32 out_some(struct gspace *gs, u32 want)
 {
 	u32 done, blocks = 0, written, quota = quota_of(gs, 0) + gs->swap_copies, surplus = zip_surplus(gs);
+	u64 start = platform_now_ns(), before_zip;
 	bool zip = zip_ready(gs);
 	struct victims v;
 
@@ -520,11 +538,14 @@ static u32 out_some(struct gspace *gs, u32 want)
 	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
 	done += drop_unchanged(gs, &v);
+	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
+	start += platform_now_ns() - before_zip;
 	written = write_victims(gs, &v, blocks);
 	for (u32 i = written; i < v.count; i++)
 		gspace_swap_out_failed(gs, v.gfn[i], v.hfn[i]);
 	gspace_flush(gs);
+	count_work(&swap.stats.went, done + written, &swap.stats.went_ns, start);
 	return done + written;
 }
 
@@ -623,6 +644,7 @@ static void out_failed(struct out_io *io)
 static void out_done(struct blk_req *r)
 {
 	struct out_io *io = container_of(r, struct out_io, req);
+	u64 start = platform_now_ns();
 
 	if (r->status)
 		out_failed(io);
@@ -630,12 +652,14 @@ static void out_done(struct blk_req *r)
 		out_written(io);
 	drop_out_record(io);
 	reclaim_memory_returned();
+	count_work(&swap.stats.went, 0, &swap.stats.went_ns, start);
 }
 
 /* ---- in ------------------------------------------------------------------ */
 
 static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn, bool ahead)
 {
+	u64 start = platform_now_ns();
 	struct list *link;
 	struct in_io *io;
 
@@ -662,6 +686,7 @@ static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn
 	io->req.pages = 1;
 	io->req.frame[0] = hfn;
 	blk_submit(swap.part, &io->req);
+	count_work(&swap.stats.came, 0, &swap.stats.came_ns, start);
 	return 0;
 }
 
@@ -751,6 +776,7 @@ static void in_lost(struct in_io *io, const char *why)
 static void in_done(struct blk_req *r)
 {
 	struct in_io *io = container_of(r, struct in_io, req);
+	u64 start = platform_now_ns();
 	const char *bad = in_verdict(io);
 	bool kept = false;
 
@@ -775,4 +801,5 @@ static void in_done(struct blk_req *r)
 			swap_slot_free(io->slot);
 	}
 	drop_in_record(io);
+	count_work(&swap.stats.came, 1, &swap.stats.came_ns, start);
 }

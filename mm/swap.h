@@ -33,6 +33,8 @@ struct swap_stats {
 	u64 slots, used, reserved, bad;
 	u64 unreserved;      /* what admission may still promise; 0 unless ON */
 	u64 unchanged;	     /* pages that went out with nothing written */
+	u64 went, went_ns;   /* pages that swap_out() took, and what that took the processor, to the end of writes; without zip_store() */
+	u64 came, came_ns;   /* pages read, and what that took, from the touch to the page's being there */
 	u64 packed_out, packed_in; /* of out and in: slots with blocks of compressed pages */
 	u64 out, in, rescued, write_errors, read_errors, checksum_errors;
 	u32 in_flight_out, in_flight_in; /* pages */

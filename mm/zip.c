@@ -15,6 +15,7 @@
 #include "lib/lock.h"
 #include "lib/log.h"
 #include "lib/panic.h"
+#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
@@ -71,9 +72,14 @@ bool zip_ready(const struct gspace *gs)
 	return READ_ONCE(gs->zip.frames) < zip_max_frames(gs);
 }
 
+static void add(u64 *counter, u64 n)
+{
+	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
+
 static void count(u64 *counter)
 {
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+	add(counter, 1);
 }
 
 static u64 page_sum(const struct gspace *gs, gfn_t gfn, const void *page)
@@ -97,12 +103,15 @@ static bool same_filled(const void *page, u64 *word)
 /* Bytes in zip.out; 0: the page is of no use to us. */
 static u32 compress(const void *page)
 {
+	u64 start = platform_now_ns();
 	int n;
 
 	if (!zip.lz4_good)
 		LZ4_initStream(&zip.lz4, sizeof(zip.lz4));
 	n = LZ4_compress_fast_extState_fastReset(&zip.lz4, page, (char *)zip.out, PAGE_SIZE, OUT_BYTES, 1);
 	zip.lz4_good = n > 0;
+	zip.stats.tried++;
+	zip.stats.lz4_in_ns += platform_now_ns() - start;
 	return n > 0 && (u32)n <= ZPOOL_BYTES_MAX ? (u32)n : 0;
 }
 
@@ -143,6 +152,7 @@ static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 u32 zip_store(struct gspace *gs, struct victims *v)
 {
 	u32 left = 0, before = v->count;
+	u64 start = platform_now_ns();
 
 	if (!zip_max_frames(gs))
 		return 0;
@@ -155,6 +165,7 @@ u32 zip_store(struct gspace *gs, struct victims *v)
 		v->hfn[left++] = v->hfn[i];
 	}
 	v->count = left;
+	zip.stats.in_ns += platform_now_ns() - start;
 	lock_release(&zip.lock);
 	return before - left;
 }
@@ -163,7 +174,8 @@ u32 zip_store(struct gspace *gs, struct victims *v)
 
 static bool expand(const struct zpage *z, void *page)
 {
-	u64 *w = page;
+	u64 *w = page, start;
+	int n;
 
 	if (!z->bytes) {
 		for (u32 i = 0; i < WORDS; i++)
@@ -171,17 +183,23 @@ static bool expand(const struct zpage *z, void *page)
 		return true;
 	}
 	mm_vectors_begin();
-	return LZ4_decompress_safe(z->data, page, (int)z->bytes, PAGE_SIZE) == PAGE_SIZE;
+	start = platform_now_ns();
+	n = LZ4_decompress_safe(z->data, page, (int)z->bytes, PAGE_SIZE);
+	add(&zip.stats.lz4_out_ns, platform_now_ns() - start);
+	return n == PAGE_SIZE;
 }
 
 int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
 {
+	u64 start = platform_now_ns();
 	struct zpage z;
 
 	lock_assert_held(&gs->lock);
 	zpool_look(&gs->zip, handle, &z);
 	if (z.gfn == gfn && expand(&z, page) && page_sum(gs, gfn, page) == z.sum) {
 		count(&zip.stats.out);
+		add(&zip.stats.expanded, z.bytes != 0);
+		add(&zip.stats.out_ns, z.bytes ? platform_now_ns() - start : 0);
 		return 0;
 	}
 	count(&zip.stats.errors);

@@ -35,6 +35,8 @@ struct zip_stats {
 	u64 same;                  /* of `in`: same-filled */
 	u64 poor, full, no_memory; /* turned away: did not compress; pool full; no frame */
 	u64 errors;                /* copies that were damaged */
+	u64 tried, in_ns, lz4_in_ns; /* pages given to LZ4; what all of zip_store() took, and LZ4 of that */
+	u64 expanded, out_ns, lz4_out_ns; /* the same of pages that came back from LZ4's form */
 	u64 pages, same_pages, frames,
 	    bytes; /* now: pages stored, of these same-filled, frames of all pools, data in them */
 };

@@ -241,6 +241,10 @@ static void print_share(struct console_out *o, const struct sums *sum)
 	pairs_number(&p, "shared-frames", s.shared_frames);
 	pairs_number(&p, "scanned", s.scanned);
 	pairs_number(&p, "scan-ns", s.scan_ns);
+	pairs_number(&p, "unique", s.unique);
+	pairs_number(&p, "unique-ns", s.unique_ns);
+	pairs_number(&p, "joined", s.joined);
+	pairs_number(&p, "joined-ns", s.joined_ns);
 	pairs_number(&p, "hints", s.hints);
 	pairs_number(&p, "matches", s.matches);
 	pairs_number(&p, "false-matches", s.false_matches);
@@ -266,6 +270,12 @@ static void print_zip(struct console_out *o)
 	pairs_number(&p, "zip-full", s.full);
 	pairs_number(&p, "zip-no-memory", s.no_memory);
 	pairs_number(&p, "zip-errors", s.errors);
+	pairs_number(&p, "zip-tried", s.tried);
+	pairs_number(&p, "zip-in-ns", s.in_ns);
+	pairs_number(&p, "lz4-in-ns", s.lz4_in_ns);
+	pairs_number(&p, "zip-expanded", s.expanded);
+	pairs_number(&p, "zip-out-ns", s.out_ns);
+	pairs_number(&p, "lz4-out-ns", s.lz4_out_ns);
 	pairs_end(&p);
 }
 
@@ -297,6 +307,10 @@ static void print_swap(struct console_out *o)
 	pairs_number(&p, "write-errors", s.write_errors);
 	pairs_number(&p, "read-errors", s.read_errors);
 	pairs_number(&p, "checksum-errors", s.checksum_errors);
+	pairs_number(&p, "swap-went", s.went);
+	pairs_number(&p, "swap-went-ns", s.went_ns);
+	pairs_number(&p, "swap-came", s.came);
+	pairs_number(&p, "swap-came-ns", s.came_ns);
 	pairs_end(&p);
 }
 
