@@ -89,7 +89,6 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	gs->alloc = *alloc;
 	gs->tlb_gen = gs->ahead = 1;
 	zpool_init(&gs->zip);
-	gs->zip.most = pages;
 	gs->share_group = share_group(NULL);
 	gs->limbo = gs->spares = gs->moving_table = HFN_NONE;
 	gs->moving = GFN_NONE;

@@ -275,8 +275,7 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn)
 
 struct shed {
 	struct gspace *gs;
-	u32 wanted, left; /* copies; entries to look at */
-	gfn_t at;
+	u32 wanted; /* copies */
 };
 
 static bool shed_copy(void *arg, u64 addr, u64 *entry, u32 level)
@@ -284,26 +283,30 @@ static bool shed_copy(void *arg, u64 addr, u64 *entry, u32 level)
 	struct shed *s = arg;
 	struct page p;
 
+	(void)addr;
 	page_decode(s->gs->pt.fmt, entry, level, &p);
-	s->at = gpa_to_gfn(GPA(addr)) + 1;
 	if (p.state == PAGE_PRIVATE && frame_get(p.payload)->flags & FRAME_F_COPY) {
 		gspace_copy_end(s->gs, p.payload, SWAP_SLOT_NONE);
 		s->wanted--;
 	}
-	return s->wanted && --s->left;
+	return s->wanted;
 }
 
 void gspace_shed_copies(struct gspace *gs, u32 n)
 {
-	struct shed s = {.gs = gs, .wanted = n, .left = SEARCH_ENTRIES};
-	u64 end = (u64)gs->pages << PAGE_SHIFT, from;
+	struct shed s = {.gs = gs, .wanted = n};
+	u64 end = gfn_to_gpa(gs->pages).v, first, at;
+	u32 budget = SEARCH_ENTRIES;
 
 	lock_acquire(&gs->lock);
-	gspace_stop_rebuild(gs);
-	from = gfn_to_gpa(gs->copies_at < gs->pages ? gs->copies_at : 0).v;
-	if (n && gs->swap_copies && pt_for_each(&gs->pt, from, end - from, shed_copy, &s))
-		pt_for_each(&gs->pt, 0, from, shed_copy, &s);
-	gs->copies_at = s.at;
+	if (n && gs->swap_copies) {
+		gspace_stop_rebuild(gs);
+		first = at = gfn_to_gpa(gs->copies_at).v;
+		at = pt_for_each_some(&gs->pt, at, end - at, &budget, shed_copy, &s);
+		if (s.wanted && at >= end)
+			at = pt_for_each_some(&gs->pt, 0, first, &budget, shed_copy, &s);
+		gs->copies_at = gpa_to_gfn(GPA(at)) % gs->pages;
+	}
 	lock_release(&gs->lock);
 }
 

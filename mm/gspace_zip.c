@@ -17,6 +17,7 @@ int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage 
 	int err;
 
 	lock_acquire(&gs->lock);
+	gs->zip.most = gs->pages; /* what admission counted on (zip_frames_for) */
 	err = zpool_put(&gs->zip, page, zip_max_frames(gs), &handle);
 	if (!err && gspace_swap_out_end(gs, gfn, hfn, &p)) {
 		gspace_change(gs, p.entry, gfn, PAGE_COMPRESSED, handle);

@@ -155,6 +155,11 @@ def test_paused_guest_is_squeezed_and_comes_back(machine):
     m.check()
 
 
+def resident(vm):
+    """Pages in RAM. Zero pages take none and come and go with the scanner."""
+    return vm["consumed"] + vm["zero"]
+
+
 @pytest.mark.takes(50)
 def test_reservation_is_kept_from_the_moment_it_is_set(machine):
     """A squeezed guest whose reservation is raised gets its pages back while the neighbours give."""
@@ -169,12 +174,12 @@ def test_reservation_is_kept_from_the_moment_it_is_set(machine):
     # It re-reads all it owns, so it comes to hold what it is promised, and keeps it.
     pages = m.full_check("v0")
     assert pages["v0"] > 27000, pages
-    m.wait_for(lambda: m.mem("v0")["consumed"] >= 24000, 120)
+    m.wait_for(lambda: resident(m.mem("v0")) >= 24000, 120)
     before = m.mem("v0")["swap-out"]
     m.wait_checked("v0", "v1", "v2")
     m.run_for(5)
     after = m.mem("v0")
-    assert after["consumed"] >= 24000 and after["swap-out"] - before < 3000, after
+    assert resident(after) >= 24000 and after["swap-out"] - before < 3000, after
     m.check()
 
 
