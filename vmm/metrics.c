@@ -143,8 +143,10 @@ VM(swap_in, f->stats.swap_in)
 VM(run, f->run_ns)
 VM(wait, f->wait_ns)
 VM(exits, f->exits[i])
-VM(disk_reads, f->has_disk ? f->disk.read_pages : NONE)
-VM(disk_writes, f->has_disk ? f->disk.write_pages : NONE)
+VM(disk_reads, f->has_disk ? f->disk.reads : NONE)
+VM(disk_writes, f->has_disk ? f->disk.writes : NONE)
+VM(disk_read_pages, f->has_disk ? f->disk.read_pages : NONE)
+VM(disk_write_pages, f->has_disk ? f->disk.write_pages : NONE)
 VM(disk_time, f->has_disk ? f->disk.latency_ns : NONE)
 VM(operations, f->speaks ? f->guest.operations : NONE)
 VM(latency, f->speaks ? f->guest.latency_ns : NONE)
@@ -230,8 +232,10 @@ static const struct family family[] = {
     COUNTER("vm_cpu_seconds", NS, OF_VM, vm_run, "Time a VM's processors ran."),
     COUNTER("vm_memory_wait_seconds", NS, OF_VM, vm_wait, "Time a VM's processors waited for memory."),
     COUNTERS("vm_exits", COUNT, OF_VM, vm_exits, "reason", exit_part, "Exits to the hypervisor."),
-    COUNTER("vm_disk_read_bytes", PAGES, OF_VM, vm_disk_reads, "Bytes read from a VM's disk."),
-    COUNTER("vm_disk_written_bytes", PAGES, OF_VM, vm_disk_writes, "Bytes written to a VM's disk."),
+    COUNTER("vm_disk_reads", COUNT, OF_VM, vm_disk_reads, "Reads that a VM's disk has answered."),
+    COUNTER("vm_disk_writes", COUNT, OF_VM, vm_disk_writes, "Writes that a VM's disk has answered."),
+    COUNTER("vm_disk_read_bytes", PAGES, OF_VM, vm_disk_read_pages, "Bytes read from a VM's disk."),
+    COUNTER("vm_disk_written_bytes", PAGES, OF_VM, vm_disk_write_pages, "Bytes written to a VM's disk."),
     COUNTER("vm_disk_time_seconds", NS, OF_VM, vm_disk_time, "Summed latency of a VM's disk."),
     COUNTER("vm_guest_operations", COUNT, OF_VM, vm_operations, "Operations of the workload, as it tells."),
     GAUGE("vm_guest_latency_seconds", NS, OF_VM, vm_latency, "Mean latency of the workload's operations, as it tells."),

@@ -2,6 +2,9 @@
  * The stream of metrics on COM2: every `metrics-interval` seconds all of them, ended by "# EOF". A piece is made, handed
  * to the port as the port takes it, then the next: one buffer, nobody waits. A stream that takes longer than the
  * interval is finished first.
+ *
+ * A stream begins with the events since the one before, and, because a stream may be lost on the line, with that one's
+ * again; their numbers tell. To Prometheus they are comments:  # EVENT NUMBER SECONDS LEVEL OBJECT TEXT
  */
 #include "drivers/com2.h"
 #include "lib/log.h"
@@ -9,18 +12,22 @@
 #include "lib/string.h"
 #include "lib/timer.h"
 #include "lib/work.h"
+#include "vmm/events.h"
 #include "vmm/metrics.h"
 #include "vmm/settings.h"
 
 #define FULL_NS (2 * NSEC_PER_MSEC) /* a full FIFO at 115200 is empty after 1.4 ms */
 #define OFF_NS  NSEC_PER_SEC        /* how often a stream that is off looks whether it is */
+#define EVENTS_PER_PIECE 16U        /* of less than 120 bytes */
 
 static struct {
 	struct console_out out;
 	char text[METRICS_PIECE_BYTES];
 	size_t at, len;
 	struct metrics metrics;
-	bool more; /* of this stream's pieces */
+	u64 event;       /* number of the next to tell in this stream */
+	u64 again, once; /* where the next stream begins, and that behind it */
+	bool more;       /* of this stream's pieces */
 	u64 begun_ns;
 	struct work work;
 	struct timer timer;
@@ -50,8 +57,25 @@ static void begin_or_wait(void)
 	}
 	stream.begun_ns = now;
 	stream.metrics = (struct metrics){0};
+	stream.event = stream.again;
+	stream.again = stream.once;
+	stream.once = events_last() + 1;
 	stream.more = true;
 	work_queue(&stream.work);
+}
+
+/* True if there may be more. */
+static bool tell_events(void)
+{
+	struct event e;
+
+	for (u32 i = 0; i < EVENTS_PER_PIECE; i++) {
+		if (!events_read(&stream.event, &e))
+			return false;
+		console_printf(&stream.out, "# EVENT %lu %lu.%09lu %s %s %s\n", e.seq, e.ns / NSEC_PER_SEC, e.ns % NSEC_PER_SEC,
+			       event_level_name(e.level), e.object, e.text);
+	}
+	return true;
 }
 
 static void stream_some(struct work *w)
@@ -62,7 +86,8 @@ static void stream_some(struct work *w)
 			begin_or_wait();
 			return;
 		}
-		stream.more = metrics_piece(&stream.metrics, &stream.out);
+		if (!tell_events() && !stream.len)
+			stream.more = metrics_piece(&stream.metrics, &stream.out);
 	}
 	stream.at += com2_write(stream.text + stream.at, stream.len - stream.at);
 	if (stream.at < stream.len)
@@ -83,6 +108,7 @@ void stream_init(void)
 		return;
 	log_info("metrics", "COM2 is there for metrics");
 	stream.out.write = keep;
+	stream.again = stream.once = 1;
 	work_init(&stream.work, "metrics", stream_some);
 	timer_init(&stream.timer, on_timer);
 	work_queue(&stream.work);
