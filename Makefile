@@ -30,7 +30,7 @@ DEBUG ?= 1
 # Missing Debian packages are installed before anything else happens; DEPS=0 leaves that out.
 ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
-PURPOSES := build $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
+PURPOSES := $(if $(filter-out charts,$(GOALS)),build) $(if $(filter charts,$(GOALS)),charts) $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
 	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak e2e,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
 	$(if $(filter test soak e2e bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
@@ -109,7 +109,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test soak run run-bochs debug image iso FORCE bench bench-memory
+.PHONY: all help clean unit fuzz test soak run run-bochs charts debug image iso FORCE bench bench-memory
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -271,9 +271,13 @@ $(B)/%.iso: $(VOLUME_FILES) $(B)/media $(B)/loader.elf boot/multiboot2/grub.cfg
 iso: $(B)/aerostat.iso ## build/aerostat.iso, for CD, USB stick and management boards; UEFI and BIOS
 	@echo "$<: burn it, or write it to a stick with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 
+# COM2 is a socket, for `make charts` in another terminal.
 run: $(B)/boot.img $(B)/data.img ## Aerostat in QEMU (OVMF, NVMe); the terminal is its console
 	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
-	  -- $(QEMU_OPTIONS)
+	  -- -serial unix:$(B)/com2.sock,server=on,wait=off $(QEMU_OPTIONS)
+
+charts: ## live charts of the machine of `make run`, for a browser; needs `set metrics-interval 2` on its console
+	tools/bridge.py unix:$(B)/com2.sock
 
 run-bochs: MEM := 192
 run-bochs: $(B)/bochs.img ## the same in Bochs: VT-x and EPT, ATA disk
@@ -318,6 +322,7 @@ $(patsubst %,$(B)/unit/test_%,$(filter guest_%,$(UNIT_TESTS))): $(B)/unit/test_%
 
 unit: $(UNIT_TESTS:%=$(B)/unit/test_%) ## host unit tests under ASan and UBSan
 	@for t in $^; do echo "== $$t"; $$t || exit 1; done
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/unit
 
 # ---- fuzzers -------------------------------------------------------------
 $(B)/fuzzobj/%.o: %.c

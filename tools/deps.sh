@@ -1,12 +1,14 @@
 #!/bin/sh
-# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|test|plot ...
+# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|charts|test|plot ...
 # Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
 set -eu
 
 build="gcc libc6-dev binutils nasm gnu-efi libinih-dev liblz4-dev libxxhash-dev fonts-spleen python3 mtools gdisk"
 run="qemu-system-x86 ovmf"
 bochs="bochs bochs-term seabios ovmf"
-test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus"
+test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus
+	chromium-headless-shell libjs-dygraphs"
+charts="python3 libjs-dygraphs"
 debug="gdb"
 plot="python3-matplotlib"
 iso="grub-common grub-efi-amd64-bin grub-pc-bin xorriso mtools"
@@ -18,6 +20,7 @@ for purpose in "$@"; do
 	run) wanted="$wanted $run" ;;
 	bochs) wanted="$wanted $bochs" ;;
 	test) wanted="$wanted $test" ;;
+	charts) wanted="$wanted $charts" ;;
 	debug) wanted="$wanted $debug" ;;
 	plot) wanted="$wanted $plot" ;;
 	iso) wanted="$wanted $iso" ;;
