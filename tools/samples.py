@@ -75,7 +75,7 @@ HOST = {
     "memory_state": ("state", False), "overcommit_ratio": ("overcommit", False), "pages_bytes": ("pages", False),
     "sharing_saved_bytes": ("saved", False), "swap_size_bytes": ("swap-size", False), "swap_used_bytes": ("swap-used", False),
     "swap_in_pages_total": ("swap-in", True), "swap_out_pages_total": ("swap-out", True),
-    "zip_in_pages_total": ("zip-in", True), "zip_out_pages_total": ("zip-out", True), "uptime_seconds": ("uptime", False),
+    "zip_stored_pages_total": ("zip-in", True), "zip_expanded_pages_total": ("zip-out", True), "uptime_seconds": ("uptime", False),
 }
 DISK = {
     "disk_reads_total": ("reads", True), "disk_writes_total": ("writes", True), "disk_time_seconds_total": ("time", True),
@@ -86,8 +86,8 @@ VM = {
     "vm_memory_reservation_bytes": ("reservation", False), "vm_memory_limit_bytes": ("limit", False),
     "vm_memory_active_bytes": ("active", False), "vm_balloon_bytes": ("balloon", False),
     "vm_balloon_target_bytes": ("balloon-target", False), "vm_swap_in_pages_total": ("swap-in", True),
-    "vm_swap_out_pages_total": ("swap-out", True), "vm_zip_in_pages_total": ("zip-in", True),
-    "vm_zip_out_pages_total": ("zip-out", True), "vm_guest_refaults_total": ("refaults", True),
+    "vm_swap_out_pages_total": ("swap-out", True), "vm_zip_stored_pages_total": ("zip-in", True),
+    "vm_zip_expanded_pages_total": ("zip-out", True), "vm_guest_refaults_total": ("refaults", True),
     "vm_memory_wait_seconds_total": ("waiting", True), "vm_cpu_seconds_total": ("cpu", True),
     "vm_disk_reads_total": ("reads", True), "vm_disk_writes_total": ("writes", True), "vm_disk_time_seconds_total": ("time", True),
     "vm_guest_operations_total": ("operations", True), "vm_guest_latency_seconds": ("latency", False),
