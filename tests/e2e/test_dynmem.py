@@ -38,15 +38,13 @@ def test_tide(machine, emulator):
     not notice."""
     high = 130 if emulator == "qemu" else 80
     config = (vm_section("tide", 64, f"app=tide high={high}M low=16M hold=12 rate=100", disk="160M", minimum="32M",
-                         maximum="192M") +
+                         maximum="192M", vcpus=2) +
               vm_section("calm", 32, "app=verify mem=70% rate=100", reservation="32M"))
     m = machine(emulator=emulator, config=config, mem=384, parts=(("swap", 256), ("data", 256))).boot()
     m.wait_checked("calm", "tide")
     up = m.wait_for(lambda: risen(m, high), 180)
     assert up["pages"] * PAGE >= high * MIB and up["grown"] == up["pages"] - 64 * MIB // PAGE, up
     assert 60 <= up["pressure"] <= 90, up
-    show = m.show("tide")
-    print({key: show[key] for key in ("uptime", "guest-paged-out", "guest-stalls", "checked")}, up)  # for pytest -s
     down = m.wait_for(lambda: fallen(m, high * 3 / 4), 180)
     assert down["pages"] == up["pages"] and down["ballooned"] > 0 and down["pressure"] < up["pressure"], (up, down)
     again = m.wait_for(lambda: risen(m, high), 180)
@@ -66,5 +64,28 @@ def test_tide(machine, emulator):
     checked = m.full_check("tide", "calm")
     assert checked["tide"] >= 16 * MIB // PAGE
     unharmed(m)
+    assert "backed=yes missing=0" in m.ok("mem worst")
+    m.check()
+
+
+def by_weight(m):
+    """the heavy one has clearly more of what both want, and less pressure"""
+    (gold, seen), (lead, other) = has(m, "gold"), has(m, "lead")
+    return (seen["committed"] * PAGE > 140 * MIB and other["committed"] * PAGE > 140 * MIB and gold > lead + 24 and
+            other["pressure"] > seen["pressure"] and other["demand-status"] == "warning")
+
+
+@pytest.mark.soak
+@pytest.mark.takes(120)
+def test_shares(machine):
+    """Two guests want more than there is: each gets what its shares are worth, pages the rest to its disk, and sees no wrong byte."""
+    config = "".join(vm_section(name, 48, "app=tide high=150M low=150M hold=3600 rate=200", disk="192M", minimum="32M",
+                                maximum="192M", shares=shares) for name, shares in (("gold", 3000), ("lead", 1000)))
+    m = machine(config=config, mem=288, parts=(("swap", 512), ("data", 512))).boot()
+    m.wait_checked("gold", "lead")
+    m.wait_for(lambda: by_weight(m), 300, every=1)
+    print(m.ok("mem demand"), m.ok("mem"))
+    m.wait_for(lambda: "pressure        lead" in m.ok("alerts"), 60)
+    m.full_check("gold", "lead")
     assert "backed=yes missing=0" in m.ok("mem worst")
     m.check()

@@ -388,6 +388,9 @@ static void op_grow(struct guest *g)
 		fake_now_ns += NSEC_PER_SEC / 4;
 		reclaim_step(fake_now_ns);
 	}
+	/* As on a machine that has more: on this one what it may touch is all that there is. */
+	if (how & 8 && g->vm->gs.dyn.maximum)
+		g->vm->gs.dyn.offered = MIN(g->vm->gs.pages + how * 2U, PAGES_MAX);
 	end = (u64)g->vm->gs.pages << PAGE_SHIFT;
 	more = ((u64)g->vm->gs.dyn.offered << PAGE_SHIFT) - end;
 	act_call(g, AERO_CALL_MEMORY_ONLINE, how & 0x40 ? get_word() : end, how & 0x20 ? get_word() : how & 2 ? more : PAGE_SIZE, 0);
