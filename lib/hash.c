@@ -1,6 +1,7 @@
 /*
- * Page hash and checksum: XXH3 from libxxhash's header, scalar code only. The key is mixed in as the seed; it is a
- * secret of this boot, so a guest cannot prepare colliding pages.
+ * hash_page is NH, the universal hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and Secure Message
+ * Authentication", CRYPTO'99), with 64-bit words: for two pages that differ, the sums are equal for at most one in 2^64
+ * of all secrets. One multiplication for 16 bytes is less than half of what XXH3 takes without vectors.
  */
 #include "lib/hash.h"
 
@@ -12,7 +13,38 @@
 #define XXH_NO_STREAM
 #include <xxhash.h>
 
+#define PAGE_WORDS (PAGE_SIZE / sizeof(u64))
+
+static u64 secret_word[PAGE_WORDS]; /* all zero: not chosen yet */
+
 u64 hash_bytes(const void *data, size_t len, u64 key)
 {
 	return XXH3_64bits_withSeed(data, len, key);
+}
+
+/* SplitMix64's finaliser. */
+static u64 mix(u64 x)
+{
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9UL;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebUL;
+	return x ^ x >> 31;
+}
+
+void hash_set_secret(u64 secret)
+{
+	for (u32 i = 0; i < PAGE_WORDS; i++)
+		secret_word[i] = mix(secret + (i + 1) * 0x9e3779b97f4a7c15UL);
+}
+
+u64 hash_page(const void *page, u64 key)
+{
+	const u64 *word = page, *secret = secret_word;
+	unsigned __int128 sum = 0;
+
+	if (unlikely(!(secret[0] | secret[1])))
+		hash_set_secret(0);
+#pragma GCC unroll 8
+	for (u32 i = 0; i < PAGE_WORDS; i += 2)
+		sum += (unsigned __int128)(word[i] + secret[i]) * (word[i + 1] + secret[i + 1]);
+	return mix((u64)sum ^ mix((u64)(sum >> 64) ^ mix(key)));
 }

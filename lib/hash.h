@@ -1,10 +1,19 @@
-/* Keyed 64-bit page hash and checksum: xxHash's XXH3/XXH64 (libxxhash, header only, no vectors). */
+/*
+ * Keyed 64-bit hashes. hash_bytes: xxHash's XXH3 (libxxhash, header only, no vectors). hash_page: for whole pages, which
+ * are hashed by the million.
+ */
 #ifndef LIB_HASH_H
 #define LIB_HASH_H
 
 #include "lib/types.h"
 
 u64 hash_bytes(const void *data, size_t len, u64 key);
-static inline u64 hash_page(const void *page, u64 key) { return hash_bytes(page, PAGE_SIZE, key); }
+
+/*
+ * At boot, before the first hash_page(): the secret that makes equal hashes of different pages as rare as chance, whatever
+ * a guest writes. key tells apart what is to be (groups, places); hashes under different keys have nothing in common.
+ */
+void hash_set_secret(u64 secret);
+u64 hash_page(const void *page, u64 key);
 
 #endif

@@ -45,6 +45,17 @@ bool page_is_zero(const void *p)
 	return true;
 }
 
+bool page_equal(const void *a, const void *b)
+{
+	const u64 *x = a, *y = b;
+
+#pragma GCC unroll 8
+	for (size_t i = 0; i < PAGE_SIZE / sizeof(u64); i++)
+		if (x[i] != y[i])
+			return false;
+	return true;
+}
+
 static int digit_value(char c, u32 base)
 {
 	int v = -1;

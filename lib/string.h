@@ -27,6 +27,7 @@ bool str_starts(const char *s, const char *prefix);
 /* Clears / copies one 4 KiB page. p is page-aligned. */
 void page_clear(void *p);
 void page_copy(void *dst, const void *src);
+bool page_equal(const void *a, const void *b);
 /* True if every byte of the page is zero. */
 bool page_is_zero(const void *p);
 

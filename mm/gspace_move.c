@@ -409,7 +409,7 @@ static int merge_locked(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with)
 
 	if (gs->dying || !still_protected(gs, gfn, own, &p))
 		return E_AGAIN;
-	if (memcmp(mm_hfn_to_va(own), mm_hfn_to_va(with), PAGE_SIZE))
+	if (!page_equal(mm_hfn_to_va(own), mm_hfn_to_va(with)))
 		return E_INVAL;
 	err = rmap_prepare(1);
 	if (err)

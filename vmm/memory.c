@@ -1,6 +1,7 @@
 /* Reclaim's clock, and what starts of mm with the VMs. */
 #include "vmm/memory.h"
 #include "lib/err.h"
+#include "lib/hash.h"
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/platform.h"
@@ -97,6 +98,7 @@ void memory_start(const struct config *c)
 	struct reclaim_config cfg = {
 	    .soft_pct = 64, .hard_pct = 32, .low_pct = 16, .hysteresis_pct = 8, .period_ms = PERIOD_MS};
 
+	hash_set_secret(random_word());
 	rmap_init();
 	CHECK(share_init(random_word(), random_word()) == 0);
 	zip_init(random_word(), ZIP_PERCENT_DEFAULT);

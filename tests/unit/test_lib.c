@@ -220,6 +220,40 @@ static void test_hash(void **state)
 	assert_true(h != hash_page(page, 2));
 	page[4095] ^= 0x80;
 	assert_true(h != hash_page(page, 1));
+	/* Every bit counts, and where it stands. */
+	memset(page, 0, sizeof(page));
+	h = hash_page(page, 1);
+	for (u32 i = 0; i < PAGE_SIZE * 8; i += 7) {
+		page[i / 8] ^= (u8)(1 << i % 8);
+		assert_true(h != hash_page(page, 1));
+		page[i / 8] ^= (u8)(1 << i % 8);
+	}
+	page[0] = page[4088] = 1;
+	h = hash_page(page, 1);
+	page[4088] = 0;
+	page[8] = 1;
+	assert_true(h != hash_page(page, 1));
+	h = hash_page(page, 1);
+	hash_set_secret(99);
+	assert_true(h != hash_page(page, 1));
+	hash_set_secret(0);
+	assert_true(h == hash_page(page, 1));
+}
+
+static void test_page_equal(void **state)
+{
+	static _Alignas(4096) u8 a[PAGE_SIZE], b[PAGE_SIZE];
+
+	(void)state;
+	for (u32 i = 0; i < PAGE_SIZE; i++)
+		a[i] = b[i] = (u8)(i * 7);
+	assert_true(page_equal(a, b));
+	for (u32 i = 0; i < PAGE_SIZE; i++) {
+		b[i] ^= 0x10;
+		assert_false(page_equal(a, b));
+		b[i] ^= 0x10;
+	}
+	assert_true(page_equal(b, a));
 }
 
 /* ---- log ---- */
@@ -515,6 +549,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_list, reset),
 	    cmocka_unit_test_setup(test_prng, reset),
 	    cmocka_unit_test_setup(test_hash, reset),
+	    cmocka_unit_test_setup(test_page_equal, reset),
 	    cmocka_unit_test_setup(test_log_line, reset),
 	    cmocka_unit_test_setup(test_log_wraps, reset),
 	    cmocka_unit_test_setup(test_log_guest_limit, reset),
