@@ -61,6 +61,7 @@
 #define DESPERATE_PAGES  32U
 #define LIMIT_ROOM       64U /* pages */
 #define RATION_FRAMES    8U  /* a VM a period */
+#define FAIR_SLACK_PART  64U /* of a VM: what it may lack or hold beyond its fair part without anything being done */
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
@@ -340,10 +341,25 @@ static void set_targets(void)
 			WRITE_ONCE(reclaim.space[i]->target, reclaim.vm[i].target);
 }
 
-/* Samples of the working set are few: smaller differences than this part of a VM mean nothing. */
+static u32 square_root(u64 n)
+{
+	u64 root = 0;
+
+	for (int bit = 31; bit >= 0; bit--)
+		if ((root | BIT(bit)) * (root | BIT(bit)) <= n)
+			root |= BIT(bit);
+	return (u32)root;
+}
+
+/*
+ * Samples of the working set are few: differences smaller than two standard errors of their mean say nothing. So one that
+ * is idle or all in use is known well, one that is half in use to a tenth.
+ */
 static u32 fair_slack(const struct gspace *gs)
 {
-	return gs->pages / 8;
+	u64 active = wss_active(gs), samples = MAX(gs->wss.samples, 1U);
+
+	return MAX(2 * square_root(active * (gs->pages - active) / samples), gs->pages / FAIR_SLACK_PART);
 }
 
 /* What it could have touched, and did not need, is not what it lacks. */
@@ -368,7 +384,7 @@ static void set_fair(void)
 		const struct gspace *gs = reclaim.space[i];
 
 		reclaim.fair[i] = reclaim.vm[i].target;
-		if (reclaim.vm[i].wants && has(gs) + fair_slack(gs) < reclaim.fair[i])
+		if (reclaim.vm[i].wants && has(gs) + gs->pages / FAIR_SLACK_PART < reclaim.fair[i])
 			reclaim.hungry = true;
 	}
 }

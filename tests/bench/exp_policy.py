@@ -109,7 +109,7 @@ HALF_WARM, HALF_SECONDS = 16, 8
 
 
 def half(work, room):
-    busy = f"app=verify mem=70% zero=0 same=0 report=1 run={HALF_WARM + HALF_SECONDS + 1}"
+    busy = f"app=verify mem=60% zero=0 same=0 report=1 run={HALF_WARM + HALF_SECONDS + 1}"
     vms = [vm_section(f"idle{i}", FOUR, "app=idle mem=85%", disk=f"{FOUR + 32}M") for i in (1, 2)]
     vms += [vm_section(f"busy{i}", FOUR, busy, disk=f"{FOUR + 32}M") for i in (1, 2)]
     with machine(work, vms, room, swap=4 * FOUR, data=4 * FOUR + 160, min_free="8M", wss_period=5, balloon_rate=1000000) as m:

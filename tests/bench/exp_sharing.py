@@ -99,14 +99,16 @@ def costs(m):
     return unique, shared
 
 
+def section(name, cmdline, mib=SIZE):
+    return vm_section(name, mib, cmdline, disk=None, autostart="no", reservation="100%", share_group="bench")
+
+
 def sharing(work):
-    vms = [vm_section(f"desk{i}", SIZE, DESK, disk=None, autostart="no", reservation="100%") for i in range(1, MOST + 1)]
+    vms = [section(f"desk{i}", DESK) for i in range(1, MOST + 1)]
     for title, lines in MIXES.items():
-        vms += [vm_section(f"{mix_name(title)}{i}", SIZE, line, disk=None, autostart="no", reservation="100%")
-                for i, line in enumerate(lines)]
-    vms += [vm_section(name, SIZE, f"app=idle mem=90% zero=0 same={same}", disk=None, autostart="no", reservation="100%")
-            for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
-    vms.append(vm_section("spin", 8, "app=verify mem=20% zero=0 same=0 report=0", disk=None, autostart="no", reservation="100%"))
+        vms += [section(f"{mix_name(title)}{i}", line) for i, line in enumerate(lines)]
+    vms += [section(name, f"app=idle mem=90% zero=0 same={same}") for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
+    vms.append(section("spin", "app=verify mem=20% zero=0 same=0 report=0", 8))
     # More free than min-free, less than four times that: no pressure, and no plenty in which large pages are left alone.
     with machine(work, vms, 700, min_free="170M", share_rate=1000000) as m:
         unique, shared = costs(m)
