@@ -357,7 +357,7 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
 
-# EXPERIMENTS: some of them alone (trips,a,b,c,d,e,g); RESUME=1: only those without a result.
+# EXPERIMENTS: some of them alone (trips,scan,zip,a,b,c,d,e,f,g); RESUME=1: only those without a result.
 EXPERIMENTS ?=
 RESUME ?=
 bench-memory: ## the experiments with memory: sharing, balloon, policy, swap; tables, plots, build/bench/memory.json; half an hour and more

@@ -56,7 +56,7 @@ TAX_WARM, TAX_SECONDS = 30, 8
 def taxed(work, tax):
     vms = [vm_section("idle", PAIR, "app=idle mem=85%", disk=f"{PAIR}M"),
            vm_section("busy", PAIR, f"app=db size={PAIR}M cache=95% report=1 run={TAX_WARM + TAX_SECONDS + 1}", disk=f"{PAIR + 128}M")]
-    with machine(work, vms, TAX_ROOM, swap=2 * PAIR, data=2 * PAIR + 192, min_free="10M", wss_period=5, idle_tax=tax,
+    with machine(work, vms, TAX_ROOM, swap=2 * PAIR, data=2 * PAIR + 192, min_free="10M", wss_period=2, idle_tax=tax,
                  balloon_rate=1000000) as m:
         text = until_done(m, "busy", "db", 1200)
         line = {name: history(m, name) for name in ("idle", "busy")}
@@ -105,25 +105,25 @@ def five(work):
 # ---- g: half of them idle ----
 
 FOUR = 96  # MiB each
-HALF_WARM, HALF_SECONDS = 16, 8
+HALF_WARM, HALF_SECONDS = 26, 6  # until the idle ones are known to be
 
 
-def half(work, room):
-    busy = f"app=verify mem=60% zero=0 same=0 report=1 run={HALF_WARM + HALF_SECONDS + 1}"
+def half(work, room, warm):
+    busy = f"app=verify mem=60% zero=0 same=0 report=1 run={warm + HALF_SECONDS + 1}"
     vms = [vm_section(f"idle{i}", FOUR, "app=idle mem=85%", disk=f"{FOUR + 32}M") for i in (1, 2)]
     vms += [vm_section(f"busy{i}", FOUR, busy, disk=f"{FOUR + 32}M") for i in (1, 2)]
-    with machine(work, vms, room, swap=4 * FOUR, data=4 * FOUR + 160, min_free="8M", wss_period=5, balloon_rate=1000000) as m:
+    with machine(work, vms, room, swap=4 * FOUR, data=4 * FOUR + 160, min_free="8M", wss_period=2, balloon_rate=1000000) as m:
         texts = [until_done(m, name, "verify", 1500) for name in ("busy1", "busy2")]
         host = pairs(m.ok("mem"))
         m.full_check("idle1", "idle2", "busy1", "busy2")
         m.check()
-        rates = [throughput(text, "verify", "checked", HALF_WARM, HALF_SECONDS) for text in texts]
+        rates = [throughput(text, "verify", "checked", warm, HALF_SECONDS) for text in texts]
         return sum(rates), host
 
 
 def half_idle(work):
-    alone, _ = half(work, 4 * FOUR + 96)
-    short, host = half(work, 2 * FOUR + 8)
+    alone, _ = half(work, 4 * FOUR + 96, 6)
+    short, host = half(work, 2 * FOUR + 8, HALF_WARM)
     loss = (1 - short / alone) * 100
     print(f"  uncommitted {alone:,.0f}/s, {host['overcommit']} : 1 {short:,.0f}/s, loss {loss:.2f} %")
     return {"rows": [{"uncommitted": alone, "overcommitted": short, "overcommit": host["overcommit"]}],

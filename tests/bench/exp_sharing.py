@@ -1,4 +1,4 @@
-"""Sharing (b): up to ten guests alike, three mixes, and what a page costs the scanner."""
+"""Sharing (b): up to ten guests alike, three mixes; and what a page costs the scanner (scan)."""
 from memlab import machine, pages, settle, vm_section
 
 SIZE, MOST = 40, 10
@@ -69,34 +69,22 @@ def mix_name(title):
     return f"m{list(MIXES).index(title)}x"
 
 
-def scan_window(m, want):
-    before = m.host()
-    m.wait_for(lambda: want(before, m.host()), 300, every=0.2)
-    after = m.host()
-    return {key: after[key] - before[key] for key in ("scan-ns", "scanned", "matches")}
-
-
-def costs(m):
-    """Instructions for a page that is like no other, and for one that comes to share a frame."""
-    start(m, ["spin", "unique"])  # the first keeps time from passing faster than we look
-    n = m.mem("unique")["private"]
-    scan_window(m, lambda b, a: a["scanned"] - b["scanned"] > n)
-    window = scan_window(m, lambda b, a: a["scanned"] - b["scanned"] > n)
-    unique = window["scan-ns"] / window["scanned"]
-    stop(m, ["unique"])
-    m.ok("set share-rate 0")
-    start(m, ["twin1", "twin2"])
-    n = m.mem("twin1")["private"] * 8 // 10  # later it mostly passes by pages that are shared already
-    before = m.host()
-    m.ok("set share-rate 1000000")
-    m.wait_for(lambda: m.host()["matches"] - before["matches"] > n, 300, every=0.1)
-    after = m.host()
-    matches = after["matches"] - before["matches"]
-    others = after["scanned"] - before["scanned"] - matches
-    shared = (after["scan-ns"] - before["scan-ns"] - others * unique) / matches
-    stop(m, ["spin", "twin1", "twin2"])
-    print(f"  unique page {unique:,.0f}, shared page {shared:,.0f} instructions ({matches} matches)")
-    return unique, shared
+def costs(work):
+    """Instructions for a page that is like no other, and for one that comes to share a frame, by the scanner's own counts."""
+    vms = [section(name, f"app=idle mem=90% zero=0 same={same}") for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
+    with machine(work, vms, 300, min_free="70M", share_rate=1000000) as m:
+        start(m, ["unique"])
+        m.wait_for(lambda: m.host()["unique"] > 2 * m.mem("unique")["private"], 300, every=0.3)
+        host = m.host()
+        unique = host["unique-ns"] / host["unique"]
+        stop(m, ["unique"])
+        start(m, ["twin1", "twin2"])
+        m.wait_for(lambda: m.host()["joined"] > pages(SIZE) * 7 // 10, 300, every=0.3)
+        host = m.host()
+        shared = host["joined-ns"] / host["joined"]
+    print(f"  unique page {unique:,.0f}, shared page {shared:,.0f} instructions")
+    return {"figures": {"scan_unique": (unique, "instructions a page", "13,750 (Linux KSM)"),
+                        "share_page": (shared, "instructions a page", "21,000-55,000 (Linux KSM)")}}
 
 
 def section(name, cmdline, mib=SIZE):
@@ -107,16 +95,11 @@ def sharing(work):
     vms = [section(f"desk{i}", DESK) for i in range(1, MOST + 1)]
     for title, lines in MIXES.items():
         vms += [section(f"{mix_name(title)}{i}", line) for i, line in enumerate(lines)]
-    vms += [section(name, f"app=idle mem=90% zero=0 same={same}") for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
-    vms.append(section("spin", "app=verify mem=20% zero=0 same=0 report=0", 8))
     # More free than min-free, less than four times that: no pressure, and no plenty in which large pages are left alone.
     with machine(work, vms, 700, min_free="170M", share_rate=1000000) as m:
-        unique, shared = costs(m)
         rows = alike(m)
         mixes = [mixed(m, title) for title in MIXES if title != "ten alike"]
         m.check()
     mixes.insert(0, dict(rows[-1], mix="ten alike"))
     return {"rows": rows, "mixes": mixes,
-            "figures": {"share_percent_10vms": (rows[-1]["shared"], "% of memory", "67 (OSDI'02)"),
-                        "scan_unique": (unique, "instructions a page", "13,750 (Linux KSM)"),
-                        "share_page": (shared, "instructions a page", "21,000-55,000 (Linux KSM)")}}
+            "figures": {"share_percent_10vms": (rows[-1]["shared"], "% of memory", "67 (OSDI'02)")}}

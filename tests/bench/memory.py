@@ -18,15 +18,19 @@ import time
 import exp_balloon
 import exp_policy
 import exp_sharing
+import exp_swap
 import plots
 
 EXPERIMENTS = {
     "trips": ("a page into the balloon and back", exp_balloon.trips),
     "a": ("balloon cost", exp_balloon.cost),
+    "scan": ("a page for the share scanner", exp_sharing.costs),
+    "zip": ("a page compressed, to swap and back", exp_swap.cost),
     "b": ("sharing", exp_sharing.sharing),
     "c": ("active memory", exp_policy.active),
     "d": ("idle tax", exp_policy.idle_tax),
     "e": ("five guests", exp_policy.five),
+    "f": ("a guest without balloon", exp_swap.uncooperative),
     "g": ("half of the guests idle", exp_policy.half_idle),
 }
 # name: (at least, at most)
