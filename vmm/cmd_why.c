@@ -173,9 +173,9 @@ static void why_remedy(struct console_out *o, const struct monitor_vm *m)
 
 	if (f->target >= cap_of(f) || f->balloon_manual || !(m->rate.refaults || f->count[PAGE_BALLOONED]))
 		return;
-	say(o, "To give it more: `vm set %s reservation 50%%` guarantees, `vm set %s shares high` doubles its weight; or "
+	say(o, "To give it more: `vm set %s reservation %s` guarantees, `vm set %s shares high` doubles its weight; or "
 	       "stop another VM.",
-	    m->name, m->name);
+	    m->name, f->reservation < f->pages / 2 ? "50%" : "100%", m->name);
 }
 
 int cmd_why(struct command_run *r)

@@ -19,12 +19,19 @@ void events_add(enum event_level level, const char *object, const char *fmt, ...
 {
 	struct event *e = &ring[++last % EVENTS_KEPT];
 	va_list ap;
+	int len;
 
 	*e = (struct event){.seq = last, .ns = platform_now_ns(), .level = level};
 	str_copy(e->object, object, sizeof(e->object));
 	va_start(ap, fmt);
-	format_vbuf(e->text, sizeof(e->text), fmt, ap);
+	len = format_vbuf(e->text, sizeof(e->text), fmt, ap);
 	va_end(ap);
+	/* What is too long ends with a whole word: the start of a figure would be another. */
+	for (size_t i = sizeof(e->text) - 1; len >= (int)sizeof(e->text) && i--;)
+		if (e->text[i] == ' ') {
+			e->text[i] = '\0';
+			break;
+		}
 	for (char *c = e->text; *c; c++)
 		if (*c < ' ' || (u8)*c > '~')
 			*c = '?';

@@ -226,7 +226,7 @@ static void note_reclaim(void)
 	enum reclaim_state was = host.before.reclaim.state, is = host.now.reclaim.state;
 
 	if (was != is)
-		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "memory %s -> %s: %s",
+		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "%s -> %s: %s",
 			   reclaim_state_name(was), reclaim_state_name(is), host.now.reclaim.cause);
 }
 

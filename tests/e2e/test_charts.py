@@ -193,7 +193,7 @@ def test_the_page_shows_what_the_metrics_say(machine, bridge, browser, tmp_path)
     assert any("hostset share-rate 0" in text for text in browser.wait(
         "(() => { const t = [...document.querySelectorAll('#events li')].map((li) => li.textContent); "
         "return t.some((x) => x.includes('share-rate')) && t; })()")), told
-    assert any("memory high -> " in text for text in told) and any("running" in text for text in told), told
+    assert any("hosthigh -> " in text for text in told) and any("running" in text for text in told), told
     assert not browser.problems, browser.problems
     assert all(request.startswith((url, "data:", "about:")) for request in browser.requests), browser.requests
 

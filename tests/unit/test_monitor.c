@@ -293,7 +293,7 @@ static void test_events(void **state)
 		end = strchr(c, '\n');
 		assert_true(end - c <= 80);
 	}
-	has(out.text, "number 511 ");
+	has(out.text, " number 511 and a text that is much too\n");
 	assert_null(strstr(out.text, "number 255 "));
 	has(out.text, "number 256 ");
 	snprintf(line, sizeof(line), "events since %lu", events_last());
