@@ -182,11 +182,23 @@ class Machine:
         try:
             index = self.console.expect([self.bad, pattern], timeout=max(timeout, PATIENCE))
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
-            tail = clean(self.console.before or "")[-3000:]
-            raise AssertionError(f"{type(error).__name__} waiting for {pattern!r}; console:\n{tail}") from None
+            self._fail_silent(f"{type(error).__name__} waiting for {pattern!r}")
         if index == 0:
             self._fail_bad()
         return clean(self.console.before or ""), self.console.match
+
+    def _fail_silent(self, what):
+        tail = clean(self.console.before or "")[-3000:]
+        raise AssertionError(f"{what}{self._ended()}; console:\n{tail}") from None
+
+    def _ended(self):
+        """How the emulator ended, if it did: a guest's reset is exit status 0, a crash or a kill from outside a signal."""
+        if self.process:
+            return "" if self.process.poll() is None else f" (the emulator ended: {self.process.returncode})"
+        with contextlib.suppress(pexpect.ExceptionPexpect):
+            if not self.console.isalive():
+                return f" (the emulator ended: exit status {self.console.exitstatus}, signal {self.console.signalstatus})"
+        return ""
 
     def _fail_bad(self):
         shown = clean(self.console.before)[-2000:] + self.console.after
@@ -196,8 +208,11 @@ class Machine:
 
     def run_for(self, seconds):
         """Lets the machine run, watching the console all the while. What comes stays there for the next expect()."""
-        if self.console.expect([self.bad, pexpect.TIMEOUT], timeout=seconds) == 0:
+        index = self.console.expect([self.bad, pexpect.TIMEOUT, pexpect.EOF], timeout=seconds)
+        if index == 0:
             self._fail_bad()
+        elif index == 2:
+            self._fail_silent("end of the console")
 
     def send(self, text):
         self.console.send(text)
