@@ -3,6 +3,7 @@
  * dumps. See hv_vcpu.h for the invariants.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/fpu_quirk.h"
 #include "arch/x86/hv_vcpu.h"
 #include "lib/err.h"
 #include "lib/format.h"
@@ -65,6 +66,7 @@ void hv_cpu_setup(void)
 {
 	write_cr0((read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE);
 	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
+	fpu_quirk_init();
 }
 
 static void fpu_save(struct hv_vcpu *v)
@@ -90,7 +92,8 @@ void hv_fpu_load(struct hv_cpu *c, struct hv_vcpu *v)
 		return;
 	if (c->fpu)
 		fpu_save(c->fpu);
-	fpu_restore(v);
+	if (!fpu_quirk_restore(v->fxsave))
+		fpu_restore(v);
 	c->fpu = v;
 }
 

@@ -171,9 +171,9 @@ static bool app_fault(const struct trap_frame *f)
 }
 
 /*
- * Bochs with several processors takes an exception back when an interrupt ends the VM's turn right behind it: the
- * instruction faults again, but the first frame is still on the stack and IF cleared, with which the region is never
- * touched. Both as they were before.
+ * Bochs with several processors takes an exception back when an interrupt ends the VM's turn right behind it (its loop for them does not
+ * commit the handler's RIP): the instruction faults again, but the first frame is still on the stack and IF cleared, with
+ * which the region is never touched. Both as they were before.
  */
 static void forget_taken_back(struct trap_frame *f)
 {
