@@ -3,7 +3,8 @@
  *
  * Shares. Each vCPU has a virtual time: its run time divided by its VM's weight. Who is furthest behind runs next, from
  * the CPU's own queue or, if that one is further behind by STEAL_NS, from another's. A vCPU that comes back from a wait
- * is set to the clock of those that ran meanwhile, less WAKE_CREDIT_NS: waiting saves nothing up. A VM with a cap gets
+ * is set to the clock of those that ran meanwhile, less WAKE_CREDIT_NS: waiting saves nothing up. So a woken vCPU waits for
+ * one slice at most if it has had less than its share, else for a slice of each of the others. A VM with a cap gets
  * cap percent of one CPU in each CAP_PERIOD_NS; what it overdraws counts against the next.
  *
  * Where a vCPU's registers are. A CPU keeps the state of the vCPU it ran last (FPU, VMCS: hv->release()) until it runs

@@ -329,6 +329,47 @@ static void test_timer_cuts_slice(void **state)
 	assert_int_equal(v->hv->irqs, 2);
 }
 
+/* From the event to the upcall in the guest, which sleeps for `passes` of the loop before. */
+static u64 wake_latency(u32 passes)
+{
+	u64 irqs = v->hv->irqs, since;
+
+	((struct aero_info *)fake_page(a, INFO >> PAGE_SHIFT))->events = 0;
+	assert_true(do_exit(HV_EXIT_HLT));
+	assert_int_equal(v->state, VCPU_HALTED);
+	fake_cpu_run(passes);
+	since = fake_now_ns;
+	vm_post_event(a, AERO_EVENT_CONSOLE);
+	while (v->hv->irqs == irqs)
+		fake_cpu_run(1);
+	return fake_now_ns - since;
+}
+
+/* While two others want all of the CPU: who has had less than its share waits for one slice at most, who has had more for a slice of each. */
+static void test_wake_is_bounded(void **state)
+{
+	struct vm_config config = fake_vm_config("c");
+	struct vm *c;
+	u64 longest = 0;
+
+	(void)state;
+	start_b();
+	c = fake_vm_run(&config);
+	assert_non_null(c);
+	hello(a);
+	for (u32 i = 0; i < 40; i++)
+		assert_in_range(wake_latency(100 + i), 0, SLICE_NS);
+	for (u32 i = 0; i < 40; i++) {
+		u64 slices = v->slices;
+
+		while (v->slices < slices + i % 4) /* without a sleep */
+			fake_cpu_run(1);
+		longest = MAX(longest, wake_latency(i % 3));
+	}
+	assert_in_range(longest, 0, 2 * SLICE_NS + PREEMPT_NS);
+	fake_vm_remove(c);
+}
+
 /* ---- memory wait against wake -------------------------------------------- */
 
 static struct hv_exit npf(gfn_t gfn, bool write)
@@ -800,6 +841,7 @@ int main(void)
 	    TEST(test_exit_msr),         TEST(test_hypercall_page),      TEST(test_exit_npf),
 	    TEST(test_exit_npf_far),     TEST(test_cpuid_masks),         TEST(test_cpuid_allow_list),
 	    TEST(test_cpuid_hypervisor), TEST(test_guest_is_not_starved),
+	    TEST(test_wake_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
