@@ -513,6 +513,7 @@ static bool step_typing(void)
 		e = line_feed(&con.line, (u8)c);
 		if (e == LINE_EDITING)
 			continue;
+		flush(); /* the end of the line, before other CPUs' log lines take the row for empty */
 		WRITE_ONCE(con.screen, SCREEN_CLEAN);
 		on_event(e);
 		if (!con.running)
