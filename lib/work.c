@@ -7,7 +7,11 @@
 
 #include "lib/lock.h"
 #include "lib/platform.h"
+#include "lib/string.h"
 #include "lib/timer.h"
+
+static struct work_kind kinds[WORK_KINDS_MAX];
+static u32 kind_count;
 
 void lib_cpu_init(struct lib_cpu *cpu, u32 id)
 {
@@ -18,9 +22,43 @@ void lib_cpu_init(struct lib_cpu *cpu, u32 id)
 	list_init(&cpu->timers_due);
 }
 
+/* ---- what items took ---- */
+
+static struct work_kind *kind_of(const char *name)
+{
+	u32 i = 0;
+
+	while (i < kind_count && !str_eq(kinds[i].name, name))
+		i++;
+	if (i == kind_count && i < WORK_KINDS_MAX)
+		kinds[kind_count++].name = name;
+	return &kinds[MIN(i, WORK_KINDS_MAX - 1)];
+}
+
+const struct work_kind *work_kind(u32 i)
+{
+	return i < kind_count ? &kinds[i] : NULL;
+}
+
+void work_kinds_reset(void)
+{
+	for (u32 i = 0; i < kind_count; i++)
+		kinds[i] = (struct work_kind){.name = kinds[i].name};
+}
+
+static void note_time(struct work_kind *k, u64 ns)
+{
+	k->runs++;
+	k->ns += ns;
+	if (ns > k->longest_ns)
+		k->longest_ns = ns;
+}
+
+/* ---- items ---- */
+
 void work_init_on(struct work *w, u32 home, const char *name, void (*fn)(struct work *w))
 {
-	*w = (struct work){.fn = fn, .name = name, .home = home};
+	*w = (struct work){.fn = fn, .name = name, .home = home, .kind = kind_of(name)};
 	list_init(&w->link);
 }
 
@@ -80,8 +118,10 @@ u32 work_run(u32 max)
 	u32 ran = 0;
 
 	for (; ran < max; ran++) {
+		struct work_kind *kind;
 		struct list *link;
 		struct work *w;
+		u64 from;
 
 		if (READ_ONCE(cpu->posted))
 			take_posted(cpu);
@@ -90,9 +130,12 @@ u32 work_run(u32 max)
 			break;
 		w = list_entry(link, struct work, link);
 		w->runs++;
+		kind = w->kind; /* fn may be the end of w */
 		/* Before the call: what arrives while fn runs must queue it again. */
 		__atomic_store_n(&w->queued, 0, __ATOMIC_RELEASE);
+		from = platform_now_ns();
 		w->fn(w);
+		note_time(kind, platform_now_ns() - from);
 		lock_assert_none();
 	}
 	return ran;

@@ -25,8 +25,22 @@ struct work {
 	u32 home;
 	u32 queued; /* atomic: 1 while on a list */
 	u64 runs;
+	struct work_kind *kind;
 };
 
+/*
+ * What all items of one name took together: longest_ns is how long nothing else could run on that CPU for it. Written by the
+ * CPU that runs the item, read and reset from anywhere: for the operator, right but for one item under way.
+ */
+#define WORK_KINDS_MAX 32U /* items of further names count for the last */
+struct work_kind {
+	const char *name;
+	u64 runs, ns, longest_ns;
+};
+const struct work_kind *work_kind(u32 i); /* NULL past the last */
+void work_kinds_reset(void);
+
+/* On the boot CPU. */
 void work_init(struct work *w, const char *name, void (*fn)(struct work *w));
 void work_init_on(struct work *w, u32 home, const char *name, void (*fn)(struct work *w));
 void work_queue(struct work *w); /* on its home, which is kicked; no-op if already queued */

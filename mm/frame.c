@@ -56,6 +56,10 @@ static struct {
 	u32 stocks; /* with max set */
 	u64 total, allocs, frees, failures;
 	u64 by_state[FRAME_STATES];
+
+	/* frame_verify(): what is below `proof_at` is counted in `proof`, atomic like by_state. 0: none is under way */
+	hfn_t proof_at;
+	u64 proof[FRAME_STATES];
 	struct stock stock[STOCK_CPUS];
 } frames;
 
@@ -92,6 +96,15 @@ static void count_state(enum frame_state state, s64 n)
 	__atomic_fetch_add(&frames.by_state[state], (u64)n, __ATOMIC_RELAXED);
 }
 
+/* For the proof under way. */
+static inline void follow(hfn_t hfn, enum frame_state was, enum frame_state is, s64 n)
+{
+	if (likely(hfn >= READ_ONCE(frames.proof_at)))
+		return;
+	__atomic_fetch_add(&frames.proof[was], (u64)-n, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&frames.proof[is], (u64)n, __ATOMIC_RELAXED);
+}
+
 /* Frames that the entry of hfn speaks for. */
 static u32 extent_of(const struct frame *f)
 {
@@ -105,6 +118,7 @@ void frame_set_state(hfn_t hfn, enum frame_state state)
 
 	count_state(f->state, -n);
 	count_state(state, n);
+	follow(hfn, f->state, state, n);
 	f->state = state;
 }
 
@@ -532,6 +546,7 @@ hfn_t frame_alloc_guest(bool clear)
 	frames.table[hfn].state = FRAME_GUEST;
 	count_state(FRAME_STOCK, -1);
 	count_state(FRAME_GUEST, 1);
+	follow(hfn, FRAME_STOCK, FRAME_GUEST, 1);
 	return hfn;
 }
 
@@ -671,11 +686,11 @@ static void verify_block(hfn_t hfn)
 		CHECK(frames.table[hfn + i].state == FRAME_FREE_TAIL);
 	CHECK(order == FRAME_ORDER_MAX || !block_is_free(hfn ^ (1U << order), order));
 	CHECK(f->prev == HFN_NONE ? frames.head[order] == hfn : frame_get(f->prev)->next == hfn);
-	CHECK(f->next == HFN_NONE || frame_get(f->next)->prev == hfn);
+	CHECK(f->next == HFN_NONE || (block_is_free(f->next, order) && frame_get(f->next)->prev == hfn));
 }
 
-/* What the entry of h stands for, counted in seen[]. Returns how many frames. */
-static u32 verify_entry(hfn_t h, u64 seen[FRAME_STATES])
+/* What the entry of h stands for, counted. Returns how many frames. */
+static u32 verify_entry(hfn_t h)
 {
 	const struct frame *f = &frames.table[h];
 	u32 n = extent_of(f);
@@ -684,24 +699,19 @@ static u32 verify_entry(hfn_t h, u64 seen[FRAME_STATES])
 	CHECK(n <= frames.span - h && !(h & (n - 1)));
 	for (u32 i = 1; i < n; i++)
 		CHECK(frames.table[h + i].state == FRAME_FREE_TAIL && !frames.table[h + i].flags);
-	seen[f->state] += n;
+	frames.proof[f->state] += n;
 	if (f->state != FRAME_FREE)
 		return n;
 	verify_block(h);
-	seen[FRAME_FREE_TAIL] += (1U << f->order) - 1;
+	frames.proof[FRAME_FREE_TAIL] += (1U << f->order) - 1;
 	return 1U << f->order;
 }
 
-static u64 verify_lists(void)
+/* With verify_block(), which looks at the neighbours of each block: every one that stands in a list is free. */
+static void verify_heads(void)
 {
-	u64 blocks = 0;
-
 	for (u32 order = 0; order <= FRAME_ORDER_MAX; order++)
-		for (hfn_t h = frames.head[order]; h != HFN_NONE; h = frame_get(h)->next) {
-			CHECK(block_is_free(h, order));
-			blocks++;
-		}
-	return blocks;
+		CHECK(frames.head[order] == HFN_NONE || block_is_free(frames.head[order], order));
 }
 
 /* Every frame in stock stands in one, once. */
@@ -722,17 +732,40 @@ static u64 verify_stocks(void)
 	return n;
 }
 
-void frame_verify(void)
+static void verify_sums(void)
 {
-	u64 seen[FRAME_STATES] = {0};
+	for (u32 s = 0; s < FRAME_STATES; s++)
+		CHECK(frames.proof[s] == frames.by_state[s]);
+	CHECK(frames.proof[FRAME_FREE] + frames.proof[FRAME_FREE_TAIL] == frames.free);
+	CHECK(verify_stocks() == frames.proof[FRAME_STOCK]);
+	frames.proof_at = 0;
+}
+
+void frame_verify_begin(void)
+{
+	frames.proof_at = 0;
+	memset(frames.proof, 0, sizeof(frames.proof));
+}
+
+bool frame_verify_some(void)
+{
+	hfn_t h = frames.proof_at, end = h + MIN(FRAME_VERIFY_PIECE, frames.span - h);
 
 	lock_acquire(&frames.lock);
-	for (hfn_t h = 0; h < frames.span;)
-		h += verify_entry(h, seen);
-	for (u32 s = 0; s < FRAME_STATES; s++)
-		CHECK(seen[s] == frames.by_state[s]);
-	CHECK(seen[FRAME_FREE] + seen[FRAME_FREE_TAIL] == frames.free);
-	CHECK(verify_lists() == seen[FRAME_FREE]);
-	CHECK(verify_stocks() == seen[FRAME_STOCK]);
+	verify_heads();
+	while (h < end)
+		h += verify_entry(h);
+	CHECK(h == end);
+	frames.proof_at = end;
+	if (end == frames.span)
+		verify_sums();
 	lock_release(&frames.lock);
+	return end < frames.span;
+}
+
+void frame_verify(void)
+{
+	frame_verify_begin();
+	while (frame_verify_some())
+		;
 }

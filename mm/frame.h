@@ -121,6 +121,13 @@ void frame_set_reserve(u32 frames);
 void frame_stats(struct frame_stats *out);
 /* Full consistency check (debug command, tests): lists against states. Panics on mismatch. */
 void frame_verify(void);
+/*
+ * The same in pieces of FRAME_VERIFY_PIECE frames, no other CPU running meanwhile (but between them): begin, then some until
+ * it is false. What changes behind it is followed, so that the sums are those of the end.
+ */
+#define FRAME_VERIFY_PIECE (1U << FRAME_ORDER_MAX) /* so no block lies across */
+void frame_verify_begin(void);
+bool frame_verify_some(void);
 
 /* The all-zero frame, allocated by frame_init's first range. */
 hfn_t frame_zero(void);

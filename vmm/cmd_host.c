@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "lib/platform.h"
 #include "lib/string.h"
+#include "lib/work.h"
 #include "mm/blk.h"
 #include "mm/frame.h"
 #include "mm/reclaim.h"
@@ -25,6 +26,7 @@
 #define LOG_LINES_MAX       2000U
 #define LOG_LINES_PER_PIECE 8U
 #define CPUS_PER_PIECE      8U
+#define WORK_PER_PIECE      16U
 /* Pieces of COMMAND_WAIT_NS: how long shutdown waits for guests before and after it forces them. */
 #define STOP_ORDERLY_PIECES 120U
 #define STOP_FORCED_PIECES  200U
@@ -216,6 +218,38 @@ int cmd_host(struct command_run *r)
 	print_frames(r->out);
 	r->more = host_cpus;
 	return 0;
+}
+
+/* ---- host work ---- */
+
+static int work_rows(struct command_run *r)
+{
+	const struct work_kind *k;
+
+	for (u32 i = 0; i < WORK_PER_PIECE && (k = work_kind(r->at)); i++, r->at++)
+		console_printf(r->out, "%-15s %9lu %9lu %7lu %10lu\n", k->name, READ_ONCE(k->runs),
+			       READ_ONCE(k->ns) / NSEC_PER_MSEC,
+			       READ_ONCE(k->ns) / MAX(READ_ONCE(k->runs), 1UL) / NSEC_PER_USEC,
+			       READ_ONCE(k->longest_ns) / NSEC_PER_USEC);
+	if (work_kind(r->at))
+		r->more = work_rows;
+	return 0;
+}
+
+int cmd_host_work(struct command_run *r)
+{
+	char word[40];
+
+	if (r->argc > 2 && !str_eq(command_arg(r, 0), "reset"))
+		return command_fail(r, E_INVAL, "'%s': expected nothing or reset",
+				    command_word(word, sizeof(word), command_arg(r, 0), sizeof(word)));
+	if (r->argc > 2) {
+		work_kinds_reset();
+		console_printf(r->out, "work: counts from now on\n");
+		return 0;
+	}
+	console_printf(r->out, "%-15s %9s %9s %7s %10s\n", "name", "runs", "total-ms", "mean-us", "longest-us");
+	return work_rows(r);
 }
 
 /* ---- disk ---- */

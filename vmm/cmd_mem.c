@@ -19,7 +19,7 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define ROWS_PER_PIECE 16U
+#define ROWS_PER_PIECE    16U
 
 static const char *const state_key[PAGE_STATES] = {
     [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
@@ -459,27 +459,42 @@ int cmd_mem(struct command_run *r)
 
 /* ---- mem check ---- */
 
-/* One VM a piece: a walk of its table. r->cursor counts wrong pages. */
+static int check_result(struct command_run *r)
+{
+	if (r->cursor)
+		console_printf(r->out, "sum check: %lu pages are wrong, see the log\n", r->cursor);
+	else
+		print_sum_check(r->out);
+	return 0;
+}
+
+static int check_frames(struct command_run *r)
+{
+	bool more;
+
+	sched_freeze();
+	more = frame_verify_some();
+	sched_thaw();
+	r->more = more ? check_frames : check_result;
+	return 0;
+}
+
+/* A walk of every VM's table, one a piece, then of the frame table in pieces. r->cursor counts wrong pages. */
 int cmd_mem_check(struct command_run *r)
 {
 	struct vm *vm = command_vm_at(r->at++);
 	u64 wrong;
 
-	if (vm) {
-		r->more = cmd_mem_check;
-		if (!vm->gs_valid || vm->state == VM_STOPPING)
-			return 0;
-		wrong = gspace_verify(&vm->gs);
-		r->cursor += wrong;
-		console_printf(r->out, "%s: %u pages, %lu wrong\n", vm->config.name, vm->gs.pages, wrong);
+	if (!vm) {
+		frame_verify_begin();
+		r->more = check_frames;
 		return 0;
 	}
-	sched_freeze();
-	frame_verify();
-	sched_thaw();
-	if (r->cursor)
-		console_printf(r->out, "sum check: %lu pages are wrong, see the log\n", r->cursor);
-	else
-		print_sum_check(r->out);
+	r->more = cmd_mem_check;
+	if (!vm->gs_valid || vm->state == VM_STOPPING)
+		return 0;
+	wrong = gspace_verify(&vm->gs);
+	r->cursor += wrong;
+	console_printf(r->out, "%s: %u pages, %lu wrong\n", vm->config.name, vm->gs.pages, wrong);
 	return 0;
 }

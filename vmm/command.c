@@ -55,6 +55,8 @@ static const struct command table[] = {
     {"get", NULL, "[KEY]", "settings of the host, or one", "get min-free", 0, 1, cmd_get},
     {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", "set share-rate 2000", 0, 2, cmd_set},
     {"log", NULL, "[LINES]", "the last lines of the log (20)", "log 100", 0, 1, cmd_log},
+    {"host", "work", "[reset]", "deferred work: how often, how long, the longest at a time", "host work", 0, 1,
+     cmd_host_work},
     {"host", NULL, "", "processor, clock, back end, frames", "host", 0, 0, cmd_host},
     {"disk", NULL, "", "devices, partitions, latency, errors", "disk", 0, 0, cmd_disk},
     {"watch", NULL, "SECONDS COMMAND", "runs a command again and again until a key", "watch 2 balloon", 2, 21, cmd_watch},

@@ -110,6 +110,7 @@ int cmd_set(struct command_run *r);
 int cmd_get(struct command_run *r);
 int cmd_log(struct command_run *r);
 int cmd_host(struct command_run *r);
+int cmd_host_work(struct command_run *r);
 int cmd_disk(struct command_run *r);
 int cmd_shutdown(struct command_run *r);
 int cmd_reboot(struct command_run *r);
