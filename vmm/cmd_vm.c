@@ -99,6 +99,7 @@ static void show_config(struct console_out *o, struct vm *vm)
 	pairs_number(&p, "cpu-cap", c->cpu_cap);
 	pairs_format(&p, "share-group", "%s", c->share_group[0] ? c->share_group : "-");
 	pairs_number(&p, "watchdog", c->watchdog_sec);
+	pairs_number(&p, "balloon-rate", c->balloon_rate);
 	pairs_format(&p, "autostart", "%s", c->autostart ? "yes" : "no");
 	pairs_text(&p, "image", c->image);
 	pairs_text(&p, "cmdline", c->cmdline);
@@ -400,25 +401,40 @@ static int set_demand(struct command_run *r, struct vm *vm, const char *key, con
 	return err;
 }
 
-/* Takes effect with the next turn of each vCPU. */
-static int set_cpu(struct command_run *r, struct vm *vm, const char *key, const char *value)
+/* What a VM that has memory can change; the rest belongs to its next start. */
+static bool is_live_key(const char *key)
+{
+	static const char *const live[] = {"cpu-weight", "cpu-cap", "watchdog", "autostart", "balloon-rate"};
+
+	for (u32 i = 0; i < ARRAY_SIZE(live); i++)
+		if (str_eq(key, live[i]))
+			return true;
+	return false;
+}
+
+/* Any other key of the configuration. */
+static int set_key(struct command_run *r, struct vm *vm, const char *key, const char *value)
 {
 	struct vm_config cfg = vm->config;
-	int err = config_set_vm(&cfg, NULL, key, value, r->why, sizeof(r->why));
+	int err;
 
-	if (err)
-		return err;
-	WRITE_ONCE(vm->config.cpu_weight, cfg.cpu_weight);
-	WRITE_ONCE(vm->config.cpu_cap, cfg.cpu_cap);
-	console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
-	return 0;
+	if (str_eq(key, "startup"))
+		cfg.memory_bytes = 0; /* given anew */
+	err = config_set_vm(&cfg, NULL, key, value, r->why, sizeof(r->why));
+	if (!err && vm->gs_valid && !is_live_key(key))
+		err = command_fail(r, E_BUSY, "'%s' is %s: %s can be set when it is stopped, for its next start",
+				   vm->config.name, vm_state_name(vm->state), key);
+	if (!err)
+		err = vm_configure(vm, &cfg, r->why, sizeof(r->why));
+	if (!err)
+		console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+	return err;
 }
 
 int cmd_vm_set(struct command_run *r)
 {
 	const char *key = command_arg(r, 1), *value = command_arg(r, 2);
 	struct vm *vm = arg_vm(r);
-	char shown[40];
 	u32 shares;
 	int err;
 
@@ -428,11 +444,8 @@ int cmd_vm_set(struct command_run *r)
 		return set_portion(r, vm, str_eq(key, "limit"), value);
 	if (str_eq(key, "memory") || str_eq(key, "minimum") || str_eq(key, "buffer"))
 		return set_demand(r, vm, key, value);
-	if (str_eq(key, "cpu-weight") || str_eq(key, "cpu-cap"))
-		return set_cpu(r, vm, key, value);
 	if (!str_eq(key, "shares"))
-		return command_fail(r, E_NOENT, "'%s': expected memory, minimum, buffer, reservation, limit, shares, cpu-weight or cpu-cap",
-				    command_word(shown, sizeof(shown), key, sizeof(shown)));
+		return set_key(r, vm, key, value);
 	err = config_parse_shares(value, vm->config.memory_bytes, &shares);
 	if (err)
 		return fail_value(r, err, key, "1 to 1000000, low, normal or high", value);

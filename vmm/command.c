@@ -30,8 +30,7 @@ static const struct command table[] = {
     {"vm", "stop", "NAME [force]", "asks the guest to end; at once with force", "vm stop t force", 1, 2, cmd_vm_stop},
     {"vm", "destroy", "NAME", "forgets a stopped VM", "vm destroy t", 1, 1, cmd_vm_destroy},
     {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", "vm console db", 1, 1, cmd_vm_console},
-    {"vm", "set", "NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE",
-     "changes settings; also: memory, minimum, buffer",
+    {"vm", "set", "NAME SETTING VALUE", "any key of a VM; some for its next start only",
      "vm set db reservation 50%", 3, 3, cmd_vm_set},
     {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", "balloon web 32M", 0, 2,
      cmd_balloon},
@@ -424,6 +423,8 @@ static void consider_argument(struct candidates *c, const char *arg, bool host)
 		consider_keys(c, config_host_key, "");
 	else if (str_starts(arg, "KEY="))
 		consider_keys(c, config_vm_key, "=");
+	else if (str_eq(arg, "SETTING"))
+		consider_keys(c, config_vm_key, "");
 	else if (str_eq(arg, "FIELD"))
 		consider_fields(c, host);
 	else if (str_eq(arg, "COMMAND"))

@@ -17,7 +17,7 @@ struct vm;
 struct command;
 
 #define COMMAND_PIECE_BYTES 4096U
-#define COMMAND_WHY         280U
+#define COMMAND_WHY         360U
 #define COMMAND_NAME_BYTES  16U
 
 /* What only the glue can do, once the command has ended. */

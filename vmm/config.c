@@ -15,7 +15,7 @@
 #include "mm/zip.h"
 #include "vmm/pvdisk.h"
 
-#define REPORT_BYTES 280
+#define REPORT_BYTES 360
 #define VALUE_SHOWN  64 /* characters of a bad value that are repeated */
 #define SHARES_MAX   1000000U
 #define WATCHDOG_MAX 3600U
@@ -250,6 +250,15 @@ static int set_share_group(struct vm_config *vm, const char *value)
 	return 0;
 }
 
+/* 0: as the host's. */
+static int set_balloon_rate(struct vm_config *vm, const char *value)
+{
+	if (!str_eq(value, "0"))
+		return parse_number(value, 64, 1000000, &vm->balloon_rate);
+	vm->balloon_rate = 0;
+	return 0;
+}
+
 static int set_watchdog(struct vm_config *vm, const char *value)
 {
 	return parse_number(value, 0, WATCHDOG_MAX, &vm->watchdog_sec);
@@ -303,6 +312,7 @@ static const struct vm_key vm_key[] = {
     {"vcpus", "1 to 8", set_vcpus},
     {"disk", "0 (none) or a size of 1M to 16G", set_disk},
     {"balloon-max", "1 to 95 percent", set_balloon_max},
+    {"balloon-rate", "0 (the host's) or 64 to 1000000 pages a second", set_balloon_rate},
     {"cpu-weight", "1 to 100000", set_cpu_weight},
     {"cpu-cap", "0 (none) to 800 percent of one CPU", set_cpu_cap},
     {"zip-max", "0 (off) to 50 percent", set_zip_max},
@@ -342,9 +352,18 @@ static int fail_value(char *why, size_t size, int err, const char *key, const ch
 	return err == E_AGAIN ? E_INVAL : err;
 }
 
-int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *value, char *why, size_t size)
+static int fail_vm_key(char *why, size_t size, const char *key)
 {
 	char word[VALUE_SHOWN + 1];
+	size_t at = format_append(why, size, 0, "'%s': expected a key of a VM: ", shown(word, key));
+
+	for (u32 i = 0; i < ARRAY_SIZE(vm_key); i++)
+		at = format_append(why, size, at, "%s%s", i ? ", " : "", vm_key[i].name);
+	return E_NOENT;
+}
+
+int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *value, char *why, size_t size)
+{
 	int err;
 
 	for (u32 i = 0; i < ARRAY_SIZE(vm_key); i++) {
@@ -359,11 +378,7 @@ int config_set_vm(struct vm_config *vm, u32 *seen, const char *key, const char *
 			*seen |= (u32)BIT(i);
 		return err ? fail_value(why, size, err, key, vm_key[i].expected, value) : 0;
 	}
-	format_buf(why, size,
-		   "'%s': expected a key of a VM: memory, reservation, limit, shares, startup, minimum, maximum, buffer, vcpus, disk, balloon-max, "
-		   "zip-max, share-group, cpu-weight, cpu-cap, watchdog, image, cmdline or autostart",
-		   shown(word, key));
-	return E_NOENT;
+	return fail_vm_key(why, size, key);
 }
 
 void config_vm_defaults(struct vm_config *vm)

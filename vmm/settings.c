@@ -23,11 +23,16 @@ u32 settings_number(enum number n)
 	return current.number[n] ? current.number[n] - 1 : number_key[n].standard;
 }
 
-static void apply_balloon_rate(u32 rate)
+u32 settings_balloon_rate(const struct vm_config *c)
+{
+	return c->balloon_rate ? c->balloon_rate : current.balloon_rate;
+}
+
+static void apply_balloon_rate(void)
 {
 	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
 		if (vm->gs_valid)
-			WRITE_ONCE(vm->gs.balloon_rate, rate);
+			WRITE_ONCE(vm->gs.balloon_rate, settings_balloon_rate(&vm->config));
 }
 
 static void apply_policy(const struct host_config *h)
@@ -56,7 +61,7 @@ void settings_apply(const struct host_config *h)
 	}
 	if (h->balloon_rate) {
 		current.balloon_rate = h->balloon_rate;
-		apply_balloon_rate(h->balloon_rate);
+		apply_balloon_rate();
 	}
 	if (h->zip_percent) {
 		current.zip_percent = h->zip_percent;

@@ -15,5 +15,6 @@ void settings_apply(const struct host_config *h);
 /* In force; a field nobody set holds its default, min_free_mib 0 for the sliding scale. */
 const struct host_config *settings_get(void);
 u32 settings_number(enum number n);
+u32 settings_balloon_rate(const struct vm_config *c); /* its own, or the host's */
 
 #endif

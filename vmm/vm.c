@@ -13,6 +13,7 @@
 #include "mm/policy.h"
 #include "mm/reclaim.h"
 #include "mm/swap.h"
+#include "vmm/settings.h"
 #include "vmm/vm_internal.h"
 
 /* struct vm and its console rings: one block. */
@@ -322,6 +323,27 @@ int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size)
 		vm->gs.alloc.shares = shares;
 		lock_release(&vm->gs.lock);
 		reclaim_rebalance();
+	}
+	return 0;
+}
+
+int vm_configure(struct vm *vm, const struct vm_config *cfg, char *why, size_t size)
+{
+	int err = config_check(cfg, why, size);
+
+	if (err)
+		return err;
+	CHECK(str_eq(vm->config.name, cfg->name));
+	CHECK(!vm->gs_valid || vm->config.memory_bytes == cfg->memory_bytes);
+	if (vm->gs_valid) { /* other CPUs look at these */
+		WRITE_ONCE(vm->config.cpu_weight, cfg->cpu_weight);
+		WRITE_ONCE(vm->config.cpu_cap, cfg->cpu_cap);
+		WRITE_ONCE(vm->config.watchdog_sec, cfg->watchdog_sec);
+		vm->config.autostart = cfg->autostart;
+		vm->config.balloon_rate = cfg->balloon_rate;
+		WRITE_ONCE(vm->gs.balloon_rate, settings_balloon_rate(cfg));
+	} else {
+		vm->config = *cfg;
 	}
 	return 0;
 }

@@ -55,6 +55,7 @@ struct vm_config {
 	u32 cpu_cap;		      /* at most this percent of one CPU; 0: no cap */
 	u32 zip_percent;	      /* of memory for its compressed pages; 0: the host's zip-max, ZIP_NONE: nothing */
 	char share_group[VM_NAME_MAX + 1]; /* VMs of one group share equal pages; empty: with no other VM */
+	u32 balloon_rate;	      /* pages a second that its balloon may move; 0: the host's setting */
 	u32 watchdog_sec;	      /* ends a guest that keeps interrupts off for so much of its own run time; 0: never */
 	char image[64];		      /* module name, default "guest.elf" */
 	char cmdline[256];
@@ -136,6 +137,8 @@ static inline u64 vm_memory_max(const struct vm_config *c)
 {
 	return c->maximum_bytes ? c->maximum_bytes : c->memory_bytes;
 }
+/* All settings at once. Of a VM that has memory only what does not belong to its start may differ: the caller sees to it. */
+int vm_configure(struct vm *vm, const struct vm_config *cfg, char *why, size_t size) must_check;
 
 struct vm *vm_find(const char *name);
 struct vm *vm_next(struct vm *vm); /* creation order; NULL starts */

@@ -231,7 +231,7 @@ int vm_start(struct vm *vm, char *why, size_t size)
 	forget_last_run(vm);
 	vm->gs.balloon_max = (u32)((u64)vm->gs.pages *
 				   (vm->config.balloon_max_percent ? vm->config.balloon_max_percent : BALLOON_MAX_PERCENT) / 100);
-	vm->gs.balloon_rate = settings_get()->balloon_rate;
+	vm->gs.balloon_rate = settings_balloon_rate(&vm->config);
 	vm->gs.balloon_rate_down = settings_number(NUMBER_BALLOON_RATE_DOWN);
 	vm->gs.zip_percent = vm->config.zip_percent;
 	if (vm->config.share_group[0])

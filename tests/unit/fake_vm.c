@@ -281,6 +281,15 @@ int vm_set_buffer(struct vm *vm, u32 percent, char *why, size_t size)
 	return 0;
 }
 
+int vm_configure(struct vm *vm, const struct vm_config *cfg, char *why, size_t size)
+{
+	CHECK(why && size && str_eq(vm->config.name, cfg->name));
+	if (cfg->reservation_bytes > cfg->memory_bytes)
+		return refuse(why, size, E_RANGE, "reservation is above the VM's memory");
+	vm->config = *cfg;
+	return 0;
+}
+
 bool vm_read_info(struct vm *vm, struct aero_info *out)
 {
 	if (fake_vm_silent || !vm->gs_valid)

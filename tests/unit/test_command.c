@@ -134,7 +134,7 @@ static void test_help(void **state)
 	(void)state;
 	has(ok("help"), "\n  shutdown [force] ");
 	has(ok("help vm"), "  vm console NAME ");
-	has(ok("help vm set"), "reservation|limit|shares");
+	has(ok("help vm set"), "NAME SETTING VALUE");
 	has(ok("help mem"), "  mem check ");
 	bad("help frob", "'frob': unknown command");
 	bad("help vm frob", "vm 'frob': expected one of");
@@ -346,8 +346,11 @@ static void test_vm_set(void **state)
 	bad("vm set a limit 1Q", "limit: expected a size (0: none) or a percentage, got '1Q'\n");
 	bad("vm set a limit 1M", "limit must be at least the reservation\n");
 	bad("vm set a reservation 16M", "reservation must be at most");
-	bad("vm set a colour red", "'colour': expected memory, minimum, buffer, reservation, limit, shares, cpu-weight or cpu-cap\n");
-	bad("vm set a limit", "expected: vm set NAME reservation|limit|shares|cpu-weight|cpu-cap VALUE\n");
+	assert_string_equal(ok("vm set a balloon-rate 4096"), "a: balloon-rate=4096\n");
+	bad("vm set a balloon-rate 3", "balloon-rate: expected 0 (the host's) or 64 to 1000000 pages a second, got '3'\n");
+	bad("vm set a colour red", "'colour': expected a key of a VM: memory, ");
+	bad("vm set a vcpus 2", "'a' is running: vcpus can be set when it is stopped, for its next start\n");
+	bad("vm set a limit", "expected: vm set NAME SETTING VALUE\n");
 	bad("vm set z limit 1M", "'z': expected the name of a VM");
 }
 

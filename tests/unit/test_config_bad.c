@@ -153,7 +153,7 @@ static void test_keys(void **state)
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(wrong); i++) {
 		snprintf(middle, sizeof(middle), "[vm bad]\nmemory = 8M\n%s = 1", wrong[i]);
-		expect_bad(middle, 3, "memory, reservation");
+		expect_bad(middle, 3, "memory, ");
 		snprintf(middle, sizeof(middle), "[loader]\n%s = 1", wrong[i]);
 		if (strcmp(wrong[i], "options"))
 			expect_bad(middle, 2, "options");

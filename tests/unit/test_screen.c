@@ -342,6 +342,8 @@ static void test_help_and_completion(void **state)
 #define COMPLETES(line, text) (command_complete(line, add, sizeof(add)), assert_string_equal(add, text))
 	COMPLETES("vm set v0 res", "ervation ");
 	COMPLETES("vm set v0 l", "imit ");
+	COMPLETES("vm set v0 mem", "ory ");
+	COMPLETES("vm set v0 cpu-w", "eight ");
 	COMPLETES("set alert-cl", "ear ");
 	COMPLETES("get min", "-free ");
 	COMPLETES("history v0 ref", "aults ");
