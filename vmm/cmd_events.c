@@ -9,8 +9,8 @@
 #include "vmm/monitor.h"
 
 #define EVENTS_DEFAULT   20U
-#define EVENTS_PER_PIECE 24U
-#define VMS_PER_PIECE    4U /* `alerts all`: a row for each rule */
+#define EVENTS_PER_PIECE 12U
+#define VMS_PER_PIECE    2U /* `alerts all`: a row for each rule */
 
 /* "12.5s" since boot. */
 #define SECONDS_BYTES 16

@@ -326,6 +326,19 @@ static void print_host(struct console_out *o)
 	print_swap(o);
 }
 
+void cmd_mem_print_share(struct console_out *o)
+{
+	struct sums s;
+
+	take_sums(&s);
+	print_share(o, &s);
+}
+
+void cmd_mem_print_swap(struct console_out *o)
+{
+	print_swap(o);
+}
+
 /* ---- tables ---- */
 
 static const char *size_or_dash(char buf[FORMAT_SIZE_BYTES], u64 pages)

@@ -357,7 +357,7 @@ int cmd_forecast(struct command_run *r)
 			console_printf(r->out, "%s (below %s): now\n", reclaim_state_name(i), SIZE(at));
 		else if (change < 0)
 			console_printf(r->out, "%s (below %s): in %lus at this rate\n", reclaim_state_name(i), SIZE(at),
-				       (h->now.memory.free - at) / (u64)-change);
+				       monitor_seconds_to(i));
 		else
 			console_printf(r->out, "%s (below %s): not at this rate\n", reclaim_state_name(i), SIZE(at));
 	}
@@ -374,8 +374,9 @@ static void entry_row(struct console_out *o, const struct ledger_entry *e)
 {
 	u64 away_ms = e->back ? e->away_us / e->back / 1000 : 0;
 
-	console_printf(o, "%5lu %5lus %4lus %-15s %-7s %-8s %8lu %8lu", e->seq, e->begin_ns / NSEC_PER_SEC,
+	console_printf(o, "%4lu %5lu %3lu %-8s %-7s %-7s %-10s %-8s %5lu %5lu", e->seq, e->begin_ns / NSEC_PER_SEC,
 		       (e->end_ns - e->begin_ns) / NSEC_PER_SEC, e->vm, ledger_tier_name(e->tier),
+		       page_state_name(ledger_from(e->tier)), page_state_name(ledger_to(e->tier)),
 		       ledger_cause_name(e->cause), e->out, e->back);
 	if (e->back)
 		console_printf(o, " %lu.%lus\n", away_ms / 1000, away_ms / 100 % 10);
@@ -414,7 +415,7 @@ int cmd_ledger(struct command_run *r)
 			return command_vm(r, command_arg(r, 0)) ? 0 : E_NOENT;
 		print_totals(r->out, m);
 	}
-	console_printf(r->out, "%5s %6s %5s %-15s %-7s %-8s %8s %8s %s\n", "seq", "from", "for", "vm", "tier", "cause", "out",
-		       "back", "away");
+	console_printf(r->out, "%4s %5s %3s %-8s %-7s %-7s %-10s %-8s %5s %5s %s\n", "seq", "at", "for", "vm", "tier",
+		       "from", "to", "cause", "out", "back", "away");
 	return ledger_some(r);
 }

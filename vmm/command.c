@@ -12,8 +12,9 @@
 #include "vmm/history.h"
 #include "vmm/vm.h"
 
-#define PRINT_BYTES 512U
-#define WORD_SHOWN  40 /* characters of a bad word that are repeated */
+#define PRINT_BYTES    512U
+#define HELP_PER_PIECE 10U
+#define WORD_SHOWN     40 /* characters of a bad word that are repeated */
 
 static int cmd_help(struct command_run *r);
 
@@ -38,6 +39,8 @@ static const struct command table[] = {
     {"mem", "worst", "", "the worst case, and what backs it", "mem worst", 0, 0, cmd_mem_worst},
     {"mem", "check", "", "walks every page table and the frame table", "mem check", 0, 0, cmd_mem_check},
     {"mem", NULL, "[NAME]", "memory of host and VMs, or one VM in pages", "mem db", 0, 1, cmd_mem},
+    {"share", NULL, "", "sharing: what it saves, of host and VMs", "share", 0, 0, cmd_share},
+    {"swap", NULL, "", "swap: what is there and moves, of host and VMs", "swap", 0, 0, cmd_swap},
     {"zip", NULL, "", "compressed pages of host and VMs", "zip", 0, 0, cmd_zip},
     {"top", NULL, "[memory|effect] [COLUMNSxROWS]", "the live screen; q leaves it", "top --plain effect 132x43", 0, 2,
      cmd_top},
@@ -54,7 +57,7 @@ static const struct command table[] = {
     {"get", NULL, "[KEY]", "settings of the host, or one", "get min-free", 0, 1, cmd_get},
     {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", "set share-rate 2000", 0, 2, cmd_set},
     {"log", NULL, "[LINES]", "the last lines of the log (20)", "log 100", 0, 1, cmd_log},
-    {"host", "work", "[reset]", "deferred work: how often, how long, the longest at a time", "host work", 0, 1,
+    {"host", "work", "[reset]", "deferred work: how often and how long", "host work", 0, 1,
      cmd_host_work},
     {"host", NULL, "", "processor, clock, back end, frames", "host", 0, 0, cmd_host},
     {"disk", NULL, "", "devices, partitions, latency, errors", "disk", 0, 0, cmd_disk},
@@ -349,6 +352,23 @@ static void help_line(struct console_out *o, const struct command *c, bool examp
 		console_printf(o, "    for example: %s\n", c->example);
 }
 
+static int help_some(struct command_run *r)
+{
+	const char *a = r->argc > 1 ? r->argv[1] : NULL, *b = r->argc > 2 ? r->argv[2] : NULL;
+
+	for (u32 n = 0; r->at < ARRAY_SIZE(table) && n < HELP_PER_PIECE; r->at++) {
+		const struct command *c = &table[r->at];
+
+		if (a && (!str_eq(c->word, a) || (b && find(a, b) != c)))
+			continue;
+		help_line(r->out, c, a != NULL);
+		n++;
+	}
+	if (r->at < ARRAY_SIZE(table))
+		r->more = help_some;
+	return 0;
+}
+
 static int cmd_help(struct command_run *r)
 {
 	const char *a = r->argc > 1 ? r->argv[1] : NULL, *b = r->argc > 2 ? r->argv[2] : NULL;
@@ -359,10 +379,7 @@ static int cmd_help(struct command_run *r)
 		console_printf(r->out,
 			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
 			       "any with --json, or with --plain for a last line that says ok or error):\n");
-	for (u32 i = 0; i < ARRAY_SIZE(table); i++)
-		if (!a || (str_eq(table[i].word, a) && (!b || find(a, b) == &table[i])))
-			help_line(r->out, &table[i], a != NULL);
-	return 0;
+	return help_some(r);
 }
 
 /* ---- completion ---- */

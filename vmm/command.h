@@ -127,6 +127,10 @@ int cmd_why(struct command_run *r);
 int cmd_whatif(struct command_run *r);
 int cmd_forecast(struct command_run *r);
 int cmd_ledger(struct command_run *r);
+/* cmd_tiers.c */
+int cmd_share(struct command_run *r);
+int cmd_swap(struct command_run *r);
+
 /* cmd_screen.c */
 int cmd_top(struct command_run *r);
 int cmd_watch(struct command_run *r);
@@ -142,5 +146,8 @@ void cmd_mem_print_vm(struct console_out *o, struct vm *vm);
 struct pairs;
 struct gspace;
 void cmd_demand_print_vm(struct pairs *p, const struct gspace *gs);
+/* Their lines of `mem`. */
+void cmd_mem_print_share(struct console_out *o);
+void cmd_mem_print_swap(struct console_out *o);
 
 #endif

@@ -53,6 +53,14 @@ u64 figures_saved(const struct host_figures *h)
 	return h->page[PAGE_ZERO] + (shared > frames ? shared - frames : 0);
 }
 
+u64 figures_vm_saved(const struct vm_figures *f, const struct host_figures *h)
+{
+	u64 shared = f->count[PAGE_SHARED], all = h->page[PAGE_SHARED];
+	u64 backed = all ? shared * h->share.shared_frames / all : 0;
+
+	return f->count[PAGE_ZERO] + shared - MIN(backed, shared);
+}
+
 u64 figures_overcommit(const struct host_figures *h)
 {
 	u64 room = h->memory.total - MIN(h->memory.hypervisor, h->memory.total);
@@ -72,6 +80,7 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->limit = gs->alloc.limit;
 	f->shares = gs->alloc.shares;
 	f->tables = gs->pt.tables;
+	f->tables_max = (u32)vm_tables_max((u64)gs->pages << PAGE_SHIFT);
 	lock_release(&gs->lock);
 	f->pages = gs->pages;
 	f->consumed = gspace_consumed(gs);

@@ -50,6 +50,7 @@ struct vm_figures {
 	u32 pages, consumed, target, reservation, limit, shares;
 	u32 count[PAGE_STATES];
 	u32 balloon_target, balloon_max, tables, swap_reserved;
+	u32 tables_max; /* frames that its tables can grow to */
 	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
 	bool balloon_present, balloon_stalled, balloon_manual;
 	enum dynmem_status demand; /* OFF: its size is fixed, and the next four are 0 */
@@ -67,6 +68,7 @@ void figures_vm(struct vm *vm, struct vm_figures *out);
 
 /* Frames that sharing saves: zero pages, and shared ones but for the frames that back them. */
 u64 figures_saved(const struct host_figures *h);
+u64 figures_vm_saved(const struct vm_figures *f, const struct host_figures *h); /* a VM's part of them */
 /* Memory of all VMs against what there is for them, in hundredths. */
 u64 figures_overcommit(const struct host_figures *h);
 

@@ -17,6 +17,19 @@ const char *ledger_tier_name(enum ledger_tier t)
 	return t < LEDGER_TIERS ? name[t] : "?";
 }
 
+enum page_state ledger_from(enum ledger_tier t)
+{
+	(void)t; /* shared pages on their way to swap are private first */
+	return PAGE_PRIVATE;
+}
+
+enum page_state ledger_to(enum ledger_tier t)
+{
+	static const u8 to[LEDGER_TIERS] = {PAGE_SHARED, PAGE_BALLOONED, PAGE_SWAPPED};
+
+	return t < LEDGER_TIERS ? to[t] : PAGE_ABSENT;
+}
+
 const char *ledger_cause_name(enum ledger_cause c)
 {
 	static const char *const name[LEDGER_CAUSES] = {"equal", "operator", "limit", "soft", "hard", "low"};

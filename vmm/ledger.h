@@ -10,9 +10,13 @@
 #define VMM_LEDGER_H
 
 #include "lib/types.h"
+#include "mm/gspace.h"
 
 enum ledger_tier { LEDGER_SHARE, LEDGER_BALLOON, LEDGER_SWAP, LEDGER_TIERS };
 const char *ledger_tier_name(enum ledger_tier t);
+/* Which state of pages a tier takes, and what it makes of them; those that come back go the other way. */
+enum page_state ledger_from(enum ledger_tier t);
+enum page_state ledger_to(enum ledger_tier t);
 
 /* In state high, what is taken is taken for a limit, by the operator, or because pages are equal. */
 enum ledger_cause { CAUSE_EQUAL, CAUSE_OPERATOR, CAUSE_LIMIT, CAUSE_SOFT, CAUSE_HARD, CAUSE_LOW, LEDGER_CAUSES };

@@ -52,6 +52,14 @@ u64 monitor_overcommit(u32 which)
 	return host.overcommit[which] / 1000;
 }
 
+u64 monitor_seconds_to(enum reclaim_state state)
+{
+	u64 below = host.now.reclaim.threshold[state], free = host.now.memory.free;
+	s64 change = host.rate.free_change;
+
+	return free < below || change >= 0 ? 0 : MAX((free - below) / (u64)-change, 1UL);
+}
+
 u64 monitor_bytes(void)
 {
 	return (u64)blocks * PAGE_SIZE << BLOCK_ORDER;
@@ -169,7 +177,7 @@ static void set_vm_rates(struct monitor_vm *m)
 	for (u32 i = 0; i < HV_EXIT_KINDS; i++)
 		r->exits_of[i] = rate(n->exits[i], b->exits[i], ms);
 	r->run_permille = rate(n->run_ns, b->run_ns, ms) / NSEC_PER_MSEC;
-	r->wait_permille = rate(n->wait_ns, b->wait_ns, ms) / NSEC_PER_MSEC;
+	r->wait_permille = rate(n->wait_ns, b->wait_ns, ms) / NSEC_PER_MSEC / MAX(n->vcpus, 1U);
 	set_guest_rates(r, &n->guest, &b->guest, ms);
 	set_disk_rates(r, &n->disk, &b->disk, ms);
 }

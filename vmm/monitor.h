@@ -23,7 +23,8 @@ struct vm_rates {
 	u32 exits_of[HV_EXIT_KINDS];
 	u32 disk_reads, disk_writes;     /* pages */
 	u32 disk_us;                     /* mean latency of a transfer; 0: there was none */
-	u32 run_permille, wait_permille; /* of one CPU */
+	u32 run_permille;  /* of one CPU, all vCPUs together */
+	u32 wait_permille; /* of its vCPUs' time: waiting for memory */
 };
 
 struct host_rates {
@@ -72,6 +73,8 @@ const struct monitor_vm *monitor_at(u32 i);
 const struct monitor_vm *monitor_find(const char *name);
 /* Mean overcommit, in hundredths; which: 0, 1, 2 for 1, 5, 15 minutes. */
 u64 monitor_overcommit(u32 which);
+/* The forecast: seconds until free memory is below that state's threshold at the present rate; 0: it is, or never will be. */
+u64 monitor_seconds_to(enum reclaim_state state);
 u64 monitor_bytes(void); /* of all blocks */
 
 #endif

@@ -26,7 +26,7 @@ static void add(struct sums *s, const struct vm_config *c)
 	u64 most = vm_memory_max(c);
 
 	s->pages += most >> PAGE_SHIFT;
-	s->tables += DIV_ROUND_UP(most, LARGE_SIZE) + DIV_ROUND_UP(most, GIB) + 2;
+	s->tables += vm_tables_max(most);
 	/* Of what is reserved nothing is compressed. */
 	if (c->reservation_bytes < most)
 		s->zip += zip_frames_for(most >> PAGE_SHIFT);

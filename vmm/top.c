@@ -12,10 +12,11 @@
 #include "vmm/monitor.h"
 
 #define LINES_PER_PIECE 12U
-#define HOST_LINES      6U /* above the table's header */
+#define HOST_LINES      7U /* above the table's header */
 #define NAME_WIDTH      11U
 #define COLUMN_WIDTH    7U
 #define LINE_BYTES      (TOP_COLUMNS_MAX + 40)
+#define SOON_SEC        3600U /* what is farther off is not told */
 #define UNKNOWN         (~0UL)
 #define INTERVAL_MAX    60U
 #define KEY_ESC         27
@@ -67,6 +68,8 @@ COLUMN(reservation, f->reservation)
 COLUMN(limit, f->limit)
 COLUMN(shares, f->shares)
 COLUMN(tables, f->tables)
+COLUMN(saved, figures_vm_saved(f, &monitor_host()->now))
+COLUMN(tables_max, f->tables_max)
 COLUMN(waiting, r->wait_permille)
 COLUMN(cpu, r->run_permille)
 COLUMN(state, f->state)
@@ -75,6 +78,10 @@ COLUMN(exits_npf, r->exits_of[HV_EXIT_NPF])
 COLUMN(exits_hlt, r->exits_of[HV_EXIT_HLT])
 COLUMN(exits_call, r->exits_of[HV_EXIT_HYPERCALL])
 COLUMN(exits_irq, r->exits_of[HV_EXIT_HOST_IRQ])
+COLUMN(exits_cpuid, r->exits_of[HV_EXIT_CPUID])
+COLUMN(exits_msr, r->exits_of[HV_EXIT_MSR_READ] + r->exits_of[HV_EXIT_MSR_WRITE])
+COLUMN(exits_io, r->exits_of[HV_EXIT_IO])
+COLUMN(vcpus, f->vcpus)
 COLUMN(disk_reads, f->has_disk ? r->disk_reads : UNKNOWN)
 COLUMN(disk_writes, f->has_disk ? r->disk_writes : UNKNOWN)
 COLUMN(disk_us, f->has_disk ? r->disk_us : UNKNOWN)
@@ -95,10 +102,11 @@ static const struct column memory_column[] = {
     {"MCTLSZ", PAGES, get_balloon},      {"MCTLTG", PAGES, get_balloon_target}, {"SWCUR", PAGES, get_swapped},
     {"SWR/s", NUMBER, get_swap_in},      {"SWW/s", NUMBER, get_swap_out},    {"SHRD", PAGES, get_shared},
     {"%LAT_M", PERMILLE, get_waiting},   {"TCHD", PAGES, get_touched},    {"%ACTV", PERMILLE, get_active},
-    {"%ACTVS", PERMILLE, get_active_slow}, {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},          {"COWH/s", NUMBER, get_cow},
-    {"ZIP", PAGES, get_compressed},      {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
+    {"%ACTVS", PERMILLE, get_active_slow}, {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},          {"SHSAVD", PAGES, get_saved},
+    {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},      {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
     {"LIMIT", PAGES, get_limit},         {"SHARES", NUMBER, get_shares},     {"MCTL?", YES_NO, get_balloon_driver},
     {"MCTLMX", PAGES, get_balloon_max},  {"SWTGT", PAGES, get_swap_target},  {"OVHD", PAGES, get_tables},
+    {"OVHDMX", PAGES, get_tables_max},
 };
 
 static const struct column effect_column[] = {
@@ -107,7 +115,9 @@ static const struct column effect_column[] = {
     {"OP_us", NUMBER, get_latency},     {"%HIT", PERMILLE, get_hit_rate},  {"MCTLSZ", PAGES, get_balloon},
     {"SWR/s", NUMBER, get_swap_in},     {"RFLT/s", NUMBER, get_refaults},  {"SWCUR", PAGES, get_swapped},
     {"%LAT_M", PERMILLE, get_waiting},  {"NPF/s", NUMBER, get_exits_npf},  {"HLT/s", NUMBER, get_exits_hlt},
-    {"CALL/s", NUMBER, get_exits_call}, {"IRQ/s", NUMBER, get_exits_irq},  {"GFREE", PAGES, get_guest_free},
+    {"CALL/s", NUMBER, get_exits_call}, {"IRQ/s", NUMBER, get_exits_irq},  {"CPUID", NUMBER, get_exits_cpuid},
+    {"MSR/s", NUMBER, get_exits_msr},   {"IO/s", NUMBER, get_exits_io},    {"GFREE", PAGES, get_guest_free},
+    {"VCPUS", NUMBER, get_vcpus},
     {"STATE", STATE, get_state},
 };
 
@@ -242,29 +252,46 @@ static void bar_line(const struct top *t, char *b, size_t size)
 
 static void commit_line(char *b, size_t size)
 {
-	char shared[FORMAT_SIZE_BYTES], zero[FORMAT_SIZE_BYTES], saved[FORMAT_SIZE_BYTES];
-	const struct host_figures *h = &monitor_host()->now;
-	u64 c[MONITOR_LOADS];
+	s64 change = monitor_host()->rate.free_change;
+	char speed[FORMAT_SIZE_BYTES];
+	u64 c[MONITOR_LOADS], seconds = monitor_seconds_to(RECLAIM_HARD);
+	size_t at;
 
 	for (u32 i = 0; i < MONITOR_LOADS; i++)
 		c[i] = monitor_overcommit(i);
-	format_buf(b, size, "commit  1/5/15 min %lu.%02lu %lu.%02lu %lu.%02lu  sharing zero=%s shared=%s saved=%s", c[0] / 100,
-		   c[0] % 100, c[1] / 100, c[1] % 100, c[2] / 100, c[2] % 100, size_of(zero, h->page[PAGE_ZERO]),
-		   size_of(shared, h->page[PAGE_SHARED]), size_of(saved, figures_saved(h)));
+	at = format_append(b, size, 0, "commit  1/5/15 min %lu.%02lu %lu.%02lu %lu.%02lu  free %s%s/s", c[0] / 100, c[0] % 100,
+			   c[1] / 100, c[1] % 100, c[2] / 100, c[2] % 100, change < 0 ? "-" : "+",
+			   size_of(speed, (u64)(change < 0 ? -change : change)));
+	if (seconds && seconds < SOON_SEC)
+		format_append(b, size, at, ", at this rate hard in %lus", seconds);
+}
+
+static void sharing_line(char *b, size_t size)
+{
+	char shared[FORMAT_SIZE_BYTES], zero[FORMAT_SIZE_BYTES], common[FORMAT_SIZE_BYTES], saved[FORMAT_SIZE_BYTES];
+	const struct host_figures *h = &monitor_host()->now;
+
+	format_buf(b, size, "sharing zero=%s shared=%s common=%s saved=%s", size_of(zero, h->page[PAGE_ZERO]),
+		   size_of(shared, h->page[PAGE_SHARED]), size_of(common, h->share.shared_frames),
+		   size_of(saved, figures_saved(h)));
 }
 
 static void balloon_line(const struct top *t, char *b, size_t size)
 {
 	char is[FORMAT_SIZE_BYTES], target[FORMAT_SIZE_BYTES], most[FORMAT_SIZE_BYTES], zip[FORMAT_SIZE_BYTES];
 	const struct host_figures *h = &monitor_host()->now;
-	u64 max = 0;
+	char swap[FORMAT_SIZE_BYTES];
+	u64 max = 0, swap_target = 0;
 
-	for (u32 i = 0; i < t->count; i++)
-		if (monitor_at(t->order[i]))
-			max += monitor_at(t->order[i])->now.balloon_max;
-	format_buf(b, size, "balloon balloon=%s target=%s max=%s  compressed=%s", size_of(is, h->reclaim.ballooned),
-		   size_of(target, h->reclaim.ballooned_target), size_of(most, max),
-		   size_of(zip, h->page[PAGE_COMPRESSED]));
+	for (u32 i = 0; i < t->count; i++) {
+		const struct monitor_vm *m = monitor_at(t->order[i]);
+
+		max += m ? m->now.balloon_max : 0;
+		swap_target += m ? get_swap_target(m) : 0;
+	}
+	format_buf(b, size, "balloon balloon=%s target=%s max=%s  compressed=%s  swap-target=%s",
+		   size_of(is, h->reclaim.ballooned), size_of(target, h->reclaim.ballooned_target), size_of(most, max),
+		   size_of(zip, h->page[PAGE_COMPRESSED]), size_of(swap, swap_target));
 }
 
 static void swap_line(char *b, size_t size)
@@ -369,8 +396,10 @@ static bool make_line(const struct top *t, u32 n, char *b, size_t size)
 	else if (n == 3)
 		commit_line(b, size);
 	else if (n == 4)
-		balloon_line(t, b, size);
+		sharing_line(b, size);
 	else if (n == 5)
+		balloon_line(t, b, size);
+	else if (n == 6)
 		swap_line(b, size);
 	else if (n == HOST_LINES + 1)
 		header_line(t, b, size);

@@ -202,5 +202,10 @@ void vm_init(void);
  * table and the reverse map, tables for its slots of swap. Of one to be started, beside what the others already may.
  */
 u64 vm_overhead_frames(const struct vm_config *c);
+/* The most frames that a VM's nested tables take. */
+static inline u64 vm_tables_max(u64 memory_bytes)
+{
+	return DIV_ROUND_UP(memory_bytes, LARGE_SIZE) + DIV_ROUND_UP(memory_bytes, GIB) + 2;
+}
 
 #endif

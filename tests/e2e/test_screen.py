@@ -11,9 +11,10 @@ FIELDS = {"MEMSZ": "pages", "CNSM": "consumed", "SZTGT": "target", "MCTLSZ": "ba
 
 
 def same_size(shown, pages):
-    """A size as the screen rounds it."""
-    size = value_of(shown)
-    return abs(size - pages * 4096) <= (size * 6 // 100 if "." in shown or size >= 1 << 20 else 512)
+    """A size as the screen shows it: cut off behind its last digit."""
+    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(shown[-1], 1)
+    step = unit if "." not in shown and len(shown) > 3 else unit / 10
+    return -1 <= pages * 4096 - value_of(shown) <= step + 1
 
 
 @pytest.fixture

@@ -557,7 +557,7 @@ static void test_completion(void **state)
 	make("alpha", false);
 	make("alpine", false);
 	make("beta", false);
-	assert_string_equal(completion("sh"), "utdown ");
+	assert_string_equal(completion("shu"), "tdown ");
 	assert_string_equal(completion("he"), "lp ");
 	assert_string_equal(completion("h"), "");
 	assert_string_equal(completion("zz"), "");

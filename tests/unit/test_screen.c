@@ -123,8 +123,8 @@ static void check_screen(const char *text, u32 columns, u32 rows)
 static void test_top_fits(void **state)
 {
 	static const char *const line[] = {"top --plain", "top --plain effect", "top --plain 132x43",
-					   "top --plain effect 132x43", "top --plain 60x16", "top --plain 200x100"};
-	static const u32 size[][2] = {{80, 24}, {80, 24}, {132, 43}, {132, 43}, {60, 16}, {200, 100}};
+					   "top --plain effect 132x43", "top --plain 60x16", "top --plain 240x100"};
+	static const u32 size[][2] = {{80, 24}, {80, 24}, {132, 43}, {132, 43}, {60, 16}, {240, 100}};
 
 	(void)state;
 	/* Everything as large as it can be. */
@@ -142,7 +142,7 @@ static void test_top_fits(void **state)
 		out.text[out.len - 3] = 0;
 		check_screen(out.text, size[i][0], size[i][1]);
 	}
-	bad("top --plain 40x20", "error: '40x20': expected memory, effect or COLUMNSxROWS of 60x16 to 200x100\n");
+	bad("top --plain 40x20", "error: '40x20': expected memory, effect or COLUMNSxROWS of 60x16 to 240x100\n");
 	bad("top --plain x", "error: 'x': expected");
 	bad("top --plain 80x", "error: '80x': expected");
 	bad("top --plain 99999999999x24", "expected");
@@ -157,6 +157,9 @@ static void test_top_equals_mem(void **state)
 	} field[] = {{"MEMSZ", "pages=", 1}, {"CNSM", "consumed=", 2},       {"SZTGT", "target=", 3},
 		     {"MCTLSZ", "ballooned=", 4}, {"MCTLTG", "balloon-target=", 5}, {"SWCUR", "swapped=", 6},
 		     {"SHRD", "shared=", 9}};
+	static const char *const all[] = {"GRANT", "TCHD", "%ACTV", "%ACTVS", "%ACTVF", "RESV", "LIMIT", "SHARES", "MCTL?",
+					  "MCTLMX", "SWTGT", "SWR/s", "SWW/s", "ZERO", "SHSAVD", "COW/s", "ZIP", "OVHD",
+					  "OVHDMX", "%LAT_M"};
 	char screen[8192], want[FORMAT_SIZE_BYTES], name[8], line[16];
 
 	(void)state;
@@ -179,6 +182,10 @@ static void test_top_equals_mem(void **state)
 		}
 	}
 	assert_string_equal(cell(screen, "v2", 4), "80K");
+	/* All columns, on the widest screen. */
+	ok("top --plain 240x43");
+	for (u32 i = 0; i < ARRAY_SIZE(all); i++)
+		has(out.text, all[i]);
 	ok("mem");
 	has(screen, strstr(out.text, "hypervisor=") ? "hypervisor=" : "?");
 }

@@ -203,7 +203,7 @@ static void test_ledger(void **state)
 	assert_int_equal(m->ledger[LEDGER_SWAP].out, a->gs.stats.swap_out);
 	assert_int_equal(m->ledger[LEDGER_SWAP].back, a->gs.stats.swap_in);
 	has(ok("ledger a"), "share-out=0 share-back=0 balloon-out=7 balloon-back=0 swap-out=160 swap-back=155");
-	has(out.text, " a swap soft 150 150 1");
+	has(out.text, " a swap private swapped soft 150 150 1");
 	bad("ledger z", "error: 'z': expected the name of a VM");
 	/* Its next life has nothing to do with it. */
 	ok("vm stop a force");
@@ -225,6 +225,14 @@ static void test_ledger(void **state)
 	tick();
 	has(ok("ledger a"), "swap-out=920 swap-back=820");
 	ok("ledger");
+	has(out.text, "swap private swapped ");
+	has(ok("swap"), "\na ");
+	has(out.text, "swap-total=");
+	has(ok("share"), "\na ");
+	has(out.text, "shared-frames=");
+	has(ok("host work reset"), "work: ");
+	has(ok("host work"), "longest-us");
+	bad("host work x", "error: 'x': expected nothing or reset");
 }
 
 int main(void)
