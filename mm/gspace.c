@@ -196,6 +196,7 @@ void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used)
 	f->flags &= ~FRAME_F_COPY;
 	f->pins = f->copy_high = 0;
 	gs->swap_copies--;
+	gs->proof.copies -= f->gfn < gs->proof.at;
 	if (slot != used)
 		swap_slot_free(slot);
 }
@@ -283,6 +284,17 @@ void gspace_count(struct gspace *gs, enum page_state s, s32 n)
 	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
 }
 
+/* For a proof under way; the page was `was`. */
+static inline void follow(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload, u32 n)
+{
+	if (likely(gfn >= gs->proof.at))
+		return;
+	gs->proof.count[was->state] -= n;
+	gs->proof.count[to] += n;
+	gs->proof.in_blocks -= was->state == PAGE_SWAPPED && was->payload & SWAP_PACKED;
+	gs->proof.in_blocks += to == PAGE_SWAPPED && payload & SWAP_PACKED;
+}
+
 static inline void check_legal(const struct gspace *gs, gfn_t gfn, enum page_state was, enum page_state to)
 {
 	if (unlikely(!(legal[was] & BIT(to))))
@@ -320,6 +332,7 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 	page_enter(gs, gfn, to, payload);
 	gspace_count(gs, was->state, -1);
 	gspace_count(gs, to, 1);
+	follow(gs, gfn, was, to, payload, 1);
 }
 
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload)
@@ -380,6 +393,7 @@ void gspace_change_large(struct gspace *gs, u64 *entry, gfn_t first, enum page_s
 		block_enter(gs, first, payload);
 	gspace_count(gs, was.state, -(s32)LARGE_PAGES);
 	gspace_count(gs, to, LARGE_PAGES);
+	follow(gs, first, &was, to, payload, LARGE_PAGES);
 }
 
 enum page_state gspace_state(struct gspace *gs, gfn_t gfn)

@@ -85,6 +85,16 @@ struct balloon_bucket {
 	u64 ns; /* filled up to then */
 };
 
+/* gspace_verify() in pieces: pages below `at` are counted, and followed as they change. 0: none is under way. */
+struct gspace_proof {
+	gfn_t at;
+	u32 count[PAGE_STATES]; /* but for ABSENT */
+	u32 copies, in_blocks;	/* pages that still have a slot; that are swapped in blocks of compressed ones */
+	u32 large;		/* leaves, as they were met */
+	u64 large_changes;	/* at the begin */
+	u64 bad;
+};
+
 struct gspace {
 	u16 id;		 /* 1..GSPACE_MAX-1, unique among live spaces; rmap and frames name it */
 	bool dying;	 /* no new pages, transfers drain */
@@ -113,6 +123,7 @@ struct gspace {
 	u32 zip_percent; /* of its size that zip may take; 0: the host's default, ZIP_NONE: nothing */
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
+	struct gspace_proof proof;
 
 	/* reclaim's view, guarded by LOCK_RANK_RECLAIM */
 	u32 target;	    /* pages this VM should hold; policy.c */
@@ -338,6 +349,10 @@ bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap);
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
 u64 gspace_verify(struct gspace *gs);
+/* The same, `regions` regions a piece: begin, some until it is false, then how many are wrong. */
+void gspace_verify_begin(struct gspace *gs);
+bool gspace_verify_some(struct gspace *gs, u32 regions);
+u64 gspace_verify_end(struct gspace *gs);
 /* All spaces, and host-wide: sums of counts, references against reverse-map nodes and mappers, guest frames against pages. No hold may exist. */
 u64 gspace_verify_all(void);
 

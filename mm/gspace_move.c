@@ -255,6 +255,7 @@ bool gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
 		f->pins = slot & UINT16_MAX;
 		f->copy_high = slot >> 16;
 		gs->swap_copies++;
+		gs->proof.copies += gfn < gs->proof.at;
 	}
 	gs->stats.swap_in++;
 	lock_release(&gs->lock);

@@ -10,19 +10,10 @@
 #include "mm/swap.h"
 #include "mm/zip.h"
 
-struct proof {
-	struct gspace *gs;
-	u32 count[PAGE_STATES];
-	u32 large; /* leaves */
-	u32 copies;    /* pages that still have a slot */
-	u32 in_blocks; /* swapped in blocks of compressed pages */
-	u64 bad;
-};
-
-static void complain(struct proof *v, gfn_t gfn, const struct page *p, const char *what)
+static void complain(struct gspace *gs, gfn_t gfn, const struct page *p, const char *what)
 {
-	if (!v->bad++)
-		log_error("gspace", "%s gfn %#x (%s, payload %#x): %s", v->gs->name, gfn, page_state_name(p->state),
+	if (!gs->proof.bad++)
+		log_error("gspace", "%s gfn %#x (%s, payload %#x): %s", gs->name, gfn, page_state_name(p->state),
 			  p->payload, what);
 }
 
@@ -82,102 +73,161 @@ static const char *wrong_prot(const struct pt_format *f, const struct page *p)
 
 static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 {
-	struct proof *v = arg;
+	struct gspace *gs = arg;
+	struct gspace_proof *v = &gs->proof;
 	gfn_t gfn = gpa_to_gfn(GPA(addr));
 	const char *wrong = NULL;
 	struct page p;
 
-	page_decode(v->gs->pt.fmt, entry, level, &p);
+	page_decode(gs->pt.fmt, entry, level, &p);
 	v->count[p.state] += level > 1 ? LARGE_PAGES : 1;
 	v->large += page_is_large(&p);
-	if (state_present(p.state) && !page_is_unmapped(v->gs, &p))
-		wrong = wrong_prot(v->gs->pt.fmt, &p);
+	if (state_present(p.state) && !page_is_unmapped(gs, &p))
+		wrong = wrong_prot(gs->pt.fmt, &p);
 	if (p.state == PAGE_ZERO && p.payload != frame_zero())
 		wrong = "not the zero frame";
 	if (p.state == PAGE_COMPRESSED)
-		wrong = zip_wrong(v->gs, gfn, p.payload, true);
+		wrong = zip_wrong(gs, gfn, p.payload, true);
 	if (p.state == PAGE_SWAPPED && p.payload & SWAP_PACKED) {
 		v->in_blocks++;
-		wrong = zip_wrong(v->gs, gfn, p.payload & ~SWAP_PACKED, false);
+		wrong = zip_wrong(gs, gfn, p.payload & ~SWAP_PACKED, false);
 	}
 	if (p.state == PAGE_SHARED && !wrong)
-		wrong = wrong_shared(v->gs, gfn, &p, frame_get(p.payload));
+		wrong = wrong_shared(gs, gfn, &p, frame_get(p.payload));
 	else if (page_is_large(&p) && !wrong)
-		wrong = wrong_block(v->gs, gfn, &p);
+		wrong = wrong_block(gs, gfn, &p);
 	else if (state_has_frame(p.state) && !wrong)
-		wrong = wrong_own(v->gs, gfn, &p, frame_get(p.payload));
+		wrong = wrong_own(gs, gfn, &p, frame_get(p.payload));
 	if (state_has_frame(p.state) && p.state != PAGE_SHARED && level == 1)
 		v->copies += (frame_get(p.payload)->flags & FRAME_F_COPY) != 0;
 	if (wrong)
-		complain(v, gfn, &p, wrong);
+		complain(gs, gfn, &p, wrong);
 	return true;
 }
 
-static void verify_counts(struct proof *v)
+static void verify_counts(struct gspace *gs)
 {
-	u64 sum = 0;
+	struct gspace_proof *v = &gs->proof;
+	u64 sum = 0, seen = 0;
 
+	v->count[PAGE_ABSENT] = 0;
+	for (u32 s = 0; s < PAGE_STATES; s++)
+		seen += v->count[s];
+	v->count[PAGE_ABSENT] = gs->pages - (u32)seen;
 	for (u32 s = 0; s < PAGE_STATES; s++) {
-		sum += v->gs->count[s];
-		if (v->count[s] == v->gs->count[s])
+		sum += gs->count[s];
+		if (v->count[s] == gs->count[s])
 			continue;
 		v->bad++;
-		log_error("gspace", "%s: %u pages are %s, counted %u", v->gs->name, v->count[s], page_state_name(s),
-			  v->gs->count[s]);
+		log_error("gspace", "%s: %u pages are %s, counted %u", gs->name, v->count[s], page_state_name(s),
+			  gs->count[s]);
 	}
-	if (v->copies != v->gs->swap_copies) {
+	if (v->copies != gs->swap_copies) {
 		v->bad++;
-		log_error("gspace", "%s: %u pages have a slot, counted %u", v->gs->name, v->copies, v->gs->swap_copies);
+		log_error("gspace", "%s: %u pages have a slot, counted %u", gs->name, v->copies, gs->swap_copies);
 	}
-	if (sum == v->gs->pages)
+	if (sum == gs->pages)
 		return;
 	v->bad++;
-	log_error("gspace", "%s: states add up to %lu of %u pages", v->gs->name, sum, v->gs->pages);
+	log_error("gspace", "%s: states add up to %lu of %u pages", gs->name, sum, gs->pages);
 }
 
-/* Each large leaf is counted, and has its spare. */
-static void verify_large(struct proof *v)
+static u64 large_changes(const struct gspace *gs)
 {
+	return gs->stats.large_fills + gs->stats.large_splits + gs->stats.large_rebuilt + gs->stats.balloon_out;
+}
+
+/* Each large leaf is counted, and has its spare. Leaves that came or went since the begin are not followed. */
+static void verify_large(struct gspace *gs)
+{
+	bool followed = gs->proof.large_changes == large_changes(gs);
 	u32 spares = 0;
 
-	for (hfn_t h = v->gs->spares; h != HFN_NONE && spares <= v->large; h = frame_get(h)->next)
-		spares += frame_get(h)->state == FRAME_TABLE && frame_get(h)->owner == v->gs->id;
-	if (v->large == v->gs->large && spares == v->large)
+	for (hfn_t h = gs->spares; h != HFN_NONE && spares <= gs->large; h = frame_get(h)->next)
+		spares += frame_get(h)->state == FRAME_TABLE && frame_get(h)->owner == gs->id;
+	if ((!followed || gs->proof.large == gs->large) && spares == gs->large)
 		return;
-	v->bad++;
-	log_error("gspace", "%s: %u large pages, counted %u, spare tables %u", v->gs->name, v->large, v->gs->large,
+	gs->proof.bad++;
+	log_error("gspace", "%s: %u large pages, counted %u, spare tables %u", gs->name, gs->proof.large, gs->large,
 		  spares);
 }
 
 /* Each compressed page, in RAM or not, has one entry; the pool is sound. */
-static void verify_zip(struct proof *v)
+static void verify_zip(struct gspace *gs)
 {
-	u64 bad = zpool_verify(&v->gs->zip);
-	u32 pages = v->count[PAGE_COMPRESSED] + v->in_blocks;
+	u32 pages = gs->proof.count[PAGE_COMPRESSED] + gs->proof.in_blocks;
+	u64 bad = zpool_verify(&gs->zip);
 
-	if (!bad && v->gs->zip.entries == pages)
+	if (!bad && gs->zip.entries == pages)
 		return;
-	v->bad += bad + 1;
-	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", v->gs->name, pages,
-		  v->gs->zip.entries, bad);
+	gs->proof.bad += bad + 1;
+	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", gs->name, pages, gs->zip.entries,
+		  bad);
+}
+
+static void begin(struct gspace *gs)
+{
+	gs->proof = (struct gspace_proof){.large_changes = large_changes(gs)};
+}
+
+/* The table's entries are what they say only while no region is being rebuilt. */
+static void walk_to(struct gspace *gs, gfn_t end)
+{
+	gfn_t at = gs->proof.at;
+
+	gspace_stop_rebuild(gs);
+	pt_for_each(&gs->pt, (u64)at << PAGE_SHIFT, (u64)(end - at) << PAGE_SHIFT, verify_page, gs);
+	gs->proof.at = end;
+}
+
+static u64 finish(struct gspace *gs)
+{
+	gspace_stop_rebuild(gs);
+	verify_counts(gs);
+	verify_large(gs);
+	verify_zip(gs);
+	gs->proof.at = 0;
+	return gs->proof.bad;
 }
 
 u64 gspace_verify(struct gspace *gs)
 {
-	struct proof v = {.gs = gs};
-	u32 seen = 0;
+	u64 bad;
 
 	lock_acquire(&gs->lock);
-	gspace_stop_rebuild(gs);
-	pt_for_each(&gs->pt, 0, (u64)gs->pages << PAGE_SHIFT, verify_page, &v);
-	for (u32 s = 0; s < PAGE_STATES; s++)
-		seen += v.count[s];
-	v.count[PAGE_ABSENT] = gs->pages - seen;
-	verify_counts(&v);
-	verify_large(&v);
-	verify_zip(&v);
+	begin(gs);
+	walk_to(gs, gs->pages);
+	bad = finish(gs);
 	lock_release(&gs->lock);
-	return v.bad;
+	return bad;
+}
+
+void gspace_verify_begin(struct gspace *gs)
+{
+	lock_acquire(&gs->lock);
+	begin(gs);
+	lock_release(&gs->lock);
+}
+
+bool gspace_verify_some(struct gspace *gs, u32 regions)
+{
+	bool more;
+
+	lock_acquire(&gs->lock);
+	walk_to(gs, (gfn_t)MIN(region_of(gs->proof.at) + (u64)regions * LARGE_PAGES, (u64)gs->pages));
+	more = gs->proof.at < gs->pages;
+	lock_release(&gs->lock);
+	return more;
+}
+
+u64 gspace_verify_end(struct gspace *gs)
+{
+	u64 bad;
+
+	lock_acquire(&gs->lock);
+	bad = finish(gs);
+	lock_release(&gs->lock);
+	return bad;
 }
 
 /* ---- host-wide ----------------------------------------------------------- */

@@ -20,6 +20,7 @@
 #include "vmm/vm.h"
 
 #define ROWS_PER_PIECE    16U
+#define REGIONS_PER_PIECE 8U /* of 512 pages: `mem check` */
 
 static const char *const state_key[PAGE_STATES] = {
     [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
@@ -492,22 +493,39 @@ static int check_frames(struct command_run *r)
 	return 0;
 }
 
-/* A walk of every VM's table, one a piece, then of the frame table in pieces. r->cursor counts wrong pages. */
+/* Some regions of the VM at r->at. r->left: the id of the VM whose proof is under way. True: done with it. */
+static bool check_some(struct command_run *r, struct vm *vm)
+{
+	struct gspace *gs = &vm->gs;
+	u64 wrong;
+
+	if (!vm->gs_valid || vm->state == VM_STOPPING)
+		return true;
+	if (r->left != vm->id || !gs->proof.at)
+		gspace_verify_begin(gs);
+	r->left = vm->id;
+	if (gspace_verify_some(gs, REGIONS_PER_PIECE))
+		return false;
+	wrong = gspace_verify_end(gs);
+	r->cursor += wrong;
+	console_printf(r->out, "%s: %u pages, %lu wrong\n", vm->config.name, gs->pages, wrong);
+	return true;
+}
+
+/* A walk of every VM's table, then of the frame table, in pieces. r->cursor counts wrong pages. */
 int cmd_mem_check(struct command_run *r)
 {
-	struct vm *vm = command_vm_at(r->at++);
-	u64 wrong;
+	struct vm *vm = command_vm_at(r->at);
 
 	if (!vm) {
 		frame_verify_begin();
 		r->more = check_frames;
 		return 0;
 	}
+	if (check_some(r, vm)) {
+		r->at++;
+		r->left = 0;
+	}
 	r->more = cmd_mem_check;
-	if (!vm->gs_valid || vm->state == VM_STOPPING)
-		return 0;
-	wrong = gspace_verify(&vm->gs);
-	r->cursor += wrong;
-	console_printf(r->out, "%s: %u pages, %lu wrong\n", vm->config.name, vm->gs.pages, wrong);
 	return 0;
 }
