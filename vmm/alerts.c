@@ -16,6 +16,7 @@ const struct alert_rule_info alert_rule[ALERT_RULES] = {
     [ALERT_STALLED] = {"balloon-stalled", "its balloon driver does not answer", EVENT_WARNING},
     [ALERT_REFAULT] = {"refault", "it needs again what was taken from it", EVENT_WARNING},
     [ALERT_PRESSURE] = {"pressure", "its guest has committed more memory than it has", EVENT_WARNING},
+    [ALERT_ZIP_FULL] = {"zip-full", "no room for compressed pages: more goes to swap", EVENT_WARNING},
     [ALERT_SWAPPING] = {"swapping", "guests wait for the swap disk", EVENT_CRITICAL},
     [ALERT_SWAP_FULL] = {"swap-full", "swap is nearly full", EVENT_CRITICAL},
     [ALERT_CASCADE] = {"disk-cascade", "guests page at once and make the disk slow", EVENT_CRITICAL},
@@ -66,6 +67,15 @@ static bool pressure_cause(const struct monitor_vm *m, char *text, size_t size)
 
 	format_buf(text, size, "%u%% with %s", m->now.pressure, format_size(has, to_bytes(m->now.has)));
 	return m->now.live && m->now.demand == DYNMEM_WARNING;
+}
+
+static bool zip_full_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
+	const struct vm_figures *f = &m->now;
+
+	format_buf(text, size, "%s of %s", format_size(is, to_bytes(f->zip_frames)), format_size(of, to_bytes(f->zip_max)));
+	return f->live && f->zip_max && (u64)f->zip_frames * 100 >= (u64)f->zip_max * settings_number(NUMBER_ALERT_ZIP_FULL);
 }
 
 static bool swapping_cause(char *text, size_t size)
@@ -153,7 +163,7 @@ void alerts_look_vm(struct monitor_vm *m)
 {
 	static bool (*const cause[ALERT_VM_RULES])(const struct monitor_vm *m, char *text, size_t size) = {
 	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause,
-	    [ALERT_PRESSURE] = pressure_cause};
+	    [ALERT_PRESSURE] = pressure_cause, [ALERT_ZIP_FULL] = zip_full_cause};
 	const u32 hold[ALERT_VM_RULES] = {[ALERT_BALLOON] = settings_number(NUMBER_ALERT_BALLOON_TIME),
 					  [ALERT_REFAULT] = REFAULT_HOLD_SEC,
 					  [ALERT_PRESSURE] = PRESSURE_HOLD_SEC};

@@ -5,6 +5,7 @@
 #include "lib/format.h"
 #include "vmm/command.h"
 #include "vmm/monitor.h"
+#include "vmm/vm.h"
 
 #define ROWS_PER_PIECE 16U
 
@@ -29,8 +30,10 @@ static bool rows(struct command_run *r, void (*row)(struct console_out *o, const
 static void share_row(struct console_out *o, const struct monitor_vm *m)
 {
 	const struct vm_figures *f = &m->now;
+	const struct vm *vm = vm_find(m->name);
 
-	console_printf(o, "%-15s %7s %7s %7s %8lu %9lu %10lu %5u\n", m->name, SIZE(f->count[PAGE_ZERO]),
+	console_printf(o, "%-11s %-8s %6s %6s %6s %8lu %9lu %10lu %5u\n", m->name,
+		       vm && vm->config.share_group[0] ? vm->config.share_group : "-", SIZE(f->count[PAGE_ZERO]),
 		       SIZE(f->count[PAGE_SHARED]), SIZE(figures_vm_saved(f, &monitor_host()->now)), f->stats.zero_in,
 		       f->stats.shared_in, f->stats.cow_breaks, m->rate.cow_breaks);
 }
@@ -45,7 +48,7 @@ static int share_some(struct command_run *r)
 int cmd_share(struct command_run *r)
 {
 	cmd_mem_print_share(r->out);
-	console_printf(r->out, "\n%-15s %7s %7s %7s %8s %9s %10s %5s\n", "name", "zero", "shared", "saved", "zero-in",
+	console_printf(r->out, "\n%-11s %-8s %6s %6s %6s %8s %9s %10s %5s\n", "name", "group", "zero", "shared", "saved", "zero-in",
 		       "shared-in", "cow-breaks", "cow-s");
 	return share_some(r);
 }

@@ -11,6 +11,7 @@
 #include "mm/policy.h"
 #include "vmm/command.h"
 #include "vmm/monitor.h"
+#include "vmm/pairs.h"
 #include "vmm/settings.h"
 
 #define SAY_COLUMNS      79U
@@ -158,6 +159,10 @@ static void why_cost(struct console_out *o, const struct monitor_vm *m)
 	    f->stats.swap_in, m->rate.swap_in, s->in ? s->in_ns / s->in / NSEC_PER_USEC : 0, f->wait_ns / NSEC_PER_SEC,
 	    f->wait_ns / (NSEC_PER_SEC / 10) % 10, percent(f->wait_ns / NSEC_PER_USEC, all / NSEC_PER_USEC),
 	    m->rate.wait_permille / 10, m->rate.wait_permille % 10);
+	if (f->stats.zip_in)
+		say(o, "Compression: %lu pages were compressed (%u a second now), %lu expanded again (%u a second); %s hold %s.",
+		    f->stats.zip_in, m->rate.zip_in, f->stats.zip_out, m->rate.zip_out, SIZE(f->zip_frames),
+		    SIZE(f->count[PAGE_COMPRESSED]));
 	if (f->speaks && f->guest.refaults)
 		say(o, "Its guest read back %lu pages that it had put away for the balloon, in %lu ms.",
 		    f->guest.refaults, f->guest.refault_ns / NSEC_PER_MSEC);
@@ -401,9 +406,17 @@ static int ledger_some(struct command_run *r)
 /* Since the start of each VM that runs. */
 static void print_totals(struct console_out *o, const struct monitor_vm *m)
 {
-	for (u32 t = 0; t < LEDGER_TIERS; t++)
-		console_printf(o, "%s-out=%lu %s-back=%lu%s", ledger_tier_name(t), m->ledger[t].out, ledger_tier_name(t),
-			       m->ledger[t].back, t + 1 < LEDGER_TIERS ? " " : "\n");
+	struct pairs p;
+	char key[24];
+
+	pairs_begin(&p, o);
+	for (u32 t = 0; t < LEDGER_TIERS; t++) {
+		format_buf(key, sizeof(key), "%s-out", ledger_tier_name(t));
+		pairs_number(&p, key, m->ledger[t].out);
+		format_buf(key, sizeof(key), "%s-back", ledger_tier_name(t));
+		pairs_number(&p, key, m->ledger[t].back);
+	}
+	pairs_end(&p);
 }
 
 int cmd_ledger(struct command_run *r)

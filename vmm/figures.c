@@ -35,6 +35,7 @@ void figures_host(struct host_figures *h)
 	reclaim_stats(&h->reclaim);
 	share_stats(&h->share);
 	swap_stats(&h->swap);
+	zip_stats(&h->zip);
 	take_disks(&h->disk);
 	h->configured = 0;
 	h->vms = h->running = 0;
@@ -80,6 +81,8 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->limit = gs->alloc.limit;
 	f->shares = gs->alloc.shares;
 	f->tables = gs->pt.tables;
+	f->zip_frames = gs->zip.frames;
+	f->zip_bytes = gs->zip.bytes;
 	f->tables_max = (u32)vm_tables_max((u64)gs->pages << PAGE_SHIFT);
 	lock_release(&gs->lock);
 	f->pages = gs->pages;
@@ -89,6 +92,7 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->active_slow = (u32)((u64)gs->wss.slow * 1000 / WSS_ONE);
 	f->active_fast = (u32)((u64)gs->wss.fast * 1000 / WSS_ONE);
 	f->swap_reserved = gs->swap_reserved;
+	f->zip_max = zip_max_frames(gs);
 	f->balloon_target = READ_ONCE(gs->balloon_target);
 	f->balloon_max = gs->balloon_max;
 	f->balloon_present = READ_ONCE(gs->balloon_present);

@@ -12,6 +12,7 @@
 #include "mm/reclaim.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "vmm/pvdisk.h"
 #include "vmm/vm.h"
 
@@ -30,6 +31,7 @@ struct host_figures {
 	struct reclaim_stats reclaim;
 	struct share_stats share;
 	struct swap_stats swap;
+	struct zip_stats zip;
 	struct disk_figures disk;
 };
 
@@ -50,6 +52,8 @@ struct vm_figures {
 	u32 pages, consumed, target, reservation, limit, shares;
 	u32 count[PAGE_STATES];
 	u32 balloon_target, balloon_max, tables, swap_reserved;
+	u32 zip_frames, zip_max; /* of its compressed pages: frames they take, and may take */
+	u64 zip_bytes;           /* their data */
 	u32 tables_max; /* frames that its tables can grow to */
 	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
 	bool balloon_present, balloon_stalled, balloon_manual;

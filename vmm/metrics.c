@@ -115,6 +115,9 @@ HOST(swap_reserved, f->swap.reserved)
 HOST(swap_out, f->swap.out)
 HOST(swap_in, f->swap.in)
 HOST(swap_errors, i == 0 ? f->swap.write_errors : i == 1 ? f->swap.read_errors : f->swap.checksum_errors)
+HOST(zip_pool, f->zip.frames)
+HOST(zip_in, f->zip.in)
+HOST(zip_out, f->zip.out)
 HOST(scanned, f->share.scanned)
 HOST(vms, f->vms)
 HOST(running, f->running)
@@ -136,6 +139,10 @@ VM(balloon, f->count[PAGE_BALLOONED])
 VM(balloon_target, f->balloon_target)
 VM(balloon_max, f->balloon_max)
 VM(stalled, f->balloon_stalled)
+VM(zip_pool, f->zip_frames)
+VM(zip_max, f->zip_max)
+VM(zip_in, f->stats.zip_in)
+VM(zip_out, f->stats.zip_out)
 VM(faults, f->stats.faults)
 VM(cow_breaks, f->stats.cow_breaks)
 VM(swap_out, f->stats.swap_out)
@@ -190,6 +197,9 @@ static const struct family family[] = {
     GAUGES("pages_bytes", PAGES, OF_HOST, host_pages, "state", page_part, "Memory of all VMs by the state of its pages."),
     GAUGE("sharing_saved_bytes", PAGES, OF_HOST, host_saved, "Memory saved by sharing equal pages."),
     COUNTER("sharing_scanned_pages", COUNT, OF_HOST, host_scanned, "Pages the scan for equal pages has looked at."),
+    GAUGE("zip_pool_bytes", PAGES, OF_HOST, host_zip_pool, "RAM that compressed pages take."),
+    COUNTER("zip_stored_pages", COUNT, OF_HOST, host_zip_in, "Pages compressed."),
+    COUNTER("zip_expanded_pages", COUNT, OF_HOST, host_zip_out, "Pages expanded again."),
     GAUGE("swap_size_bytes", PAGES, OF_HOST, host_swap_size, "Swap space."),
     GAUGE("swap_used_bytes", PAGES, OF_HOST, host_swap_used, "Swap space in use."),
     GAUGE("swap_reserved_bytes", PAGES, OF_HOST, host_swap_reserved, "Swap space promised at admission."),
@@ -225,6 +235,10 @@ static const struct family family[] = {
     GAUGE("vm_balloon_target_bytes", PAGES, OF_VM, vm_balloon_target, "Memory a VM's balloon should hold."),
     GAUGE("vm_balloon_max_bytes", PAGES, OF_VM, vm_balloon_max, "Most that a VM's balloon may hold."),
     GAUGE("vm_balloon_stalled", COUNT, OF_VM, vm_stalled, "1 while a balloon driver does not answer."),
+    GAUGE("vm_zip_pool_bytes", PAGES, OF_VM, vm_zip_pool, "RAM that a VM's compressed pages take."),
+    GAUGE("vm_zip_pool_max_bytes", PAGES, OF_VM, vm_zip_max, "Most that a VM's compressed pages may take."),
+    COUNTER("vm_zip_stored_pages", COUNT, OF_VM, vm_zip_in, "Pages of a VM compressed."),
+    COUNTER("vm_zip_expanded_pages", COUNT, OF_VM, vm_zip_out, "Pages of a VM expanded again."),
     COUNTER("vm_faults", COUNT, OF_VM, vm_faults, "Touches of pages that were not mapped."),
     COUNTER("vm_cow_breaks", COUNT, OF_VM, vm_cow_breaks, "Writes to shared pages."),
     COUNTER("vm_swap_out_pages", COUNT, OF_VM, vm_swap_out, "Pages of a VM written to swap."),

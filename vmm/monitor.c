@@ -169,6 +169,8 @@ static void set_vm_rates(struct monitor_vm *m)
 		return;
 	r->swap_out = rate(n->stats.swap_out, b->stats.swap_out, ms);
 	r->swap_in = rate(n->stats.swap_in, b->stats.swap_in, ms);
+	r->zip_in = rate(n->stats.zip_in, b->stats.zip_in, ms);
+	r->zip_out = rate(n->stats.zip_out, b->stats.zip_out, ms);
 	r->balloon_out = rate(n->stats.balloon_out, b->stats.balloon_out, ms);
 	r->balloon_back = rate(n->stats.balloon_back, b->stats.balloon_back, ms);
 	r->cow_breaks = rate(n->stats.cow_breaks, b->stats.cow_breaks, ms);

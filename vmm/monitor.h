@@ -17,6 +17,7 @@
 /* A second, over the last sample's interval. */
 struct vm_rates {
 	u32 swap_out, swap_in, balloon_out, balloon_back, cow_breaks; /* pages */
+	u32 zip_in, zip_out;             /* pages compressed, expanded */
 	u32 refaults;                    /* pages that had to come back: from swap, or paged in again by the guest for its balloon */
 	u32 paged_in, paged_out;         /* by the guest to its own disk */
 	u32 faults, exits, operations;

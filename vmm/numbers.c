@@ -10,6 +10,7 @@ const struct number_key number_key[NUMBERS] = {
     [NUMBER_ALERT_BALLOON_TIME] = {"alert-balloon-time", 1, 3600, 30, "seconds"},
     [NUMBER_ALERT_SWAP] = {"alert-swap", 0, 1000000, 0, "pages a second"},
     [NUMBER_ALERT_SWAP_FULL] = {"alert-swap-full", 1, 100, 80, "percent"},
+    [NUMBER_ALERT_ZIP_FULL] = {"alert-zip-full", 1, 100, 95, "percent"},
     [NUMBER_ALERT_REFAULT] = {"alert-refault", 1, 1000000, 200, "pages a second"},
     [NUMBER_ALERT_DISK_LATENCY] = {"alert-disk-latency", 0, 60000, 50, "ms"},
     [NUMBER_ALERT_CASCADE_VMS] = {"alert-cascade-vms", 1, 256, 2, "VMs that page at once"},

@@ -64,6 +64,10 @@ COLUMN(zero, f->count[PAGE_ZERO])
 COLUMN(shared, f->count[PAGE_SHARED])
 COLUMN(cow, r->cow_breaks)
 COLUMN(compressed, f->count[PAGE_COMPRESSED])
+COLUMN(zip_size, f->zip_frames)
+COLUMN(zip_used, DIV_ROUND_UP(f->zip_bytes, PAGE_SIZE))
+COLUMN(zip_in, r->zip_in)
+COLUMN(zip_out, r->zip_out)
 COLUMN(reservation, f->reservation)
 COLUMN(limit, f->limit)
 COLUMN(shares, f->shares)
@@ -103,7 +107,9 @@ static const struct column memory_column[] = {
     {"SWR/s", NUMBER, get_swap_in},      {"SWW/s", NUMBER, get_swap_out},    {"SHRD", PAGES, get_shared},
     {"%LAT_M", PERMILLE, get_waiting},   {"TCHD", PAGES, get_touched},    {"%ACTV", PERMILLE, get_active},
     {"%ACTVS", PERMILLE, get_active_slow}, {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},          {"SHSAVD", PAGES, get_saved},
-    {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},      {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
+    {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},
+    {"CACHSZ", PAGES, get_zip_size},     {"CACHUS", PAGES, get_zip_used},      {"ZIP/s", NUMBER, get_zip_in},
+    {"UNZP/s", NUMBER, get_zip_out},          {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
     {"LIMIT", PAGES, get_limit},         {"SHARES", NUMBER, get_shares},     {"MCTL?", YES_NO, get_balloon_driver},
     {"MCTLMX", PAGES, get_balloon_max},  {"SWTGT", PAGES, get_swap_target},  {"OVHD", PAGES, get_tables},
     {"OVHDMX", PAGES, get_tables_max},
@@ -269,16 +275,17 @@ static void commit_line(char *b, size_t size)
 static void sharing_line(char *b, size_t size)
 {
 	char shared[FORMAT_SIZE_BYTES], zero[FORMAT_SIZE_BYTES], common[FORMAT_SIZE_BYTES], saved[FORMAT_SIZE_BYTES];
+	char zip[FORMAT_SIZE_BYTES], pool[FORMAT_SIZE_BYTES];
 	const struct host_figures *h = &monitor_host()->now;
 
-	format_buf(b, size, "sharing zero=%s shared=%s common=%s saved=%s", size_of(zero, h->page[PAGE_ZERO]),
+	format_buf(b, size, "sharing zero=%s shared=%s common=%s saved=%s  zip=%s in %s", size_of(zero, h->page[PAGE_ZERO]),
 		   size_of(shared, h->page[PAGE_SHARED]), size_of(common, h->share.shared_frames),
-		   size_of(saved, figures_saved(h)));
+		   size_of(saved, figures_saved(h)), size_of(zip, h->page[PAGE_COMPRESSED]), size_of(pool, h->zip.frames));
 }
 
 static void balloon_line(const struct top *t, char *b, size_t size)
 {
-	char is[FORMAT_SIZE_BYTES], target[FORMAT_SIZE_BYTES], most[FORMAT_SIZE_BYTES], zip[FORMAT_SIZE_BYTES];
+	char is[FORMAT_SIZE_BYTES], target[FORMAT_SIZE_BYTES], most[FORMAT_SIZE_BYTES];
 	const struct host_figures *h = &monitor_host()->now;
 	char swap[FORMAT_SIZE_BYTES];
 	u64 max = 0, swap_target = 0;
@@ -289,9 +296,9 @@ static void balloon_line(const struct top *t, char *b, size_t size)
 		max += m ? m->now.balloon_max : 0;
 		swap_target += m ? get_swap_target(m) : 0;
 	}
-	format_buf(b, size, "balloon balloon=%s target=%s max=%s  compressed=%s  swap-target=%s",
+	format_buf(b, size, "balloon balloon=%s target=%s max=%s  swap-target=%s",
 		   size_of(is, h->reclaim.ballooned), size_of(target, h->reclaim.ballooned_target), size_of(most, max),
-		   size_of(zip, h->page[PAGE_COMPRESSED]), size_of(swap, swap_target));
+		   size_of(swap, swap_target));
 }
 
 static void swap_line(char *b, size_t size)

@@ -195,6 +195,18 @@ static void test_vm_alerts(void **state)
 	has(ok("alerts"), "refault         a   ");
 	has(ok("alerts"), "200 pages a second\n");
 	expect_alert("refault", "a");
+
+	zip_set_percent(10);
+	a->gs.zip.frames = zip_max_frames(&a->gs) * 95 / 100;
+	tick();
+	assert_null(strstr(ok("alerts"), "zip-full"));
+	a->gs.zip.frames = zip_max_frames(&a->gs);
+	tick();
+	has(ok("alerts"), "zip-full        a   ");
+	has(ok("alerts"), "816K of 816K\n");
+	a->gs.zip.frames = 0;
+	expect_alert("zip-full", "a");
+	zip_set_percent(0);
 	/* A VM that goes takes its alerts with it. */
 	for (u32 i = 0; i < 4; i++) {
 		a->gs.stats.swap_in += 200;

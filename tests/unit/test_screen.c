@@ -159,7 +159,7 @@ static void test_top_equals_mem(void **state)
 		     {"SHRD", "shared=", 9}};
 	static const char *const all[] = {"GRANT", "TCHD", "%ACTV", "%ACTVS", "%ACTVF", "RESV", "LIMIT", "SHARES", "MCTL?",
 					  "MCTLMX", "SWTGT", "SWR/s", "SWW/s", "ZERO", "SHSAVD", "COW/s", "ZIP", "OVHD",
-					  "OVHDMX", "%LAT_M"};
+					  "OVHDMX", "%LAT_M", "CACHSZ", "CACHUS", "ZIP/s", "UNZP/s"};
 	char screen[8192], want[FORMAT_SIZE_BYTES], name[8], line[16];
 
 	(void)state;
