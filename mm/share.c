@@ -8,8 +8,8 @@
  *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference,
  * translations flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself.
  *  3. A hold is taken on b, while the table is locked and the entry still there. With two references a
- *     write by B copies; b is fixed until the hold ends. If b was a hint its hash is computed again now: a hint tells
- * the past.
+ *     write by B copies; b is fixed until the hold ends. A hint tells the past: whether b still is what it was, step 5
+ * finds out sooner than its hash would.
  *  4. A is protected in the same way. Its frame has no entry, so nobody else can find it.
  *  5. Under space 1's lock: A must still be as step 4 left it (else the guest has written); the pages are compared in
  * full; equal: A maps b, a is freed after the flush. The hold ends.
@@ -326,7 +326,7 @@ static void count_false_match(void)
 }
 
 /* Steps 4 and 5, with a hold on the match. */
-static bool merge(const struct candidate *c)
+static bool merge(const struct candidate *c, bool promoted)
 {
 	int err = gspace_share_protect(c->gs, c->gfn, c->hfn, false);
 
@@ -335,7 +335,7 @@ static bool merge(const struct candidate *c)
 	err = gspace_share_merge(c->gs, c->gfn, c->hfn, c->match.hfn);
 	if (!err)
 		return true;
-	if (err == E_INVAL && page_hash(c->gs, c->hfn) == c->hash)
+	if (err == E_INVAL && !promoted && page_hash(c->gs, c->hfn) == c->hash)
 		count_false_match();
 	gspace_share_undo(c->gs, c->gfn, c->hfn);
 	return false;
@@ -345,12 +345,11 @@ static bool merge(const struct candidate *c)
 static bool join_shared(const struct candidate *c, bool promoted)
 {
 	hfn_t with = c->match.hfn;
-	bool joined = false;
+	bool joined;
 
 	if (!hold(with, c->hash))
 		return false;
-	if (!promoted || page_hash(c->gs, with) == c->hash)
-		joined = merge(c);
+	joined = merge(c, promoted);
 	if (rmap_refs(with) > RMAP_REFS_MAX) /* our hold included: it is full */
 		share_forget_shared(with);
 	gspace_share_drop(c->gs, with);
