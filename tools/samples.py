@@ -91,7 +91,7 @@ VM = {
     "vm_memory_wait_seconds_total": ("waiting", True), "vm_cpu_seconds_total": ("cpu", True),
     "vm_disk_reads_total": ("reads", True), "vm_disk_writes_total": ("writes", True), "vm_disk_time_seconds_total": ("time", True),
     "vm_guest_operations_total": ("operations", True), "vm_guest_latency_seconds": ("latency", False),
-    "vm_guest_hit_ratio": ("hit", False), "vm_guest_errors_total": ("errors", False),
+    "vm_guest_hit_ratio": ("hit", False), "vm_guest_errors_total": ("errors", True),
 }
 SCOPES = (("vm", VM), ("device", DISK), (None, HOST))
 

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import random
+import re
 import socket
 import sys
 import threading
@@ -220,6 +221,14 @@ def test_alerts_since_when():
     assert history.look(600, 9, 0, 0)["alerts"] == [
         {"object": "", "alert": "swapping", "since": 1001, "level": "critical"},
         {"object": "a", "alert": "balloon", "since": 1003, "level": "warning"}]
+
+
+def test_what_is_kept_is_what_aerostat_tells():
+    with open(os.path.join(TOP, "vmm", "metrics.c"), encoding="utf-8") as source:
+        told = set(re.findall(r'^    (?:GAUGE|COUNTER)S?\("(\w+)"', source.read(), re.M))
+    for families in (samples.HOST, samples.DISK, samples.VM):
+        for name, (_, counter) in families.items():
+            assert counter == name.endswith("_total") and name.removesuffix("_total") in told, name
 
 
 # ---- over HTTP ----
