@@ -21,11 +21,12 @@ struct lib_cpu {
 	const struct lock *held[LOCKS_HELD_MAX]; /* in order of acquisition, ranks ascending */
 	struct list work;			 /* pending struct work, see work.h */
 	struct work *posted;			 /* atomic: work queued here by other CPUs, newest first */
-	struct lock timer_lock;			 /* the next four, from any CPU; timer_next is also read without it */
-	struct list timers;			 /* armed struct timer, earliest first, see timer.h */
-	struct list timers_due;			 /* expired, their functions still to be called */
+	struct lock timer_lock;			 /* the timers, from any CPU; timer_next is also read without it */
+	struct timer *timers;			 /* heap of those that are armed, see timer.c */
+	u64 timer_order;			 /* counts armings */
+	u64 timer_ran_ns;			 /* up to when due ones have been called */
 	struct timer *timer_running;		 /* whose function this CPU is in */
-	u64 timer_next;				 /* deadline of the first of `timers`, or TIMER_NEVER */
+	u64 timer_next;				 /* earliest deadline, or TIMER_NEVER */
 };
 
 void lib_cpu_init(struct lib_cpu *cpu, u32 id);

@@ -1,4 +1,7 @@
-/* Software timers: on each CPU a list sorted by deadline (there are few, a handful per VM) behind that CPU's lock. */
+/*
+ * Software timers: on each CPU a pairing heap, earliest deadline at the root, behind that CPU's lock. Each of many guests has
+ * its timer there, and the one that arms its own must not pay for the others: arming is one comparison.
+ */
 #include "lib/timer.h"
 
 #include "lib/panic.h"
@@ -8,7 +11,6 @@
 void timer_init(struct timer *t, void (*fn)(struct timer *t))
 {
 	*t = (struct timer){.fn = fn, .home = WORK_BOOT_CPU, .cpu = WORK_BOOT_CPU};
-	list_init(&t->link);
 }
 
 void timer_init_local(struct timer *t, void (*fn)(struct timer *t))
@@ -17,43 +19,107 @@ void timer_init_local(struct timer *t, void (*fn)(struct timer *t))
 	t->home = TIMER_LOCAL;
 }
 
+/* ---- the heap: cpu->timer_lock held -------------------------------------- */
+
+static bool earlier(const struct timer *a, const struct timer *b)
+{
+	return a->deadline_ns != b->deadline_ns ? a->deadline_ns < b->deadline_ns : a->order < b->order;
+}
+
+/* One heap of two. */
+static struct timer *meld(struct timer *a, struct timer *b)
+{
+	struct timer *first = a, *second = b;
+
+	if (!a || !b)
+		return a ? a : b;
+	if (earlier(b, a)) {
+		first = b;
+		second = a;
+	}
+	second->prev = first;
+	second->next = first->child;
+	if (second->next)
+		second->next->prev = second;
+	first->child = second;
+	return first;
+}
+
+/* One heap of siblings: in pairs from the left, then all from the right, which keeps the cost of a removal logarithmic over many. */
+static struct timer *meld_siblings(struct timer *first)
+{
+	struct timer *pairs = NULL, *root = NULL, *a, *b;
+
+	if (!first->next) {
+		first->prev = NULL;
+		return first;
+	}
+	while ((a = first)) {
+		b = a->next;
+		first = b ? b->next : NULL;
+		a->next = a->prev = NULL;
+		if (b)
+			b->next = b->prev = NULL;
+		a = meld(a, b);
+		a->next = pairs;
+		pairs = a;
+	}
+	while ((a = pairs)) {
+		pairs = a->next;
+		a->next = NULL;
+		root = meld(root, a);
+	}
+	return root;
+}
+
 static void note_next(struct lib_cpu *cpu)
 {
-	struct list *head = &cpu->timers;
-	u64 next = list_empty(head) ? TIMER_NEVER : list_entry(head->next, struct timer, link)->deadline_ns;
-
-	WRITE_ONCE(cpu->timer_next, next);
+	WRITE_ONCE(cpu->timer_next, cpu->timers ? cpu->timers->deadline_ns : TIMER_NEVER);
 }
 
-/* cpu->timer_lock held. */
 static void take_off(struct lib_cpu *cpu, struct timer *t)
 {
-	if (!t->armed)
-		return;
+	struct timer *below = t->child ? meld_siblings(t->child) : NULL;
+
+	if (t == cpu->timers) {
+		cpu->timers = below;
+		note_next(cpu);
+	} else {
+		if (t->prev->child == t)
+			t->prev->child = t->next;
+		else
+			t->prev->next = t->next;
+		if (t->next)
+			t->next->prev = t->prev;
+		cpu->timers = meld(cpu->timers, below);
+	}
+	t->child = t->next = t->prev = NULL;
 	t->armed = false;
-	list_del(&t->link);
-	note_next(cpu);
 }
 
-/* From the back: most timers are armed further ahead than those already there; equal ones keep their order. */
+/*
+ * No deadline lies before what has been called already: so what is armed by a timer's function comes after all that were
+ * due before it.
+ */
 static void insert(struct lib_cpu *cpu, struct timer *t, u64 deadline_ns)
 {
-	struct list *head = &cpu->timers, *before = head->prev;
-
-	while (before != head && list_entry(before, struct timer, link)->deadline_ns > deadline_ns)
-		before = before->prev;
-	t->deadline_ns = deadline_ns;
+	t->deadline_ns = MAX(deadline_ns, cpu->timer_ran_ns);
+	t->order = cpu->timer_order++;
 	t->armed = true;
-	list_insert_between(&t->link, before, before->next);
-	note_next(cpu);
+	cpu->timers = meld(cpu->timers, t);
+	if (cpu->timers == t)
+		note_next(cpu);
 }
+
+/* ---- arming and cancelling ----------------------------------------------- */
 
 void timer_cancel(struct timer *t)
 {
 	struct lib_cpu *cpu = platform_cpu(t->cpu);
 
 	lock_acquire(&cpu->timer_lock);
-	take_off(cpu, t);
+	if (t->armed)
+		take_off(cpu, t);
 	lock_release(&cpu->timer_lock);
 }
 
@@ -67,9 +133,10 @@ void timer_arm(struct timer *t, u64 deadline_ns)
 		t->cpu = cpu->id;
 	}
 	lock_acquire(&cpu->timer_lock);
-	take_off(cpu, t);
+	if (t->armed)
+		take_off(cpu, t);
 	insert(cpu, t, deadline_ns);
-	first = cpu->timers.next == &t->link;
+	first = cpu->timers == t;
 	lock_release(&cpu->timer_lock);
 	if (first && cpu != here)
 		platform_kick(cpu->id);
@@ -91,29 +158,20 @@ u64 timer_next_ns(void)
 	return READ_ONCE(platform_this_cpu()->timer_next);
 }
 
-/* The due ones leave the list first: a function that arms again at or before now would keep us here. */
-static void collect_due(struct lib_cpu *cpu, u64 now_ns)
-{
-	struct list *head = &cpu->timers;
-
-	while (!list_empty(head) && list_entry(head->next, struct timer, link)->deadline_ns <= now_ns)
-		list_add_tail(&cpu->timers_due, list_pop(head));
-	note_next(cpu);
-}
-
 void timer_run_expired(u64 now_ns)
 {
 	struct lib_cpu *cpu = platform_this_cpu();
-	struct list *link;
+	struct timer *t;
+	u64 order;
 
 	if (timer_next_ns() > now_ns)
 		return;
 	lock_acquire(&cpu->timer_lock);
-	collect_due(cpu, now_ns);
-	while ((link = list_pop(&cpu->timers_due))) {
-		struct timer *t = list_entry(link, struct timer, link);
-
-		t->armed = false;
+	cpu->timer_ran_ns = MAX(cpu->timer_ran_ns, now_ns);
+	order = cpu->timer_order;
+	/* Those armed meanwhile wait for the next call: a function that arms again at or before now would keep us here. */
+	while ((t = cpu->timers) && t->deadline_ns <= now_ns && t->order < order) {
+		take_off(cpu, t);
 		cpu->timer_running = t;
 		lock_release(&cpu->timer_lock);
 		t->fn(t);

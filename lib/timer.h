@@ -1,5 +1,5 @@
 /*
- * Software timers of one CPU, kept sorted. The CPU loop programs the hardware
+ * Software timers of one CPU, in a heap: arming costs the same however many there are. The CPU loop programs the hardware
  * for timer_next_ns() and calls timer_run_expired(). Callbacks run in the loop,
  * not in interrupt context, and must be short (queue work).
  *
@@ -10,18 +10,17 @@
 #ifndef LIB_TIMER_H
 #define LIB_TIMER_H
 
-#include "lib/list.h"
 #include "lib/types.h"
 
 #define TIMER_NEVER (~0UL)
 #define TIMER_LOCAL (~0U)
 
 struct timer {
-	struct list link;
-	u64 deadline_ns;
+	struct timer *child, *next, *prev; /* in the heap; prev of a first child is its parent */
+	u64 deadline_ns, order;	   /* order of arming, among equal deadlines */
 	void (*fn)(struct timer *t);
 	u32 home; /* CPU, or TIMER_LOCAL */
-	u32 cpu;  /* whose list it is on, or was last; changed with no list's lock only while not armed */
+	u32 cpu;  /* whose heap it is in, or was last; changed with no heap's lock only while not armed */
 	bool armed;
 };
 

@@ -18,8 +18,6 @@ void lib_cpu_init(struct lib_cpu *cpu, u32 id)
 	*cpu = (struct lib_cpu){.id = id, .timer_next = TIMER_NEVER};
 	lock_init(&cpu->timer_lock, "timers", LOCK_RANK_WORK);
 	list_init(&cpu->work);
-	list_init(&cpu->timers);
-	list_init(&cpu->timers_due);
 }
 
 /* ---- what items took ---- */

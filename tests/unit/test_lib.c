@@ -506,6 +506,60 @@ static void test_timers(void **state)
 	assert_true(timer_next_ns() == TIMER_NEVER);
 }
 
+/* Many timers, armed, armed again, cancelled and fired in all orders, against a table of deadlines. */
+#define MANY 200
+
+static struct timer many[MANY];
+static u64 many_due[MANY], many_last;
+static u32 many_fired;
+
+static void many_fire(struct timer *t)
+{
+	u32 i = (u32)(t - many);
+
+	assert_true(many_due[i] && many_due[i] <= fake_now_ns && t->deadline_ns >= many_last);
+	many_last = t->deadline_ns;
+	many_due[i] = 0;
+	many_fired++;
+}
+
+static void test_many_timers(void **state)
+{
+	struct prng rnd;
+
+	(void)state;
+	prng_seed(&rnd, 7);
+	fake_now_ns = 1000;
+	for (u32 i = 0; i < MANY; i++)
+		timer_init(&many[i], many_fire);
+	for (u32 step = 0; step < 20000; step++) {
+		u32 i = prng_below(&rnd, MANY);
+		u64 first = TIMER_NEVER;
+
+		if (prng_below(&rnd, 4)) {
+			many_due[i] = fake_now_ns + 1 + prng_below(&rnd, 500);
+			timer_arm(&many[i], many_due[i]);
+		} else {
+			many_due[i] = 0;
+			timer_cancel(&many[i]);
+		}
+		if (!prng_below(&rnd, 10)) {
+			fake_now_ns += prng_below(&rnd, 100);
+			many_last = 0;
+			timer_run_expired(fake_now_ns);
+		}
+		for (u32 k = 0; k < MANY; k++)
+			if (many_due[k])
+				first = MIN(first, many_due[k]);
+		assert_true(timer_next_ns() == first);
+		assert_true(first > fake_now_ns); /* all that were due have fired */
+	}
+	assert_true(many_fired > 1000);
+	for (u32 i = 0; i < MANY; i++)
+		timer_cancel(&many[i]);
+	assert_true(timer_next_ns() == TIMER_NEVER);
+}
+
 /* A timer of a fixed home fires there; a local one where it was armed last. Both can be cancelled from anywhere. */
 static void test_timers_elsewhere(void **state)
 {
@@ -561,6 +615,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_work_elsewhere, reset),
 	    cmocka_unit_test_setup(test_timers, reset),
 	    cmocka_unit_test_setup(test_timers_elsewhere, reset),
+	    cmocka_unit_test_setup(test_many_timers, reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
