@@ -466,6 +466,21 @@ static void flush_tlb(struct gspace *gs)
 	lock_release(&gs->lock);
 }
 
+/*
+ * The same with gs->lock held throughout, which it may be (arch/x86/tlb.h, rule 4): short where nobody else can be in the guest, so
+ * not for spaces in concurrent use.
+ */
+static void flush_tlb_locked(struct gspace *gs)
+{
+	lock_assert_held(&gs->lock);
+	if (gs->tlb_dirty)
+		gs->tlb_gen++;
+	gs->tlb_dirty = false;
+	mm_tlb_shootdown(gs);
+	gs->tlb_stale = false;
+	__atomic_fetch_sub(&stale_spaces, 1, __ATOMIC_SEQ_CST);
+}
+
 static void flush_stale_spaces(void)
 {
 	for (u32 id = 1; id < GSPACE_MAX && gspace_stale_count(); id++) {
@@ -602,21 +617,34 @@ bool gspace_shared_is_sole(hfn_t hfn)
 	return rmap_refs(hfn) == 1 && !gspace_stale_count();
 }
 
-static int touch_write_shared(struct touch *t)
+static int break_shared(struct gspace *gs, u64 *entry, gfn_t gfn, hfn_t shared, bool may_alloc)
 {
-	const struct page was = {.state = PAGE_SHARED, .payload = t->p.payload};
-	hfn_t hfn = was.payload;
+	const struct page was = {.state = PAGE_SHARED, .payload = shared};
+	hfn_t hfn = shared;
 
 	if (!gspace_shared_is_sole(hfn)) {
-		hfn = t->may_alloc ? frame_alloc_guest(false) : HFN_NONE;
+		hfn = may_alloc ? frame_alloc_guest(false) : HFN_NONE;
 		if (hfn == HFN_NONE)
 			return E_AGAIN;
-		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(was.payload));
+		page_copy(mm_hfn_to_va(hfn), mm_hfn_to_va(shared));
 	}
-	change(t->gs, t->p.entry, t->gfn, &was, PAGE_PRIVATE, hfn);
-	t->gs->stats.cow_breaks++;
+	change(gs, entry, gfn, &was, PAGE_PRIVATE, hfn);
+	gs->stats.cow_breaks++;
 	share_note_cow();
 	return 0;
+}
+
+static int touch_write_shared(struct touch *t)
+{
+	return break_shared(t->gs, t->p.entry, t->gfn, t->p.payload, t->may_alloc);
+}
+
+/* The entry of a mapped shared page whose region is not being put together? Then copy-on-write has a short way, too. */
+static bool is_plain_shared(const struct gspace *gs, gfn_t gfn, u64 entry)
+{
+	const struct pt_format *f = gs->pt.fmt;
+
+	return pt_entry_present(f, entry) && pt_entry_tag(f, entry) == TAG_SHARED && gs->moving != region_of(gfn);
 }
 
 /*
@@ -847,6 +875,20 @@ static __attribute__((noinline)) int touch_other(struct gspace *gs, gfn_t gfn, b
 	return err;
 }
 
+/* gs->lock held, and let go of. */
+static __attribute__((noinline)) int touch_shared(struct gspace *gs, u64 *entry, gfn_t gfn)
+{
+	int err = break_shared(gs, entry, gfn, hpa_to_hfn(pt_entry_hpa(gs->pt.fmt, *entry, 1)), true);
+
+	gs->stats.waits += err != 0;
+	if (gs->tlb_stale && !gs->concurrent)
+		flush_tlb_locked(gs);
+	lock_release(&gs->lock);
+	if (READ_ONCE(gs->tlb_stale) || READ_ONCE(gs->limbo) != HFN_NONE)
+		gspace_flush(gs);
+	return err;
+}
+
 int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 {
 	bool may_alloc = reclaim_may_alloc(gs);
@@ -859,7 +901,9 @@ int gspace_touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 	if (unlikely(!may_alloc || !(access & GSPACE_WRITE) || gs->dying || gfn >= gs->pages))
 		return touch_other(gs, gfn, access & GSPACE_WRITE, may_alloc);
 	entry = pt_find_near(&gs->pt, gfn_to_gpa(gfn).v, &level);
-	if (level > 1 || READ_ONCE(*entry))
+	if (level == 1 && *entry && is_plain_shared(gs, gfn, *entry))
+		return touch_shared(gs, entry, gfn);
+	if (level > 1 || *entry)
 		return touch_other(gs, gfn, true, true);
 	err = touch_first_write(gs, entry, gfn);
 	gs->stats.waits += err != 0;
