@@ -112,6 +112,6 @@ void lock_assert_none(void)
 {
 	const struct lib_cpu *cpu = platform_this_cpu();
 
-	if (unlikely(cpu->locks_held))
+	if (TRACKED && unlikely(cpu->locks_held))
 		panic("lock %s is held where none may be", cpu->held[0]->name);
 }

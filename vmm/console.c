@@ -263,8 +263,8 @@ static bool step_attached(void)
 /* A VM has printed: of interest if it is the one on the screen. */
 static void on_vm_output(struct vm *vm)
 {
-	if (READ_ONCE(vm->con_attached))
-		work_queue(&con.work);
+	(void)vm;
+	work_queue(&con.work);
 }
 
 /* ---- commands ---- */

@@ -127,9 +127,7 @@ static void exit_io(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 		return;
 	}
 	if (e->io.port == PORT_DEBUG && e->io.bytes == 1 && !e->io.in) {
-		char c = (char)e->io.value;
-
-		vm_console_put(v->vm, &c, 1);
+		vm_console_put_byte(v->vm, (u8)e->io.value);
 	} else if (e->io.in) {
 		u64 mask = e->io.bytes == 1 ? 0xff : e->io.bytes == 2 ? 0xffff : 0xffffffff;
 
@@ -151,33 +149,42 @@ static void exit_hlt(struct vcpu *v, struct hv_exit *e)
 		sched_halt(v);
 }
 
+/* From user mode it is an undefined instruction: a process is not the VM. */
+static void exit_hypercall(struct vcpu *v, struct hv_exit *e)
+{
+	if (e->cpl)
+		hv->inject_exception(v->hv, VECTOR_UD, false, 0);
+	else if (hypercall_handle(v, hv_regs(v->hv)))
+		hv->skip(v->hv, e->len);
+}
+
+static __attribute__((noinline)) void exit_other(struct vcpu *v, struct hv_exit *e);
+
+/* The commonest first: a long switch is a search. */
 void exit_handle(struct vcpu *v, struct hv_exit *e)
 {
-	struct hv_regs *r;
-
 	v->counts.exits[e->kind]++;
-	if (likely(e->kind == HV_EXIT_NPF)) {
+	if (likely(e->kind == HV_EXIT_NPF))
 		exit_npf(v, e);
-		return;
-	}
-	r = hv->regs(v->hv);
+	else if (e->kind == HV_EXIT_HYPERCALL)
+		exit_hypercall(v, e);
+	else if (e->kind == HV_EXIT_IO)
+		exit_io(v, hv_regs(v->hv), e);
+	else if (e->kind > HV_EXIT_HOST_IRQ)
+		exit_other(v, e);
+}
+
+static void exit_other(struct vcpu *v, struct hv_exit *e)
+{
+	struct hv_regs *r = hv_regs(v->hv);
+
 	switch (e->kind) {
-	case HV_EXIT_NONE:
-	case HV_EXIT_HOST_IRQ:	   break;
 	case HV_EXIT_CPUID:	   exit_cpuid(v, r, e); break;
 	case HV_EXIT_MSR_READ:	   exit_msr_read(v, r, e); break;
 	case HV_EXIT_MSR_WRITE:	   exit_msr_write(v, e); break;
-	case HV_EXIT_IO:	   exit_io(v, r, e); break;
 	case HV_EXIT_HLT:	   exit_hlt(v, e); break;
 	case HV_EXIT_UNDEFINED:	   hv->inject_exception(v->hv, VECTOR_UD, false, 0); break;
 	case HV_EXIT_CR_WRITE:	   hv->inject_exception(v->hv, VECTOR_GP, true, 0); break;
-	case HV_EXIT_HYPERCALL:
-		/* From user mode it is an undefined instruction: a process is not the VM. */
-		if (e->cpl)
-			hv->inject_exception(v->hv, VECTOR_UD, false, 0);
-		else if (hypercall_handle(v, r))
-			hv->skip(v->hv, e->len);
-		break;
 	case HV_EXIT_TRIPLE_FAULT: end_guest(v, e, "triple fault"); break;
 	case HV_EXIT_EXCEPTION:	   end_guest(v, e, "exception"); break;
 	case HV_EXIT_BAD_STATE:	   end_guest(v, e, "invalid guest state"); break;

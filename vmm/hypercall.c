@@ -44,7 +44,8 @@ static s64 call_hello(struct vcpu *v, struct hv_regs *r)
 	return vm_attach_info(vm, GPA(r->rdx), (u32)r->rsi & vm_features_offered(vm));
 }
 
-static s64 call_console_write(struct vcpu *v, struct hv_regs *r)
+/* Its buffer is not for the stack of every call. */
+static __attribute__((noinline)) s64 call_console_write(struct vcpu *v, struct hv_regs *r)
 {
 	char text[CONSOLE_CALL_MAX];
 	int err;
@@ -137,6 +138,10 @@ static s64 call_vcpu(struct vcpu *v, const struct hv_regs *r)
 
 static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 {
+	if (r->rax == AERO_CALL_TIMER && v->vm->info_hfn != HFN_NONE) { /* the commonest */
+		vcpu_set_timer(v, r->rdi);
+		return 0;
+	}
 	/* Everything but the greeting and the end wants the contract first. */
 	if (v->vm->info_hfn == HFN_NONE && r->rax != AERO_CALL_HELLO && r->rax != AERO_CALL_NOP &&
 	    r->rax != AERO_CALL_CONSOLE_WRITE && r->rax != AERO_CALL_SHUTDOWN)
@@ -147,7 +152,6 @@ static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	case AERO_CALL_CONSOLE_WRITE:  return call_console_write(v, r);
 	case AERO_CALL_CONSOLE_READ:   return call_console_read(v, r);
 	case AERO_CALL_UPCALL:	       return call_upcall(v, r);
-	case AERO_CALL_TIMER:	       vcpu_set_timer(v, r->rdi); return 0;
 	case AERO_CALL_BALLOON_INFLATE:return call_balloon(v, r, balloon_inflate);
 	case AERO_CALL_BALLOON_DEFLATE:return call_balloon(v, r, balloon_deflate);
 	case AERO_CALL_BALLOON_POLL:   return call_balloon_poll(v, r);

@@ -27,16 +27,19 @@ static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
  */
 static void watchdog_check(struct vcpu *v)
 {
-	u64 run = v->ns_in[VCPU_RUNNING] + platform_now_ns() - v->since_ns;
 	u32 limit = v->vm->config.watchdog_sec;
+	u64 run;
 
+	if (likely(!limit))
+		return;
 	if (hv->irq_enabled(v->hv)) {
 		v->irqs_off_since_ns = 0;
 		return;
 	}
+	run = v->ns_in[VCPU_RUNNING] + platform_now_ns() - v->since_ns;
 	if (v->irqs_off_since_ns == 0)
 		v->irqs_off_since_ns = run;
-	else if (limit && run - v->irqs_off_since_ns > limit * NSEC_PER_SEC)
+	else if (run - v->irqs_off_since_ns > limit * NSEC_PER_SEC)
 		vm_crash(v->vm, "watchdog: interrupts off for %u s of run time", limit);
 }
 
@@ -61,11 +64,11 @@ static void enter_guest(struct vcpu *v, struct hv_exit *e)
 	tlb_guest_end(tlb);
 }
 
-/* Runs v until the host is wanted, the vCPU blocks or gives way, or work may be served. */
-static void run_piece(struct sched_cpu *s, struct vcpu *v)
+/* Runs v, from now on, until the host is wanted, the vCPU blocks or gives way, or work may be served. Returns the time when it ended. */
+static u64 run_piece(struct sched_cpu *s, struct vcpu *v, u64 from)
 {
-	u64 from = platform_now_ns(), owed_until = s->paying ? from + s->owed_ns : 0, ran;
-	u64 work_end = work_pending() ? from + WORK_SLICE_NS : TIMER_NEVER;
+	u64 owed_until = s->paying ? from + s->owed_ns : 0;
+	u64 work_end = work_pending() ? from + WORK_SLICE_NS : TIMER_NEVER, next, now;
 	struct hv_exit e;
 
 	if (unlikely(v->reset))
@@ -73,33 +76,42 @@ static void run_piece(struct sched_cpu *s, struct vcpu *v)
 	do {
 		lock_assert_none();
 		deliver_upcall(v);
-		arm_hardware_timer(s, MIN(s->slice_end_ns, MAX(owed_until, MIN(work_end, timer_next_ns()))));
+		next = timer_next_ns();
+		next = MIN(next, work_end);
+		next = MAX(next, owed_until);
+		arm_hardware_timer(s, MIN(next, s->slice_end_ns));
 		enter_guest(v, &e);
+		if (e.kind == HV_EXIT_HOST_IRQ) {
+			v->counts.exits[HV_EXIT_HOST_IRQ]++;
+			watchdog_check(v);
+			break;
+		}
 		sched_note_wakes(v);
 		exit_handle(v, &e);
-		if (e.kind == HV_EXIT_HOST_IRQ)
-			watchdog_check(v);
-	} while (e.kind != HV_EXIT_HOST_IRQ && READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) &&
+	} while (READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) &&
 		 !READ_ONCE(v->vm->end_asked) && (!work_pending() || platform_now_ns() < owed_until));
-	ran = platform_now_ns() - from;
-	s->owed_ns -= MIN(ran, s->owed_ns);
+	now = platform_now_ns();
+	s->owed_ns -= MIN(now - from, s->owed_ns);
 	s->paying &= s->owed_ns != 0;
+	return now;
 }
 
-/* Timers and deferred work. */
-static void serve(struct sched_cpu *s)
+/* Timers and deferred work. Returns the time when they are done. */
+static u64 serve(struct sched_cpu *s, u64 from)
 {
-	u64 from = platform_now_ns(), took;
+	u64 now, took;
 
 	if (timer_next_ns() > from && !work_pending())
-		return;
+		return from;
 	timer_run_expired(from);
-	for (u32 i = 0; i < WORK_PER_PASS && work_run(1) && platform_now_ns() - from < WORK_PASS_NS; i++)
-		;
-	took = platform_now_ns() - from;
+	for (u32 i = 0; i < WORK_PER_PASS && work_pending() && platform_now_ns() - from < WORK_PASS_NS; i++)
+		work_run(1);
+	now = platform_now_ns();
+	took = now - from;
 	s->owed_ns = MIN(s->owed_ns + MAX(took, OWED_MIN_NS), OWED_MAX_NS);
 	s->paying = s->owed_ns >= OWED_NS;
 	sched_host_ran(s, took);
+	return now;
 }
 
 static void sleep(struct sched_cpu *s)
@@ -118,21 +130,23 @@ _Noreturn void sched_loop(void)
 {
 	struct sched_cpu *s = sched_this();
 	struct vcpu *v;
+	u64 now = platform_now_ns();
 
 	for (;;) {
 		sched_freeze_point(s);
 		cpu_irq_window();
 		s->armed_ns = 0; /* the timer may have fired */
 		if (!s->paying)
-			serve(s);
-		v = sched_pick(s);
+			now = serve(s, now);
+		v = sched_pick(s, now);
 		if (v) {
-			run_piece(s, v);
+			now = run_piece(s, v, now);
 			continue;
 		}
 		s->owed_ns = 0; /* nobody to give it to */
 		s->paying = false;
 		if (!work_pending() && !frame_stock_fill())
 			sleep(s);
+		now = platform_now_ns();
 	}
 }

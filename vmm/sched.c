@@ -329,7 +329,13 @@ void sched_poke(struct vcpu *v)
 
 void sched_wake(struct vcpu *v)
 {
-	struct sched_cpu *s = lock_of(v);
+	struct sched_cpu *s = sched_this();
+
+	if (s->current == v) { /* here, in the host: only this CPU takes it out of RUNNING, and it looks at `wake` before that */
+		WRITE_ONCE(v->wake, true);
+		return;
+	}
+	s = lock_of(v);
 
 	if (v->state == VCPU_HALTED) {
 		wake_up(s, v);
@@ -413,6 +419,12 @@ void sched_host_ran(struct sched_cpu *s, u64 ns)
 {
 	struct vcpu *v;
 
+	s->host_ns += ns;
+	s->unbilled_ns += ns;
+	if (s->unbilled_ns < HOST_BILL_NS && s->current) /* a timer here and there is not worth the lock */
+		return;
+	ns = s->unbilled_ns;
+	s->unbilled_ns = 0;
 	lock_acquire(&s->lock);
 	v = s->current;
 	if (v) {
@@ -421,7 +433,6 @@ void sched_host_ran(struct sched_cpu *s, u64 ns)
 		v->ns_in[VCPU_READY] += ns;
 	}
 	lock_release(&s->lock);
-	s->host_ns += ns;
 }
 
 /* ---- choosing ------------------------------------------------------------ */
@@ -500,6 +511,21 @@ static struct vcpu *steal(struct sched_cpu *s, struct sched_cpu *from)
 	return v;
 }
 
+/*
+ * The common case, without the lock: whoever ran goes on. `current` is this CPU's own; who wants it to end says so (stop, resched,
+ * unload, the VM's state) and then kicks this CPU, so that what is seen too late here ends the guest's turn at once. A VM with a
+ * cap is charged each time.
+ */
+static struct vcpu *goes_on(const struct sched_cpu *s, u64 now)
+{
+	struct vcpu *v = s->current;
+
+	if (!v || READ_ONCE(v->stop) || READ_ONCE(s->resched) || READ_ONCE(s->unload) || v->vm->config.cpu_cap ||
+	    !vm_may_run(v->vm) || now >= s->slice_end_ns)
+		return NULL;
+	return v;
+}
+
 static struct vcpu *choose(struct sched_cpu *s)
 {
 	struct sched_cpu *victim = NULL;
@@ -527,7 +553,7 @@ static struct vcpu *choose(struct sched_cpu *s)
 	return v;
 }
 
-struct vcpu *sched_pick(struct sched_cpu *s)
+static __attribute__((noinline)) struct vcpu *pick_anew(struct sched_cpu *s)
 {
 	struct vcpu *v = choose(s);
 	bool asked = __atomic_exchange_n(&s->unload, 0, __ATOMIC_ACQ_REL);
@@ -538,6 +564,7 @@ struct vcpu *sched_pick(struct sched_cpu *s)
 		return v;
 	lock_acquire(&s->lock);
 	s->current = v;
+	s->unbilled_ns = 0; /* another's */
 	s->loaded = v;
 	WRITE_ONCE(v->loaded_on, s->id);
 	s->slice_end_ns = v->since_ns + SLICE_NS;
@@ -546,6 +573,13 @@ struct vcpu *sched_pick(struct sched_cpu *s)
 	v = s->current;
 	lock_release(&s->lock);
 	return v;
+}
+
+struct vcpu *sched_pick(struct sched_cpu *s, u64 now)
+{
+	struct vcpu *v = goes_on(s, now);
+
+	return v ? v : pick_anew(s);
 }
 
 /* ---- sleeping ------------------------------------------------------------ */

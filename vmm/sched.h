@@ -40,6 +40,7 @@ struct vm;
 #define OWED_MIN_NS    (20 * NSEC_PER_USEC)
 #define OWED_NS        (2 * NSEC_PER_MSEC)
 #define OWED_MAX_NS    (4 * SLICE_NS)
+#define HOST_BILL_NS   (10 * NSEC_PER_USEC)
 #define CAP_PERIOD_NS  (100 * NSEC_PER_MSEC)
 #define SCHED_WEIGHT   1000U /* of a VM that asks for none */
 #define CPU_NONE       (~0U)
@@ -60,6 +61,7 @@ struct sched_cpu {
 	struct vcpu *loaded;	    /* whose state is in this CPU, or NULL */
 	u64 owed_ns;		    /* what timers and work have taken and guests have not had since */
 	bool paying;		    /* guests come first until nothing is owed */
+	u64 unbilled_ns;	    /* of host_ns: not yet taken off the running vCPU's time */
 	u64 armed_ns;		    /* what the hardware timer is set for */
 	u64 unpark_ns;		    /* about to sleep: when a cap lets the first of `ready` run again, ~0 if none */
 	u64 idle_ns, host_ns, steals, kicks_to_idle;
@@ -67,7 +69,7 @@ struct sched_cpu {
 
 struct sched_cpu *sched_this(void);
 /* Who runs now, RUNNING and loaded here; NULL: nobody may. */
-struct vcpu *sched_pick(struct sched_cpu *s);
+struct vcpu *sched_pick(struct sched_cpu *s, u64 now);
 /* Timers and work had this CPU for so long: not the run time of the vCPU in whose slice that was. */
 void sched_host_ran(struct sched_cpu *s, u64 ns);
 /* Says that this CPU is about to sleep; false if there is something to run after all. And that it sleeps no more. */

@@ -158,10 +158,11 @@ void vm_clear_vcpu_events(struct vcpu *v); /* OFF */
 /* Of all its vCPUs, in its present or last run, with the exits that the back end answers. */
 void vm_counts(const struct vm *vm, struct vm_counts *out);
 
-/* Called (with no lock held) when a guest has printed or wants input; the operator's console sets it. */
+/* Called (with no lock held) when a guest has printed whose console is shown (con_attached); the operator's console sets it. */
 extern void (*vm_console_notify)(struct vm *vm);
 /* Guest's side: bytes taken; when the ring is full the oldest output is lost and counted. */
 size_t vm_console_put(struct vm *vm, const char *text, size_t len);
+void vm_console_put_byte(struct vm *vm, u8 c);
 size_t vm_console_get(struct vm *vm, char *buf, size_t size);
 /* Operator's side of a VM's console: bytes moved. */
 size_t vm_console_read(struct vm *vm, char *buf, size_t size);

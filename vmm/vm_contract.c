@@ -219,8 +219,16 @@ void mm_balloon_notify(struct gspace *gs)
 
 static void notify_operator(struct vm *vm)
 {
-	if (vm_console_notify)
+	if (READ_ONCE(vm->con_attached) && vm_console_notify)
 		vm_console_notify(vm);
+}
+
+void vm_console_put_byte(struct vm *vm, u8 c)
+{
+	lock_acquire(&vm->lock);
+	vm->con_dropped += ring_force(&vm->con_out, c);
+	lock_release(&vm->lock);
+	notify_operator(vm);
 }
 
 size_t vm_console_put(struct vm *vm, const char *text, size_t len)

@@ -143,7 +143,6 @@ struct hv_ops {
 	 */
 	void (*release)(struct hv_vcpu *v);
 	void (*vcpu_reset)(struct hv_vcpu *v, const struct hv_start *s);
-	struct hv_regs *(*regs)(struct hv_vcpu *v);
 	/*
 	 * Enters the guest and returns at the first exit somebody else has to see. Called with interrupts off;
 	 * host interrupts that arrive are left pending for the CPU loop (HV_EXIT_HOST_IRQ). tlb_gen: the address
@@ -176,6 +175,12 @@ struct hv_tlb_stats {
 	u64 flush_all;   /* every guest's: identifiers ran out */
 	u64 assigned;    /* identifiers handed out */
 };
+
+/* The registers are the first that a vCPU has. */
+static inline struct hv_regs *hv_regs(struct hv_vcpu *v)
+{
+	return (struct hv_regs *)v;
+}
 
 extern const struct hv_ops vmx_ops, svm_ops;
 extern const struct hv_ops *hv; /* chosen by hv_init */

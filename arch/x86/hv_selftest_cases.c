@@ -39,7 +39,7 @@ PROGRAM(tsc);
 
 static struct hv_regs *regs(struct selftest *s)
 {
-	return hv->regs(s->v);
+	return hv_regs(s->v);
 }
 static void start(struct selftest *s, const u8 *program)
 {
@@ -346,7 +346,7 @@ static void test_bad_state(struct selftest *s)
 
 static bool fpu_is(struct hv_vcpu *v, u64 mark, u64 control_word)
 {
-	struct hv_regs *r = hv->regs(v);
+	struct hv_regs *r = hv_regs(v);
 
 	return r->rax == mark && r->rcx == control_word;
 }
@@ -357,7 +357,7 @@ static void test_fpu(struct selftest *s)
 
 	for (u32 i = 0; i < 2; i++) {
 		selftest_start(s, v[i], program_fpu);
-		hv->regs(v[i])->rdi = 0x1111111111111111 * (i + 1);
+		hv_regs(v[i])->rdi = 0x1111111111111111 * (i + 1);
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL && fpu_is(v[i], 0, 0x37f));
 		hv->skip(v[i], s->e.len);
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL);
@@ -367,13 +367,13 @@ static void test_fpu(struct selftest *s)
 	__asm__ volatile("fldz; pcmpeqd %%xmm0, %%xmm0; pcmpeqd %%xmm15, %%xmm15" : : : "memory");
 	for (u32 i = 0; i < 2; i++) {
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL);
-		WANT(fpu_is(v[i], 0x1111111111111111 * (i + 1), 0x27f) && hv->regs(v[i])->rbx == hv->regs(v[i])->rax);
+		WANT(fpu_is(v[i], 0x1111111111111111 * (i + 1), 0x27f) && hv_regs(v[i])->rbx == hv_regs(v[i])->rax);
 	}
 }
 
 static bool lazy_are(struct hv_vcpu *v, u64 value)
 {
-	struct hv_regs *r = hv->regs(v);
+	struct hv_regs *r = hv_regs(v);
 
 	return r->rbx == value && r->r8 == value && r->r9 == value;
 }
@@ -384,7 +384,7 @@ static void test_lazy(struct selftest *s)
 
 	for (u32 i = 0; i < 2; i++) {
 		selftest_start(s, v[i], program_lazy);
-		hv->regs(v[i])->rdi = 0x7000 * (i + 1);
+		hv_regs(v[i])->rdi = 0x7000 * (i + 1);
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL && lazy_are(v[i], 0));
 		hv->skip(v[i], s->e.len);
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL);
@@ -393,7 +393,7 @@ static void test_lazy(struct selftest *s)
 	hv->release(s->v); /* as if it moved to another CPU */
 	for (u32 i = 0; i < 2; i++) {
 		WANT(selftest_step(s, v[i]) == HV_EXIT_HYPERCALL);
-		WANT(lazy_are(v[i], 0x7000 * (i + 1)) && hv->regs(v[i])->r10 == 0x7000 * (i + 1));
+		WANT(lazy_are(v[i], 0x7000 * (i + 1)) && hv_regs(v[i])->r10 == 0x7000 * (i + 1));
 	}
 	WANT(this_cpu()->self == this_cpu());
 }

@@ -23,7 +23,7 @@ struct hv_event {
 };
 
 struct hv_vcpu {
-	struct hv_regs regs; /* first: enter.asm */
+	struct hv_regs regs; /* first: enter.asm, hv_regs() */
 	u64 dr[4];
 	struct hv_cpu *cpu; /* whose registers or caches may hold our state; NULL: none */
 	void *owner;        /* for the physical reader */
@@ -34,6 +34,8 @@ struct hv_vcpu {
 	struct hv_fast fast;
 	u8 fxsave[FXSAVE_BYTES] aligned(16);
 };
+
+_Static_assert(offsetof(struct hv_vcpu, regs) == 0, "hv_regs()");
 
 struct hv_cpu {
 	struct hv_vcpu *fpu;  /* whose FPU registers are live, or NULL */

@@ -104,16 +104,16 @@ void time_init(void)
 	}
 	if (khz < TSC_KHZ_MIN)
 		panic("no usable clock: neither the PM timer nor the PIT runs");
+	tsc_base = rdtsc();
 	ns_mult = (1000000UL << 32) / khz;
 	tsc_mult = (khz << 32) / 1000000;
-	tsc_base = rdtsc();
 	tsc_khz = khz;
 	log_info("time", "TSC %lu kHz, measured with the %s", khz, source);
 }
 
 u64 cpu_now_ns(void)
 {
-	return tsc_khz ? (u64)((unsigned __int128)(rdtsc() - tsc_base) * ns_mult >> 32) : 0;
+	return (u64)((unsigned __int128)(rdtsc() - tsc_base) * ns_mult >> 32); /* before time_init() ns_mult is 0 */
 }
 
 u64 cpu_tsc_khz(void)

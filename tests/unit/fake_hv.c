@@ -84,11 +84,6 @@ static void vcpu_reset(struct hv_vcpu *v, const struct hv_start *s)
 	v->on = this_cpu();
 }
 
-static struct hv_regs *regs(struct hv_vcpu *v)
-{
-	return &v->regs;
-}
-
 /* Would the access that faulted succeed now? */
 static bool access_possible(const struct hv_vcpu *v)
 {
@@ -193,7 +188,6 @@ static const struct hv_ops fake_ops = {.name = "fake",
 				       .vcpu_destroy = fake_vcpu_destroy,
 				       .release = fake_release,
 				       .vcpu_reset = vcpu_reset,
-				       .regs = regs,
 				       .run = run,
 				       .get_sys = get_sys,
 				       .skip = skip,

@@ -145,17 +145,17 @@ static bool exit_msr(struct svm_vcpu *v, struct hv_exit *e)
 
 static bool exit_io(struct svm_vcpu *v, struct hv_exit *e)
 {
-	u64 info = v->vmcb->exit_info1;
+	static const u32 mask[8] = {[1] = 0xff, [2] = 0xffff, [4] = 0xffffffff};
+	u32 info = (u32)v->vmcb->exit_info1, bytes = SVM_IOIO_BYTES(info);
 
 	e->kind = HV_EXIT_IO;
 	e->len = (u8)(v->vmcb->exit_info2 - v->common.regs.rip);
 	e->io.port = SVM_IOIO_PORT(info);
-	e->io.bytes = SVM_IOIO_BYTES(info);
+	e->io.bytes = (u8)bytes;
 	e->io.in = info & SVM_IOIO_IN;
 	e->io.string = info & SVM_IOIO_STRING;
 	e->io.rep = info & SVM_IOIO_REP;
-	if (!e->io.in && !e->io.string)
-		e->io.value = (u32)v->common.regs.rax & (u32)BITS(e->io.bytes * 8 - 1, 0);
+	e->io.value = (u32)v->common.regs.rax & mask[bytes]; /* means nothing unless it is an OUT */
 	return true;
 }
 
@@ -246,19 +246,23 @@ bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e)
 	e->reason = code;
 	e->len = e->cpl = 0;
 	e->text = NULL;
+	/* The commonest first: a long switch is a search. */
 	if (likely(code == SVM_EXIT_NPF))
 		return exit_npf(v, e);
+	if (code == SVM_EXIT_INTR)
+		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
+	if (code == SVM_EXIT_VMMCALL)
+		return exit_insn(v, e, INSN_VMMCALL, HV_EXIT_HYPERCALL);
+	if (code == SVM_EXIT_IOIO)
+		return exit_io(v, e);
 	if ((s32)code == SVM_EXIT_INVALID)
 		return exit_kind(e, HV_EXIT_BAD_STATE, invalid_text(v->vmcb));
 	switch (code) {
-	case SVM_EXIT_INTR:
 	case SVM_EXIT_NMI:
 	case SVM_EXIT_INIT:		  return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
 	case SVM_EXIT_VINTR:		  return exit_window(v, e);
 	case SVM_EXIT_CPUID:		  return exit_insn(v, e, INSN_CPUID, HV_EXIT_CPUID);
 	case SVM_EXIT_HLT:		  return exit_insn(v, e, INSN_HLT, HV_EXIT_HLT);
-	case SVM_EXIT_VMMCALL:		  return exit_insn(v, e, INSN_VMMCALL, HV_EXIT_HYPERCALL);
-	case SVM_EXIT_IOIO:		  return exit_io(v, e);
 	case SVM_EXIT_MSR:		  return exit_msr(v, e);
 	case SVM_EXIT_WRITE_CR4:	  return exit_cr4(v, e);
 	case SVM_EXIT_INVD:

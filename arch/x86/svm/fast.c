@@ -23,7 +23,7 @@ u64 svm_known_length(const struct svm_vcpu *v)
 
 static bool fast_hypercall(struct svm_vcpu *v)
 {
-	if (v->vmcb->rax || v->vmcb->cpl || !v->common.fast.nop)
+	if (v->vmcb->cpl || !v->common.fast.nop)
 		return false;
 	v->common.fast.count[HV_EXIT_HYPERCALL]++;
 	return true;
@@ -60,6 +60,8 @@ bool svm_fast_exit(struct svm_vcpu *v)
 	struct vmcb *c = v->vmcb;
 	u64 len;
 
+	if (c->exit_code == SVM_EXIT_VMMCALL && c->rax) /* any other call than the greeting */
+		return false;
 	if (c->rflags & (RFLAGS_TF | RFLAGS_RF) || c->exit_int_info & SVM_EVENT_VALID)
 		return false;
 	if (!(c->cs.attr & SVM_ATTR_L) || !(c->efer & EFER_LMA))

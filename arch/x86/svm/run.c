@@ -159,11 +159,6 @@ void svm_skip(struct hv_vcpu *h, u8 len)
 	}
 }
 
-static struct hv_regs *svm_regs(struct hv_vcpu *v)
-{
-	return &v->regs;
-}
-
 static void svm_inject_exception(struct hv_vcpu *v, u8 vector, bool has_error, u32 error)
 {
 	hv_queue_exception(v, vector, has_error, error);
@@ -199,7 +194,6 @@ const struct hv_ops svm_ops = {
     .vcpu_destroy = svm_vcpu_destroy,
     .release = svm_release,
     .vcpu_reset = svm_vcpu_reset,
-    .regs = svm_regs,
     .run = svm_run,
     .get_sys = svm_get_sys,
     .skip = svm_skip,

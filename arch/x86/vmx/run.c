@@ -198,11 +198,6 @@ void vmx_skip(struct hv_vcpu *h, u8 len)
 		vmwrite(VMCS_GUEST_PENDING_DEBUG, vmread(VMCS_GUEST_PENDING_DEBUG) | VMX_PENDING_BS);
 }
 
-static struct hv_regs *vmx_regs(struct hv_vcpu *v)
-{
-	return &v->regs;
-}
-
 static void vmx_inject_exception(struct hv_vcpu *v, u8 vector, bool has_error, u32 error)
 {
 	hv_queue_exception(v, vector, has_error, error);
@@ -245,7 +240,6 @@ const struct hv_ops vmx_ops = {
     .vcpu_destroy = vmx_vcpu_destroy,
     .release = vmx_release,
     .vcpu_reset = vmx_vcpu_reset,
-    .regs = vmx_regs,
     .run = vmx_run,
     .get_sys = vmx_get_sys,
     .skip = vmx_skip,
