@@ -42,9 +42,9 @@ endif
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
 MM_C := balloon blk dynmem frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify gspace_zip policy pool pt reclaim reclaim_cause rmap share swap swap_slots wss zip zpool
-ARCH_C := apic asid backtrace cpu desc fpu_quirk guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine paging panic pic \
+ARCH_C := apic asid backtrace cpu desc fpu_quirk guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine mitigate mitigate_cpu paging panic pic \
 	platform power smp time tlb traps
-ARCH_ASM := ap_start entry hv_selftest_guest traps
+ARCH_ASM := ap_start entry hv_selftest_guest thunk traps
 VMX_C := caps ept exit fast run vmcs
 VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
@@ -70,9 +70,9 @@ GUEST_LIB_C := format hash prng string
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
-	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine tlb)
+	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn mitigate \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -90,6 +90,8 @@ HV_CFLAGS := $(CSTD) $(WARN) $(DEFS) -O2 -ffreestanding -fno-pic -mcmodel=kernel
 HOST_CFLAGS := $(CSTD) $(WARN) -DDEBUG -DHOST_TEST -O1 -fno-omit-frame-pointer -fno-strict-aliasing \
 	-fsanitize=address,undefined -fno-sanitize-recover=all
 FUZZ_CFLAGS := $(CSTD) -Wall -DDEBUG -DHOST_TEST -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+# The hypervisor's own: its indirect branches go through arch/x86/thunk.asm.
+HV_THUNKS := -mindirect-branch=thunk-extern -mindirect-branch-register -fno-jump-tables
 IMAGE_BASE := 0xffffffff80000000
 HV_LDFLAGS := -nostdlib -static -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments --gc-sections
 # Static libraries that the hypervisor is linked with.
@@ -123,7 +125,7 @@ say = @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
 $(B)/hv/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(HV_CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(HV_CFLAGS) $(HV_THUNKS) -c $< -o $@
 $(B)/hv/%.asm.o: %.asm
 	@mkdir -p $(@D)
 	$(call say,NASM)
@@ -150,7 +152,7 @@ $(B)/hv/ksyms%.o: $(B)/hv/ksyms%.c
 # Without debug checks the C parts are compiled as one, so that small functions of one part are inlined in another.
 $(B)/hv/whole.o: $(HV_C:%=$(B)/hv/%.o)
 	$(call say,LTO)
-	$(Q)$(CC) $(HV_CFLAGS) -nostdlib -r -flinker-output=nolto-rel $^ -o $@
+	$(Q)$(CC) $(HV_CFLAGS) $(HV_THUNKS) -nostdlib -r -flinker-output=nolto-rel $^ -o $@
 ifeq ($(DEBUG),1)
 HV_LINKED := $(HV_OBJ)
 else
@@ -351,7 +353,7 @@ test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZ
 
 # Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
 COMPARE ?=
-BENCH ?= qemu,memory,bochs
+BENCH ?= qemu,off,memory,bochs
 bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \

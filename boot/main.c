@@ -4,6 +4,7 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/machine.h"
+#include "arch/x86/mitigate.h"
 #include "arch/x86/paging.h"
 #include "arch/x86/platform.h"
 #include "boot/boot_info.h"
@@ -88,12 +89,21 @@ static void option_ramdisk(const char *value)
 		ramdisk_configure(&c);
 }
 
+static enum mitigate_mode mitigate_mode;
+
+static void option_mitigations(const char *value)
+{
+	if (!mitigate_parse_mode(value, &mitigate_mode))
+		log_warn("boot", "option mitigations: expected auto, off or full, got '%s'", value);
+}
+
 static void apply_options(const char *cmdline)
 {
 	static const struct {
 		const char *key;
 		void (*fn)(const char *value);
-	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}, {"ramdisk", option_ramdisk}};
+	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}, {"ramdisk", option_ramdisk},
+		      {"mitigations", option_mitigations}};
 	char value[40];
 
 	for (u32 i = 0; i < ARRAY_SIZE(option); i++)
@@ -136,13 +146,16 @@ static u32 cpus_wanted(const char *cmdline)
 
 static void print_banner(void)
 {
-	char cpu[64];
+	char cpu[64], in_force[MITIGATE_TEXT], exposed[MITIGATE_TEXT];
 
 	cpu_describe(cpu, sizeof(cpu));
+	mitigate_describe(&mitigations, in_force, sizeof(in_force));
+	mitigate_describe_exposed(&mitigations, exposed, sizeof(exposed));
 	log_info("boot", "Aerostat " AEROSTAT_VERSION);
 	log_info("boot", "CPU: %s, TSC %lu kHz", cpu, cpu_tsc_khz());
 	log_info("boot", "memory: %lu MiB RAM, %lu MiB free", memory_ram_bytes() / MIB,
 		 (u64)frame_free_count() * PAGE_SIZE / MIB);
+	log_info("boot", "mitigations (%s): %s; exposed: %s", mitigate_mode_name(mitigations.mode), in_force, exposed);
 	if (info.cmdline[0])
 		log_info("boot", "options: %s", info.cmdline);
 }
@@ -204,6 +217,7 @@ void hv_main(struct boot_info *handoff)
 	info = *handoff;
 	apply_options(info.cmdline);
 	cpu_init_features();
+	mitigate_init(mitigate_mode);
 	memory_init(&info);
 	panic_add_section("memory", print_memory_state);
 	cpu_continue_on_stack(this_cpu()->stack_top, start, NULL);

@@ -5,6 +5,7 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/hv.h"
+#include "arch/x86/mitigate.h"
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/log.h"
@@ -200,10 +201,12 @@ static int host_cpus(struct command_run *r)
 
 int cmd_host(struct command_run *r)
 {
-	char brand[52];
+	char brand[52], in_force[MITIGATE_TEXT], exposed[MITIGATE_TEXT];
 	struct pairs p;
 
 	cpu_brand(brand);
+	mitigate_describe(&mitigations, in_force, sizeof(in_force));
+	mitigate_describe_exposed(&mitigations, exposed, sizeof(exposed));
 	pairs_begin(&p, r->out);
 	pairs_text(&p, "cpu", brand);
 	pairs_number(&p, "cpus", cpu_count());
@@ -214,6 +217,9 @@ int cmd_host(struct command_run *r)
 	pairs_number(&p, "asids", hv_caps.asids);
 	pairs_format(&p, "accessed-bits", "%s", hv_caps.ad_bits ? "yes" : "no");
 	pairs_format(&p, "large-pages", "%s", hv_caps.large_1g ? "1G" : hv_caps.large_2m ? "2M" : "no");
+	pairs_format(&p, "mitigations", "%s", mitigate_mode_name(mitigations.mode));
+	pairs_text(&p, "in-force", in_force);
+	pairs_text(&p, "exposed", exposed);
 	pairs_end(&p);
 	print_frames(r->out);
 	r->more = host_cpus;

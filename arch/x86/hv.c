@@ -5,6 +5,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/fpu_quirk.h"
 #include "arch/x86/hv_vcpu.h"
+#include "arch/x86/mitigate.h"
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/log.h"
@@ -60,6 +61,27 @@ void hv_tlb_stats(struct hv_tlb_stats *out)
 	*out = c->tlb;
 }
 
+/* ---- one guest after another ---- */
+
+static u64 births; /* atomic */
+
+void hv_vcpu_born(struct hv_vcpu *v, hfn_t root)
+{
+	v->root = root;
+	v->born = __atomic_add_fetch(&births, 1, __ATOMIC_RELAXED);
+}
+
+/* All vCPUs of a VM are made before one of them runs: one that is younger than the guest that ran last is not its sibling, though its root be
+ * in the same frame. */
+void hv_guest_switch(struct hv_cpu *c, const struct hv_vcpu *v)
+{
+	if (v->root == c->last_root && v->born <= c->last_born)
+		return;
+	c->last_root = v->root;
+	c->last_born = __atomic_load_n(&births, __ATOMIC_RELAXED);
+	mitigate_switch();
+}
+
 /* ---- registers that stay live ---- */
 
 void hv_cpu_setup(void)
@@ -67,6 +89,7 @@ void hv_cpu_setup(void)
 	write_cr0((read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE);
 	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
 	fpu_quirk_init();
+	mitigate_cpu_on();
 }
 
 static void fpu_save(struct hv_vcpu *v)

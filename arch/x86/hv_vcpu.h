@@ -28,6 +28,7 @@ struct hv_vcpu {
 	struct hv_cpu *cpu; /* whose registers or caches may hold our state; NULL: none */
 	void *owner;        /* for the physical reader */
 	hfn_t root;
+	u64 born; /* how many vCPUs there had been when it was made */
 	struct hv_event exception; /* for the next entry */
 	struct hv_event irq;       /* accepted; delivered when the guest can take it */
 	struct asid_slot asid;
@@ -42,10 +43,16 @@ struct hv_cpu {
 	struct hv_vcpu *live; /* whose other lazily switched registers are live, or NULL */
 	struct asid_pool asids;
 	struct hv_tlb_stats tlb;
+	hfn_t last_root; /* the guest that ran last, and the vCPUs made until then: see hv_guest_switch() */
+	u64 last_born;
 };
 
 /* Registers as after reset and those of start; the back end does the rest. Live registers of v are forgotten. */
 void hv_vcpu_init(struct hv_vcpu *v, const struct hv_start *s);
+/* v is new. */
+void hv_vcpu_born(struct hv_vcpu *v, hfn_t root);
+/* v is about to run on this CPU, where another vCPU did: if that was another VM's, predictions of branches are dropped. */
+void hv_guest_switch(struct hv_cpu *c, const struct hv_vcpu *v);
 /* The FPU registers become v's. */
 void hv_fpu_load(struct hv_cpu *c, struct hv_vcpu *v);
 void hv_dr_save(struct hv_vcpu *v);

@@ -21,6 +21,38 @@ def test_prompt_on_qemu(machine, cpus, mem):
     m.check()
 
 
+def mitigates(m, mode):
+    """The mode is in force, and a guest under it sees what it should. What it says of the mitigations."""
+    m.boot()
+    host = pairs(m.ok("host"))
+    assert host["mitigations"] == mode and f"mitigations ({mode}): {host['in-force']}" in m.boot_text
+    m.wait_checked("v")
+    m.check()
+    return host["in-force"].split(), host["exposed"].split()
+
+
+def with_mitigations(mode):
+    return f"[loader]\noptions = mitigations={mode}\n\n" + vm_section("v", 32, "app=verify mem=50%", disk=None)
+
+
+@pytest.mark.parametrize("mode", ["full", "off"])
+def test_mitigations_on_qemu(machine, mode):
+    """The emulator has none of the registers: what software does alone; VERW is done by any processor."""
+    in_force, exposed = mitigates(machine(mem=256, config=with_mitigations(mode)), mode)
+    if mode == "off":
+        assert (in_force, exposed) == (["none"], ["unknown"])
+    else:
+        assert {"retpoline", "rsb", "verw"} <= set(in_force) and "ibpb" in exposed
+
+
+@pytest.mark.bochs
+@pytest.mark.takes(30)
+def test_mitigations_on_bochs(machine):
+    m = machine(emulator="bochs", mem=192, config=with_mitigations("full"), parts=(("swap", 128),))
+    in_force, _ = mitigates(m, "full")
+    assert {"rsb", "verw"} <= set(in_force)
+
+
 def reboots(m):
     """reboot comes back to the prompt; shutdown ends the emulator."""
     m.boot()

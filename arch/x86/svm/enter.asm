@@ -10,6 +10,7 @@
 ; pending. RAX, RSP, RIP, RFLAGS, CR2 and DR6/7 are in the VMCB.
 bits 64
 default rel
+%include "arch/x86/mitigate.inc"
 
 %define R_RCX 8
 %define R_RDX 16
@@ -56,6 +57,7 @@ svm_enter:
 	push	r14
 	push	r15
 	push	rdi			; [rsp] regs
+	MITIGATE_ENTRY_MSRS
 	mov	rax, rsi
 	mov	rcx, [rdi + R_RCX]
 	mov	rdx, [rdi + R_RDX]
@@ -71,7 +73,9 @@ svm_enter:
 	mov	r14, [rdi + R_R14]
 	mov	r15, [rdi + R_R15]
 	mov	rdi, [rdi + R_RDI]
+	MITIGATE_VERW
 	vmrun
+	MITIGATE_RSB
 	pop	rax			; RAX and RSP are the host's again
 	mov	[rax + R_RCX], rcx
 	mov	[rax + R_RDX], rdx
@@ -87,6 +91,7 @@ svm_enter:
 	mov	[rax + R_R13], r13
 	mov	[rax + R_R14], r14
 	mov	[rax + R_R15], r15
+	MITIGATE_EXIT_MSRS
 	pop	r15
 	pop	r14
 	pop	r13

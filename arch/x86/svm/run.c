@@ -80,6 +80,7 @@ static void make_live(struct hv_cpu *c, struct hv_vcpu *v)
 	if (c->live)
 		hv_dr_save(c->live);
 	hv_dr_load(v);
+	hv_guest_switch(c, v);
 	c->live = v;
 }
 

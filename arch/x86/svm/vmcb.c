@@ -31,7 +31,7 @@ int svm_vcpu_create(struct hv_vcpu **out, hfn_t root)
 	v = mm_hfn_to_va(self);
 	v->vmcb = mm_hfn_to_va(vmcb);
 	v->vmcb_pa = hfn_to_hpa(vmcb).v;
-	v->common.root = root;
+	hv_vcpu_born(&v->common, root);
 	*out = &v->common;
 	return 0;
 }

@@ -7,6 +7,7 @@
 ; caller's to switch.
 bits 64
 default rel
+%include "arch/x86/mitigate.inc"
 
 %define R_RAX 0
 %define R_RCX 8
@@ -36,6 +37,7 @@ vmx_enter:
 	push	r14
 	push	r15
 	push	rdi			; [rsp] regs
+	MITIGATE_ENTRY_MSRS
 	mov	eax, VMCS_HOST_RSP
 	vmwrite	rax, rsp
 	test	sil, sil		; the flag lives until the jump: MOV keeps it
@@ -55,9 +57,11 @@ vmx_enter:
 	mov	r15, [rdi + R_R15]
 	mov	rdi, [rdi + R_RDI]
 	jnz	.resume
+	MITIGATE_VERW
 	vmlaunch
 	jmp	.failed
 .resume:
+	MITIGATE_VERW
 	vmresume
 .failed:
 	mov	eax, 1			; CF
@@ -65,9 +69,13 @@ vmx_enter:
 	mov	eax, 2			; ZF
 .out:
 	add	rsp, 8
+	mov	esi, eax
+	MITIGATE_EXIT_MSRS
+	mov	eax, esi
 	jmp	restore
 
 vmx_exit_entry:				; RSP is the host's, interrupts are off, DF is clear
+	MITIGATE_RSB
 	push	rax
 	mov	rax, [rsp + 8]
 	mov	[rax + R_RCX], rcx
@@ -86,6 +94,7 @@ vmx_exit_entry:				; RSP is the host's, interrupts are off, DF is clear
 	mov	[rax + R_R14], r14
 	mov	[rax + R_R15], r15
 	add	rsp, 8
+	MITIGATE_EXIT_MSRS
 	xor	eax, eax
 restore:
 	pop	r15

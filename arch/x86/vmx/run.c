@@ -4,6 +4,7 @@
  * loop.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/mitigate.h"
 #include "arch/x86/vmx/vmx.h"
 #include "lib/panic.h"
 
@@ -141,6 +142,7 @@ static bool enter(struct vmx_vcpu *v, struct hv_exit *e)
 	vmwrite(VMCS_GUEST_RSP, r->rsp);
 	if (read_cr2() != v->cr2)
 		write_cr2(v->cr2);
+	mitigate_flush_l1d();
 	do {
 		failed = vmx_enter(r, v->launched);
 		v->launched |= !failed;

@@ -137,6 +137,7 @@ void vmx_make_live(struct vmx_vcpu *v)
 	if (c->live)
 		lazy_save(c->live);
 	lazy_load(&v->common);
+	hv_guest_switch(c, &v->common);
 	c->live = &v->common;
 }
 
@@ -175,7 +176,7 @@ int vmx_vcpu_create(struct hv_vcpu **out, hfn_t root)
 	}
 	v = mm_hfn_to_va(self);
 	v->vmcs = vmcs;
-	v->common.root = root;
+	hv_vcpu_born(&v->common, root);
 	v->eptp = hfn_to_hpa(root).v | EPTP_WB | EPTP_WALK4 | (vmx_machine.ad_bits ? EPTP_AD : 0);
 	*(u32 *)mm_hfn_to_va(vmcs) = vmx_machine.revision;
 	vmclear(vmcs);
