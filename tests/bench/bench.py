@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """What the paths through the hypervisor cost, in instructions: `make bench`.
 
-  bench.py FOLDER [--compare EARLIER.json] [--where qemu,memory,bochs,growth]
+  bench.py FOLDER [--compare EARLIER.json] [--where qemu,off,memory,bochs,growth]
 
 Runs guest workload `bench` in QEMU, which counts instructions (-icount), and in Bochs, whose TSC counts them on one CPU;
 reads the hypervisor's own memory from its console. Prints a table beside the figures of other hypervisors and writes to FOLDER
-paths.json (QEMU), paths-vmx.json (Bochs) and growth.json: {name: {median, mean, p99, unit, where}}. growth: the same paths
+paths.json (QEMU), paths-vmx.json (Bochs), both again with mitigations=off (paths-off.json, paths-vmx-off.json), and growth.json: {name: {median, mean, p99, unit, where}}. growth: the same paths
 with more guests, and the share scan with more memory. docs/BENCHMARKS.md explains the figures.
 """
 import argparse
@@ -38,6 +38,7 @@ GOALS = {
 }
 WHERE = {"qemu": "QEMU -icount, SVM", "bochs": "Bochs, VMX"}
 HOST = "[host]\nshare-rate = 1000000\nballoon-rate = 1000000\n\n"
+OFF = "mitigations=off"
 BALLOON = "8M"  # of the guest that measures
 PAGE = 4096
 GUESTS = (1, 10, 60)
@@ -59,17 +60,18 @@ def machine(work, emulator, config, mem, swap=0):
     return closing(Machine(work, emulator=emulator, config=config, mem=mem, parts=parts, qemu=qemu))
 
 
-def paths(work, emulator, mem, guest_mem, others=0):
+def paths(work, emulator, mem, guest_mem, others=0, options=""):
     """A machine on which one guest runs `bench`, and `others` do next to nothing; what the first prints."""
-    config = HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="50%")
+    config = f"[loader]\noptions = {options}\n\n" + HOST + vm_section("bench", guest_mem, "app=bench", disk=None, reservation="50%")
     config += "".join(vm_section(f"other{i}", 16, "app=idle mem=25%", disk=None) for i in range(others))
-    found = {}
+    found, where = {}, ", ".join(filter(None, (WHERE[emulator], options)))
+    work = os.path.join(work, options or "plain")
     # What is not reserved has to have its place in swap; nothing goes there.
     with machine(os.path.join(work, emulator), emulator, config, mem, swap=mem) as m:
         m.start()
         text, line = m.expect(r"not started|first guest, bench, runs \d+ TSC ticks after entry", 300)
         assert line.group(0) != "not started", text
-        found["boot_to_guest"] = one(int(re.search(r"runs (\d+)", line.group(0)).group(1)), "instructions", WHERE[emulator])
+        found["boot_to_guest"] = one(int(re.search(r"runs (\d+)", line.group(0)).group(1)), "instructions", where)
         m.expect(r"aerostat> ", 100)
         m.ok(f"balloon bench {BALLOON}")
         # Not attached while it runs: what a byte costs on the way to the operator is not the port's cost.
@@ -77,7 +79,7 @@ def paths(work, emulator, mem, guest_mem, others=0):
         m.send("vm console bench\r")
         text = m.expect(r"bench: end", 100)[0]
     for name, median, mean, p99 in re.findall(r"bench: (\w+) median=(\d+) mean=(\d+) p99=(\d+)", clean(text)):
-        found[name] = figure(int(median), int(mean), int(p99), "instructions", WHERE[emulator])
+        found[name] = figure(int(median), int(mean), int(p99), "instructions", where)
     return found
 
 
@@ -173,7 +175,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--compare", default="")
-    parser.add_argument("--where", default="qemu,memory,bochs")
+    parser.add_argument("--where", default="qemu,off,memory,bochs")
     args = parser.parse_args()
     earlier, found, where = {}, {}, args.where.split(",")
     if args.compare:
@@ -191,10 +193,15 @@ def main():
             write(args.folder, "paths.json", {name: f for name, f in found.items() if name in GOALS})
             missing = [name for name in GOALS if name not in found]
             print("not measured: " + " ".join(missing) if missing else "all measured")
+        if "off" in where:
+            off = paths(work, "qemu", 1024, 192, options=OFF)
+            show(off, found)
+            write(args.folder, "paths-off.json", off)
         if "bochs" in where:
-            vmx = paths(work, "bochs", 192, 96)
-            show(vmx, {})
-            write(args.folder, "paths-vmx.json", vmx)
+            for options, name in ("", "paths-vmx.json"), (OFF, "paths-vmx-off.json"):
+                vmx = paths(work, "bochs", 192, 96, options=options)
+                show(vmx, {})
+                write(args.folder, name, vmx)
         if "growth" in where:
             grown = growth(work)
             show_growth(grown)
