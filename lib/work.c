@@ -128,12 +128,13 @@ u32 work_run(u32 max)
 			break;
 		w = list_entry(link, struct work, link);
 		w->runs++;
-		kind = w->kind; /* fn may be the end of w */
+		kind = w->kind; /* fn may be the end of w. NULL: a static item, which nobody made by work_init() */
 		/* Before the call: what arrives while fn runs must queue it again. */
 		__atomic_store_n(&w->queued, 0, __ATOMIC_RELEASE);
 		from = platform_now_ns();
 		w->fn(w);
-		note_time(kind, platform_now_ns() - from);
+		if (kind)
+			note_time(kind, platform_now_ns() - from);
 		lock_assert_none();
 	}
 	return ran;
