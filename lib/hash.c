@@ -36,7 +36,7 @@ void hash_set_secret(u64 secret)
 		secret_word[i] = mix(secret + (i + 1) * 0x9e3779b97f4a7c15UL);
 }
 
-u64 hash_page(const void *page, u64 key)
+struct digest digest_page(const void *page)
 {
 	const u64 *word = page, *secret = secret_word;
 	unsigned __int128 sum = 0;
@@ -46,5 +46,17 @@ u64 hash_page(const void *page, u64 key)
 #pragma GCC unroll 8
 	for (u32 i = 0; i < PAGE_WORDS; i += 2)
 		sum += (unsigned __int128)(word[i] + secret[i]) * (word[i + 1] + secret[i + 1]);
-	return mix((u64)sum ^ mix((u64)(sum >> 64) ^ mix(key)));
+	return (struct digest){.low = (u64)sum, .high = (u64)(sum >> 64)};
+}
+
+u64 digest_hash(const struct digest *d, u64 key)
+{
+	return mix(d->low ^ mix(d->high ^ mix(key)));
+}
+
+u64 hash_page(const void *page, u64 key)
+{
+	struct digest d = digest_page(page);
+
+	return digest_hash(&d, key);
 }

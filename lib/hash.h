@@ -16,4 +16,11 @@ u64 hash_bytes(const void *data, size_t len, u64 key);
 void hash_set_secret(u64 secret);
 u64 hash_page(const void *page, u64 key);
 
+/* The same in two steps, for who needs several hashes of a page: what depends on it alone, and a hash of that, which costs next to nothing. */
+struct digest {
+	u64 low, high;
+};
+struct digest digest_page(const void *page);
+u64 digest_hash(const struct digest *d, u64 key);
+
 #endif

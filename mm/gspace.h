@@ -275,7 +275,16 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
-bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn) must_check;
+struct digest;
+bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;
+/*
+ * Between out_begin and flush and out_done or out_failed, by share.c. The frame is freed after the next flush. E_BUSY: the page was
+ * rescued meanwhile, its transfer is over. Other errors: the page waits as before.
+ *  out_zero   SWAPPING_OUT -> ZERO if its content is zero; E_INVAL: it is not
+ *  out_merge  SWAPPING_OUT -> SHARED `with`, on which the caller has a hold, if their contents are equal; E_INVAL: they differ. E_NOMEM
+ */
+int gspace_out_zero(struct gspace *gs, gfn_t gfn, hfn_t hfn) must_check;
+int gspace_out_merge(struct gspace *gs, gfn_t gfn, hfn_t hfn, hfn_t with) must_check;
 bool gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
 void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
 

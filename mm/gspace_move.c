@@ -143,6 +143,10 @@ static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
 	page_look_single(gs, gfn, &p);
 	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
 		return E_BUSY;
+	if (page_is_sole(&p) && gspace_shared_is_sole(p.payload)) {
+		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, p.payload);
+		page_look(gs, gfn, &p);
+	}
 	if (p.state != PAGE_PRIVATE)
 		return E_INVAL;
 	if (!page_is_candidate(&p))
@@ -205,7 +209,7 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	gspace_flush(gs);
 }
 
-bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest)
 {
 	u32 slot = SWAP_SLOT_NONE;
 	bool same = false;
@@ -216,7 +220,7 @@ bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	if (p.state == PAGE_SWAPPING_OUT && p.payload == hfn)
 		slot = frame_copy(frame_get(hfn));
 	if (slot != SWAP_SLOT_NONE) {
-		same = swap_copy_good(gs, gfn, slot, hfn);
+		same = swap_copy_good(gs, gfn, slot, digest);
 		if (!same)
 			gspace_copy_end(gs, hfn, SWAP_SLOT_NONE);
 	}
@@ -227,6 +231,71 @@ bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	}
 	lock_release(&gs->lock);
 	return same;
+}
+
+/* gs->lock held: is gfn still waiting for the transfer of hfn? Else that is over. */
+static bool still_out(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	page_look(gs, gfn, &p);
+	if (p.state == PAGE_SWAPPING_OUT && p.payload == hfn)
+		return true;
+	CHECK(!gspace_swap_out_end(gs, gfn, hfn, &p));
+	return false;
+}
+
+static int out_zero_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	struct page p;
+
+	if (!still_out(gs, gfn, hfn))
+		return E_BUSY;
+	if (!page_is_zero(mm_hfn_to_va(hfn)))
+		return E_INVAL;
+	CHECK(gspace_swap_out_end(gs, gfn, hfn, &p));
+	gspace_change(gs, p.entry, gfn, PAGE_ZERO, frame_zero());
+	gs->stats.zero_in++;
+	return 0;
+}
+
+int gspace_out_zero(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = out_zero_locked(gs, gfn, hfn);
+	lock_release(&gs->lock);
+	return err;
+}
+
+static int out_merge_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, hfn_t with)
+{
+	struct page p;
+	int err;
+
+	if (!still_out(gs, gfn, hfn))
+		return E_BUSY;
+	if (!page_equal(mm_hfn_to_va(hfn), mm_hfn_to_va(with)))
+		return E_INVAL;
+	err = rmap_prepare(1);
+	if (err)
+		return err;
+	CHECK(gspace_swap_out_end(gs, gfn, hfn, &p));
+	gspace_change(gs, p.entry, gfn, PAGE_SHARED, with);
+	gs->stats.shared_in++;
+	return 0;
+}
+
+int gspace_out_merge(struct gspace *gs, gfn_t gfn, hfn_t hfn, hfn_t with)
+{
+	int err;
+
+	CHECK(hfn != with);
+	lock_acquire(&gs->lock);
+	err = out_merge_locked(gs, gfn, hfn, with);
+	lock_release(&gs->lock);
+	return err;
 }
 
 /* Ends SWAPPING_IN, which nothing else can. */

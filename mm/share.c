@@ -270,11 +270,18 @@ struct candidate {
 	hfn_t hfn;
 	u64 hash;
 	struct match match;
+	bool out; /* on its way out: unmapped already */
+	int err;  /* the last one of merge() */
 };
+
+static u64 group_key(const struct gspace *gs)
+{
+	return share.key ^ gs->share_group;
+}
 
 static u64 page_hash(const struct gspace *gs, hfn_t hfn)
 {
-	return hash_page(mm_hfn_to_va(hfn), share.key ^ gs->share_group);
+	return hash_page(mm_hfn_to_va(hfn), group_key(gs));
 }
 
 /*
@@ -326,23 +333,23 @@ static void count_false_match(void)
 }
 
 /* Steps 4 and 5, with a hold on the match. */
-static bool merge(const struct candidate *c, bool promoted)
+static bool merge(struct candidate *c, bool promoted)
 {
-	int err = gspace_share_protect(c->gs, c->gfn, c->hfn, false);
-
-	if (err)
-		return false;
-	err = gspace_share_merge(c->gs, c->gfn, c->hfn, c->match.hfn);
-	if (!err)
+	c->err = c->out ? gspace_out_merge(c->gs, c->gfn, c->hfn, c->match.hfn)
+			: gspace_share_protect(c->gs, c->gfn, c->hfn, false);
+	if (c->err || c->out)
+		return !c->err;
+	c->err = gspace_share_merge(c->gs, c->gfn, c->hfn, c->match.hfn);
+	if (!c->err)
 		return true;
-	if (err == E_INVAL && !promoted && page_hash(c->gs, c->hfn) == c->hash)
+	if (c->err == E_INVAL && !promoted && page_hash(c->gs, c->hfn) == c->hash)
 		count_false_match();
 	gspace_share_undo(c->gs, c->gfn, c->hfn);
 	return false;
 }
 
 /* Steps 3 to 5. promoted: the match was a hint until step 2. */
-static bool join_shared(const struct candidate *c, bool promoted)
+static bool join_shared(struct candidate *c, bool promoted)
 {
 	hfn_t with = c->match.hfn;
 	bool joined;
@@ -357,7 +364,7 @@ static bool join_shared(const struct candidate *c, bool promoted)
 }
 
 /* Steps 2 to 6 with a hint. */
-static bool join_hint(const struct candidate *c)
+static bool join_hint(struct candidate *c)
 {
 	const struct match *m = &c->match;
 	struct gspace *other = gspace_get(m->owner);
@@ -417,6 +424,34 @@ bool share_offer(struct gspace *gs, gfn_t gfn)
 	bool done;
 
 	return share_page(gs, gfn, false, platform_now_ns(), &done) && done;
+}
+
+static int offer_out(struct candidate *c)
+{
+	if (page_is_zero(mm_hfn_to_va(c->hfn))) {
+		c->err = gspace_out_zero(c->gs, c->gfn, c->hfn);
+		if (!c->err)
+			__atomic_fetch_add(&share.stats.zero_found, 1, __ATOMIC_RELAXED);
+		if (c->err != E_INVAL)
+			return c->err;
+	}
+	lock_acquire(&share.lock);
+	c->match = table_find(c->hash, c->hfn);
+	lock_release(&share.lock);
+	c->err = E_NOENT;
+	if (c->match.hfn != HFN_NONE && (c->match.hint ? join_hint(c) : join_shared(c, false))) {
+		__atomic_fetch_add(&share.stats.matches, 1, __ATOMIC_RELAXED);
+		return 0;
+	}
+	return c->err == E_BUSY ? E_BUSY : E_NOENT;
+}
+
+int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest)
+{
+	struct candidate c = {
+	    .gs = gs, .gfn = gfn, .hfn = hfn, .hash = digest_hash(digest, group_key(gs)), .out = true};
+
+	return offer_out(&c);
 }
 
 /* ---- scanner ------------------------------------------------------------- */

@@ -33,8 +33,14 @@ u64 share_group(const char *name);
 void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm); /* 0 stops */
 /* Scans up to `budget` candidate pages over all spaces; returns pages scanned. Deferred work calls it. */
 u32 share_scan(u32 budget);
-/* Offers one page (before it is swapped). True if it is now shared or zero: no swap needed. */
+/* Offers one page (that cannot go elsewhere). True if it is now shared or zero. */
 bool share_offer(struct gspace *gs, gfn_t gfn);
+/*
+ * The same for a page on its way out, begun (gspace_swap_out_begin) and flushed: 0: it is shared or zero now. E_BUSY: it was rescued, its
+ * transfer is over. E_NOENT: it waits as before.
+ */
+struct digest;
+int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;
 /* Frame-side bookkeeping, called by gspace.c with the page's gspace lock held: */
 void share_forget_hint(hfn_t hfn);   /* private frame with FRAME_F_HINT changes owner or state */
 void share_promote_hint(hfn_t hfn);  /* the same, but the entry stays: the frame becomes shared */

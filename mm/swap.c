@@ -279,16 +279,16 @@ void swap_stats(struct swap_stats *out)
 }
 
 /* gfn: of a block ~block, which is no page's. */
-static u64 page_sum(hfn_t hfn, const struct gspace *gs, gfn_t gfn, u32 slot)
+static u64 page_sum(const struct digest *digest, const struct gspace *gs, gfn_t gfn, u32 slot)
 {
 	u64 place = (u64)slot * 0x9e3779b97f4a7c15UL ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL;
 
-	return hash_page(mm_hfn_to_va(hfn), swap.key ^ place);
+	return digest_hash(digest, swap.key ^ place);
 }
 
-bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn)
+bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, const struct digest *digest)
 {
-	u64 sum = page_sum(hfn, gs, gfn, slot);
+	u64 sum = page_sum(digest, gs, gfn, slot);
 	bool good;
 
 	lock_acquire(&swap.lock);
@@ -380,16 +380,11 @@ static bool add_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 	return true;
 }
 
-/* One candidate: 1 if it is now shared or zero, and no frame is needed for it; else it is added to v if it can go out.
- */
+/* One candidate: added to v if it can go out. One that could only be shared is at once: 1 if it was. */
 static u32 try_victim(struct gspace *gs, struct victims *v, gfn_t gfn, bool writes)
 {
-	enum page_state state = gspace_state(gs, gfn);
-
-	if ((state != PAGE_PRIVATE && state != PAGE_SHARED) || (!writes && gspace_is_poor(gs, gfn)))
-		return 0;
-	if (share_offer(gs, gfn))
-		return 1;
+	if (!writes && gspace_is_poor(gs, gfn))
+		return share_offer(gs, gfn);
 	add_victim(gs, v, gfn);
 	return 0;
 }
@@ -424,12 +419,12 @@ static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 	return shared;
 }
 
-static void submit_out(struct out_io *io)
+static void submit_out(struct out_io *io, const struct digest *digest)
 {
 	u64 sum[BLK_PAGES_MAX];
 
 	for (u32 i = 0; i < io->req.pages; i++)
-		sum[i] = page_sum(io->req.frame[i], io->gs, io->blocks ? ~io->gfn[i] : io->gfn[i], io->slot + i);
+		sum[i] = page_sum(&digest[i], io->gs, io->blocks ? ~io->gfn[i] : io->gfn[i], io->slot + i);
 	lock_acquire(&swap.lock);
 	for (u32 i = 0; i < io->req.pages; i++)
 		*slots_sum(&swap.slots, io->slot + i) = sum[i];
@@ -454,13 +449,14 @@ static u32 write_some(struct gspace *gs, const struct victims *v, u32 from, u32 
 	}
 	io->req.pages = n;
 	io->blocks = false;
-	submit_out(io); /* it is the device's after this */
+	submit_out(io, &v->digest[from]); /* it is the device's after this */
 	return n;
 }
 
 /* Starts a write of the oldest blocks of compressed pages, if the pool has more than it should. Returns how many. */
 static u32 write_blocks(struct gspace *gs, u32 want)
 {
+	struct digest digest[BLK_PAGES_MAX];
 	u32 slots, n;
 	struct out_io *io = take_out_record(gs, want, &slots);
 
@@ -470,6 +466,7 @@ static u32 write_blocks(struct gspace *gs, u32 want)
 		io->gfn[n] = gspace_zip_out_begin(gs, &io->req.frame[n]);
 		if (!io->gfn[n])
 			break;
+		digest[n] = digest_page(mm_hfn_to_va(io->req.frame[n]));
 	}
 	lock_acquire(&swap.lock);
 	for (u32 i = n; i < slots; i++)
@@ -481,8 +478,31 @@ static u32 write_blocks(struct gspace *gs, u32 want)
 	}
 	io->req.pages = n;
 	io->blocks = true;
-	submit_out(io);
+	submit_out(io, digest);
 	return n;
+}
+
+/* Once for all that is to become of them. */
+static void digest_victims(struct victims *v)
+{
+	for (u32 i = 0; i < v->count; i++)
+		v->digest[i] = digest_page(mm_hfn_to_va(v->hfn[i]));
+}
+
+/* Those that come to share a frame, or to be zero. The others, but for those rescued meanwhile, stay in v, in order. */
+static u32 share_victims(struct gspace *gs, struct victims *v)
+{
+	u32 left = 0, shared = 0;
+
+	for (u32 i = 0; i < v->count; i++) {
+		int err = share_offer_out(gs, v->gfn[i], v->hfn[i], &v->digest[i]);
+
+		shared += !err;
+		if (err == E_NOENT)
+			victims_keep(v, i, &left);
+	}
+	v->count = left;
+	return shared;
 }
 
 /* Those whose slot of the last time still holds what they are: nothing to write. The others stay in v, in order. */
@@ -493,10 +513,8 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 	if (READ_ONCE(swap.state) != SWAP_ON || READ_ONCE(swap.part->dev->gone))
 		return 0;
 	for (u32 i = 0; i < before; i++) {
-		if (gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i]))
-			continue;
-		v->gfn[left] = v->gfn[i];
-		v->hfn[left++] = v->hfn[i];
+		if (!gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
+			victims_keep(v, i, &left);
 	}
 	v->count = left;
 	lock_acquire(&swap.lock);
@@ -537,6 +555,8 @@ static u32 out_some(struct gspace *gs, u32 want)
 		blocks = write_blocks(gs, MIN(surplus, quota_of(gs, 0)));
 	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
+	digest_victims(&v);
+	done += share_victims(gs, &v);
 	done += drop_unchanged(gs, &v);
 	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
@@ -719,9 +739,14 @@ static void drop_in_record(struct in_io *io)
 static const char *in_verdict(struct in_io *io)
 {
 	gfn_t what = io->block ? ~io->block : io->gfn;
-	u64 sum = io->req.status ? 0 : page_sum(io->req.frame[0], io->gs, what, io->slot);
 	const char *bad = NULL;
+	struct digest digest;
+	u64 sum = 0;
 
+	if (!io->req.status) {
+		digest = digest_page(mm_hfn_to_va(io->req.frame[0]));
+		sum = page_sum(&digest, io->gs, what, io->slot);
+	}
 	lock_acquire(&swap.lock);
 	swap.stats.in_ns += platform_now_ns() - io->req.submitted_ns;
 	if (io->req.status) {

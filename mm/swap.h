@@ -76,8 +76,9 @@ int swap_in_block(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn) 
 bool swap_busy(const struct gspace *gs);
 /* A SWAPPED page is dropped (VM ends, page overwritten): frees the slot. */
 void swap_slot_free(u32 slot);
-/* gs->lock held: is the content of hfn, frame of gfn, what lies in the slot (by checksum)? */
-bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn);
+/* gs->lock held: is the content of gfn what lies in the slot (by checksum)? */
+struct digest;
+bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, const struct digest *digest);
 /* The promise to gs may have become smaller: gives back slots of pages in RAM that are beyond it. Once a balance period. */
 void swap_shed(struct gspace *gs);
 void swap_stats(struct swap_stats *out);

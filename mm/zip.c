@@ -11,7 +11,6 @@
 #include "mm/zip.h"
 
 #include "lib/err.h"
-#include "lib/hash.h"
 #include "lib/lock.h"
 #include "lib/log.h"
 #include "lib/panic.h"
@@ -82,9 +81,16 @@ static void count(u64 *counter)
 	add(counter, 1);
 }
 
-static u64 page_sum(const struct gspace *gs, gfn_t gfn, const void *page)
+static u64 page_sum(const struct gspace *gs, gfn_t gfn, const struct digest *digest)
 {
-	return hash_page(page, zip.key ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL);
+	return digest_hash(digest, zip.key ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL);
+}
+
+static bool is_good(const struct gspace *gs, const struct zpage *z, const void *page)
+{
+	struct digest digest = digest_page(page);
+
+	return page_sum(gs, z->gfn, &digest) == z->sum;
 }
 
 /* ---- in ------------------------------------------------------------------ */
@@ -116,7 +122,7 @@ static u32 compress(const void *page)
 }
 
 /* True if the page is gone from v: stored, or not to be taken any more. */
-static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
+static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest)
 {
 	const void *page = mm_hfn_to_va(hfn);
 	struct zpage z = {.gfn = gfn, .data = zip.out};
@@ -136,7 +142,7 @@ static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 			return false;
 		}
 	}
-	z.sum = page_sum(gs, gfn, page);
+	z.sum = page_sum(gs, gfn, digest);
 	err = gspace_zip_done(gs, gfn, hfn, &z);
 	if (err == E_BUSY)
 		return true;
@@ -158,12 +164,9 @@ u32 zip_store(struct gspace *gs, struct victims *v)
 		return 0;
 	lock_acquire(&zip.lock);
 	mm_vectors_begin();
-	for (u32 i = 0; i < before; i++) {
-		if (store(gs, v->gfn[i], v->hfn[i]))
-			continue;
-		v->gfn[left] = v->gfn[i];
-		v->hfn[left++] = v->hfn[i];
-	}
+	for (u32 i = 0; i < before; i++)
+		if (!store(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
+			victims_keep(v, i, &left);
 	v->count = left;
 	zip.stats.in_ns += platform_now_ns() - start;
 	lock_release(&zip.lock);
@@ -196,7 +199,7 @@ int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
 
 	lock_assert_held(&gs->lock);
 	zpool_look(&gs->zip, handle, &z);
-	if (z.gfn == gfn && expand(&z, page) && page_sum(gs, gfn, page) == z.sum) {
+	if (z.gfn == gfn && expand(&z, page) && is_good(gs, &z, page)) {
 		count(&zip.stats.out);
 		add(&zip.stats.expanded, z.bytes != 0);
 		add(&zip.stats.out_ns, z.bytes ? platform_now_ns() - start : 0);

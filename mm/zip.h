@@ -13,6 +13,7 @@
 #ifndef MM_ZIP_H
 #define MM_ZIP_H
 
+#include "lib/hash.h"
 #include "lib/types.h"
 #include "mm/blk.h"
 #include "mm/zpool.h"
@@ -27,7 +28,16 @@ struct victims {
 	u32 count;
 	gfn_t gfn[BLK_PAGES_MAX];
 	hfn_t hfn[BLK_PAGES_MAX];
+	struct digest digest[BLK_PAGES_MAX]; /* of those that were not rescued meanwhile */
 };
+
+/* Whoever takes some of them moves the others up: the i-th is the next that is left. */
+static inline void victims_keep(struct victims *v, u32 i, u32 *left)
+{
+	v->gfn[*left] = v->gfn[i];
+	v->hfn[*left] = v->hfn[i];
+	v->digest[(*left)++] = v->digest[i];
+}
 
 struct zip_stats {
 	u32 percent;               /* 0: off */
