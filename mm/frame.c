@@ -130,11 +130,12 @@ static void set_states(hfn_t hfn, u32 count, enum frame_state state)
 
 /* ---- lists: frames.lock held ---- */
 
-/* Of link and unlink the caller counts the states. */
+/* Of link and unlink the caller counts the states; the frame was a tail, or becomes one. */
 static void link(hfn_t hfn, u32 order)
 {
 	struct frame *f = frame_get(hfn);
 
+	follow(hfn, FRAME_FREE_TAIL, FRAME_FREE, 1);
 	f->state = FRAME_FREE;
 	f->order = order;
 	f->prev = HFN_NONE;
@@ -162,6 +163,7 @@ static void unlink(hfn_t hfn)
 	if (f->next != HFN_NONE)
 		frames.table[f->next].prev = f->prev;
 	f->order = 0;
+	follow(hfn, FRAME_FREE, FRAME_FREE_TAIL, 1);
 	f->state = FRAME_FREE_TAIL;
 }
 
@@ -387,6 +389,7 @@ static void stock_return(hfn_t *list, u32 *count, u32 n)
 	count_state(FRAME_STOCK, -(s64)n);
 	count_state(FRAME_FREE_TAIL, n);
 	for (u32 i = 0; i < n; i++) {
+		follow(list[i], FRAME_STOCK, FRAME_FREE_TAIL, 1);
 		frames.table[list[i]].state = FRAME_FREE_TAIL;
 		block_give(list[i], 0);
 	}

@@ -225,6 +225,8 @@ u64 gspace_verify_end(struct gspace *gs)
 	u64 bad;
 
 	lock_acquire(&gs->lock);
+	if (gs->proof.at < gs->pages) /* it has grown since the last piece */
+		walk_to(gs, gs->pages);
 	bad = finish(gs);
 	lock_release(&gs->lock);
 	return bad;

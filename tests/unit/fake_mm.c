@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "lib/panic.h"
 #include "mm/frame.h"
@@ -15,6 +16,7 @@
 #define WEAK __attribute__((weak))
 
 #define HOLE_FRAMES 24 /* between the two ranges; not a power of two */
+#define FILLED_FRAMES (1U << 17) /* more than any test uses that reads what it never wrote */
 
 hfn_t fake_mm_first = 16, fake_mm_span;
 struct fake_mm_counts fake_mm;
@@ -24,6 +26,7 @@ void (*fake_mm_on_wake)(struct gspace *gs);
 u64 (*fake_mm_committed)(struct gspace *gs);
 
 static u8 *arena;
+static size_t arena_bytes;
 static void *table;
 
 void fake_mm_restart(void)
@@ -45,17 +48,20 @@ void fake_mm_start(u32 frames)
 {
 	fake_mm_stop();
 	fake_mm_span = fake_mm_first + frames + HOLE_FRAMES;
-	arena = aligned_alloc(PAGE_SIZE, (size_t)fake_mm_span * PAGE_SIZE);
+	arena_bytes = (size_t)fake_mm_span * PAGE_SIZE;
+	arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	table = malloc(frame_table_bytes(fake_mm_span));
-	if (!arena || !table)
+	if (arena == MAP_FAILED || !table)
 		abort();
-	memset(arena, 0xa5, (size_t)fake_mm_span * PAGE_SIZE);
+	if (frames <= FILLED_FRAMES)
+		memset(arena, 0xa5, arena_bytes);
 	fake_mm_restart();
 }
 
 void fake_mm_stop(void)
 {
-	free(arena);
+	if (arena)
+		munmap(arena, arena_bytes);
 	free(table);
 	arena = NULL;
 	table = NULL;

@@ -8,7 +8,8 @@
 
 struct gspace;
 
-/* A machine of `frames` usable frames and everything in mm as at boot (frame table, rmap, share); clears the counters. */
+/* A machine of `frames` usable frames and everything in mm as at boot (frame table, rmap, share); clears the counters.
+ * Frames hold something unlike zero, unless the machine is very large: then they take memory only once they are used. */
 void fake_mm_start(u32 frames);
 /* The same machine once more, quickly: nothing of before counts, frames keep what was in them. */
 void fake_mm_restart(void);

@@ -401,6 +401,32 @@ static void stocks_of_many_cpus(void **state)
 	frame_verify();
 }
 
+/* Allocates and frees between the pieces of a proof, on both sides of where it is: what changes behind it is followed. */
+static void proof_while_frames_change(void **state)
+{
+	static hfn_t held[2 * FRAME_VERIFY_PIECE / 1024];
+	u32 n = 0, below = 0;
+
+	fake_mm_stop();
+	fake_mm_start(FRAME_VERIFY_PIECE + FRAMES);
+	(void)state;
+	frame_verify();
+	frame_verify_begin();
+	assert_true(frame_verify_some());
+	while (n < ARRAY_SIZE(held) && !below) {
+		held[n] = must_alloc(n % 16 ? 0 : 10);
+		below += held[n++] < FRAME_VERIFY_PIECE;
+	}
+	assert_true(below);
+	for (u32 i = 0; i < 100 && n < ARRAY_SIZE(held); i++)
+		held[n++] = must_alloc(0);
+	for (u32 i = 0; i < n; i += 3)
+		frame_free(held[i], frame_get(held[i])->order);
+	while (frame_verify_some())
+		;
+	frame_verify();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -415,6 +441,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(bad_frees, start, stop),
 	    cmocka_unit_test_setup_teardown(write_after_free, start, stop),
 	    cmocka_unit_test_setup_teardown(verify_finds_damage, start, stop),
+	    cmocka_unit_test_setup_teardown(proof_while_frames_change, start, stop),
 	    cmocka_unit_test_setup_teardown(cleared_ahead, start, stop),
 	    cmocka_unit_test_setup_teardown(write_after_clear, start, stop),
 	    cmocka_unit_test_setup_teardown(stocks_of_many_cpus, start, stop),
