@@ -170,6 +170,10 @@ static int read_guest(void *arg, gpa_t gpa, void *dst, size_t len)
 		s->reader_waits = false;
 		return E_AGAIN;
 	}
+	if (s->reader_uses_vectors) {
+		hv_fpu_save_guest();
+		__asm__ volatile("pcmpeqd %%xmm0, %%xmm0" : : : "memory");
+	}
 	entry = pt_find(&s->pt, gpa.v, &level);
 	if (!pt_entry_present(s->pt.fmt, *entry))
 		return E_FAULT;

@@ -34,6 +34,7 @@ struct selftest {
 	const char *name;
 	bool failed;
 	bool reader_waits; /* the physical reader says E_AGAIN once */
+	bool reader_uses_vectors; /* as one that expands a page */
 };
 
 struct selftest_case {
