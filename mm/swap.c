@@ -297,13 +297,14 @@ bool swap_copy_good(const struct gspace *gs, gfn_t gfn, u32 slot, const struct d
 	return good;
 }
 
-/* With those of pages on their way out. Pages move from one count to another on other CPUs: so all at once. */
+/* With those of pages and blocks on their way out. Pages move from one count to another on other CPUs: so all at once. */
 static u32 slots_held(struct gspace *gs)
 {
 	u32 held;
 
 	lock_acquire(&gs->lock);
-	held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies;
+	held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies +
+	       gs->zip.writing;
 	lock_release(&gs->lock);
 	return held;
 }
@@ -524,15 +525,14 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 }
 
 /* Writes what is left of v, as far as there are slots for it. Slots of pages in RAM are less needed. */
-static u32 write_victims(struct gspace *gs, const struct victims *v, u32 blocks)
+static u32 write_victims(struct gspace *gs, const struct victims *v)
 {
 	u32 quota = quota_of(gs, v->count), written = 0, n = 1;
 
-	if (v->count + blocks > quota && gs->swap_copies) {
-		gspace_shed_copies(gs, v->count + blocks - quota);
+	if (v->count > quota && gs->swap_copies) {
+		gspace_shed_copies(gs, v->count - quota);
 		quota = quota_of(gs, v->count);
 	}
-	quota -= MIN(blocks, quota);
 	for (; written < v->count && n; written += n)
 		n = write_some(gs, v, written, MIN(quota - written, v->count));
 	return written;
@@ -561,7 +561,7 @@ static u32 out_some(struct gspace *gs, u32 want)
 	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
 	start += platform_now_ns() - before_zip;
-	written = write_victims(gs, &v, blocks);
+	written = write_victims(gs, &v);
 	for (u32 i = written; i < v.count; i++)
 		gspace_swap_out_failed(gs, v.gfn[i], v.hfn[i]);
 	gspace_flush(gs);

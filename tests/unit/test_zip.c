@@ -354,6 +354,27 @@ static void test_block_on_the_way(void **state)
 			check_page(gfn, 0, SOFT);
 }
 
+/* A VM that was promised little more than it has: blocks on their way count as what they have, a slot each. */
+static void test_blocks_on_the_way_keep_the_promise(void **state)
+{
+	u32 promised = gs.swap_reserved, most;
+
+	(void)state;
+	send_blocks();
+	fake_blk.hold = true;
+	for (gfn_t gfn = 200; gfn < 300; gfn++)
+		write_page(gfn, 0, SOFT);
+	gs.swap_reserved = most = gs.count[PAGE_SWAPPED] + gs.swap_copies + 2;
+	for (u32 i = 0; i < 6; i++)
+		(void)swap_out(&gs, 16);
+	assert_true(gs.zip.writing);
+	assert_in_range(gs.count[PAGE_SWAPPED] + gs.count[PAGE_SWAPPING_OUT] + gs.swap_copies + gs.zip.writing, most - 1, most);
+	fake_blk.hold = false;
+	fake_blk_drain();
+	gs.swap_reserved = promised;
+	assert_int_equal(gspace_verify_all(), 0);
+}
+
 static int start_failing(void **state)
 {
 	begin(true);
@@ -626,6 +647,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_blocks_to_swap_and_back, start, finish),
 	    cmocka_unit_test_setup_teardown(test_blocks_are_given_up, start, finish),
 	    cmocka_unit_test_setup_teardown(test_overwritten_is_not_read, start, finish),
+	    cmocka_unit_test_setup_teardown(test_blocks_on_the_way_keep_the_promise, start, finish),
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start, finish),
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish_failed),
 	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish_failed),
