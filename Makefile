@@ -327,7 +327,7 @@ $(patsubst %,$(B)/unit/test_%,$(filter guest_%,$(UNIT_TESTS))): $(B)/unit/test_%
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka -o $@
-.PRECIOUS: $(B)/host/%.o
+.PRECIOUS: $(B)/host/%.o $(B)/fuzzobj/%.o
 
 unit: $(UNIT_TESTS:%=$(B)/unit/test_%) ## host unit tests under ASan and UBSan
 	@for t in $^; do echo "== $$t"; $$t || exit 1; done
