@@ -135,6 +135,7 @@ static void link(hfn_t hfn, u32 order)
 {
 	struct frame *f = frame_get(hfn);
 
+	follow(hfn, f->state, FRAME_FREE, 1);
 	f->state = FRAME_FREE;
 	f->order = order;
 	f->prev = HFN_NONE;
@@ -162,6 +163,7 @@ static void unlink(hfn_t hfn)
 	if (f->next != HFN_NONE)
 		frames.table[f->next].prev = f->prev;
 	f->order = 0;
+	follow(hfn, FRAME_FREE, FRAME_FREE_TAIL, 1);
 	f->state = FRAME_FREE_TAIL;
 }
 
@@ -387,6 +389,7 @@ static void stock_return(hfn_t *list, u32 *count, u32 n)
 	count_state(FRAME_STOCK, -(s64)n);
 	count_state(FRAME_FREE_TAIL, n);
 	for (u32 i = 0; i < n; i++) {
+		follow(list[i], FRAME_STOCK, FRAME_FREE_TAIL, 1);
 		frames.table[list[i]].state = FRAME_FREE_TAIL;
 		block_give(list[i], 0);
 	}

@@ -401,6 +401,45 @@ static void stocks_of_many_cpus(void **state)
 	frame_verify();
 }
 
+/* What is allocated and freed between two pieces of the proof, on either side of what has been looked at. */
+static void proof_in_pieces(void **state)
+{
+	enum { SPAN = FRAME_VERIFY_PIECE + 1024 };
+	struct frame *table = calloc(SPAN, sizeof(*table));
+	hfn_t hfn[200], block;
+	struct prng p;
+
+	(void)state;
+	prng_seed(&p, 5);
+	frame_init(table, SPAN);
+	frame_add_range(16, 2000);
+	frame_claim_range(FRAME_VERIFY_PIECE, 1024);
+	frame_set_reserve(200);
+	for (u32 i = 0; i < ARRAY_SIZE(hfn); i++)
+		hfn[i] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false);
+	for (u32 round = 0; round < 20; round++) {
+		frame_verify_begin();
+		assert_true(frame_verify_some());
+		for (u32 i = 0; i < 100; i++) {
+			hfn_t *at = &hfn[prng_below(&p, ARRAY_SIZE(hfn))];
+
+			if (*at == HFN_NONE) {
+				*at = frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, i % 2);
+			} else {
+				frame_free(*at, 0);
+				*at = HFN_NONE;
+			}
+		}
+		block = frame_alloc_whole(4, FRAME_FOR_GUEST, FRAME_GUEST, false);
+		assert_int_not_equal(block, HFN_NONE);
+		frame_free(block, 4);
+		block = frame_alloc(3, FRAME_FOR_HV, FRAME_HV, false);
+		frame_free(block, 3);
+		assert_false(frame_verify_some());
+	}
+	free(table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -418,6 +457,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(cleared_ahead, start, stop),
 	    cmocka_unit_test_setup_teardown(write_after_clear, start, stop),
 	    cmocka_unit_test_setup_teardown(stocks_of_many_cpus, start, stop),
+	    cmocka_unit_test_setup_teardown(proof_in_pieces, start, stop),
 	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 
