@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|charts|test|plot ...
+# Installs the Debian packages that a purpose needs and that are missing:  tools/deps.sh build|iso|run|bochs|charts|debug|test|plot ...
 # Says what it installs. As root directly, otherwise through sudo. Quiet when nothing is missing.
 set -eu
 
