@@ -31,8 +31,8 @@ DEBUG ?= 1
 ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := $(if $(filter-out charts,$(GOALS)),build) $(if $(filter charts,$(GOALS)),charts) $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
-	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak e2e,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
-	$(if $(filter test soak e2e bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test)
+	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
+	$(if $(filter test soak bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
 $(error packages are missing)
 endif
@@ -115,7 +115,10 @@ HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 all: ## everything that goes on the boot volume
 
 help: ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'With run and debug: MEM=$(MEM) (MiB) CPUS=$(CPUS) CONFIG=$(CONFIG)'
+	@echo 'With all: V=1 shows the commands; DEPS=0 installs nothing; DEBUG=0 B=build/fast'
+	@echo 'builds without debug checks, in a folder of its own; -jN: so many jobs at once'
 
 # V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -243,13 +246,13 @@ $(B)/data.img: tools/mkimage.py
 	@mkdir -p $(@D)
 	tools/mkimage.py $@ --esp 0 $(DISK_PARTS)
 $(B)/bochs.img: CONFIG := boot/aerostat-bochs.ini
-$(B)/bochs.img: $(VOLUME_FILES) boot/aerostat-bochs.ini tools/mkimage.py
+$(B)/bochs.img: $(VOLUME_FILES) boot/aerostat-bochs.ini $(B)/media-bochs tools/mkimage.py
 	tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
 
 # What goes on a USB stick: IMAGE_PARTS="--part swap:4G --part data:4G" adds partitions of Aerostat's own.
 IMAGE_PARTS ?=
 # Changes when what was asked for does, so that the next image is a new one.
-$(B)/media: FORCE
+$(B)/media $(B)/media-bochs: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' | cmp -s - $@ || echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' > $@
 FORCE:
@@ -270,7 +273,7 @@ $(B)/%.iso: $(VOLUME_FILES) $(B)/media $(B)/loader.elf boot/multiboot2/grub.cfg
 	cp $(GUEST_IMAGES) $(B)/iso-$*/aerostat/
 	grub-mkrescue --fonts= --locales= --themes= -o $@ $(B)/iso-$* -- -volid AEROSTAT > $(B)/mkrescue-$*.log 2>&1 || \
 	  { cat $(B)/mkrescue-$*.log; exit 1; }
-iso: $(B)/aerostat.iso ## build/aerostat.iso, for CD, USB stick and management boards; UEFI and BIOS
+iso: $(B)/aerostat.iso ## build/aerostat.iso, for CD, stick or BMC; UEFI and BIOS
 	@echo "$<: burn it, or write it to a stick with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 
 # COM2 is a socket, for `make charts` in another terminal.
@@ -278,11 +281,11 @@ run: $(B)/boot.img $(B)/data.img ## Aerostat in QEMU (OVMF, NVMe); the terminal 
 	tools/emu.py qemu --disk $(B)/boot.img --disk $(B)/data.img --mem $(MEM) --cpus $(CPUS) --work $(B)/emu \
 	  -- -serial unix:$(B)/com2.sock,server=on,wait=off $(QEMU_OPTIONS)
 
-charts: ## live charts of the machine of `make run`, for a browser; needs `set metrics-interval 2` on its console
+charts: ## live charts of a running `make run`: http://127.0.0.1:9188/
 	tools/bridge.py unix:$(B)/com2.sock
 
 run-bochs: MEM := 192
-run-bochs: $(B)/bochs.img ## the same in Bochs: VT-x and EPT, ATA disk
+run-bochs: $(B)/bochs.img ## `make run` in Bochs: VT-x and EPT, ATA disk
 	tools/emu.py bochs --disk $(B)/bochs.img --mem $(MEM) --work $(B)/emu-bochs
 
 # Job control gives gdb the terminal's Ctrl-C for itself.
@@ -348,13 +351,13 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
 	  $$f -max_total_time=$${FUZZ_SECONDS:-10} -print_final_stats=0 -verbosity=0 $(B)/corpus/$$(basename $$f) || exit 1; done
 
-test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## everything: tree, unit, fuzz, end to end in QEMU and Bochs
+test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## tree, unit, fuzz, end to end in QEMU and Bochs; 15 minutes
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
 # Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
 COMPARE ?=
 BENCH ?= qemu,off,memory,bochs
-bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FILE shows changes
+bench: ## what the paths cost, in instructions; COMPARE=FILE: changes
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
@@ -362,12 +365,12 @@ bench: ## costs of the paths through the hypervisor, in instructions; COMPARE=FI
 # EXPERIMENTS: some of them alone (trips,scan,zip,a,b,c,d,e,f,g); RESUME=1: only those without a result.
 EXPERIMENTS ?=
 RESUME ?=
-bench-memory: ## the experiments with memory: sharing, balloon, policy, swap; tables, plots, build/bench/memory.json; half an hour and more
+bench-memory: ## memory experiments: tables, plots; half an hour and more
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all $(B)/bench/loader.elf
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/memory.py $(B)/bench \
 	  $(if $(EXPERIMENTS),--only $(EXPERIMENTS)) $(if $(RESUME),--resume)
 
-soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs: many guests under pressure, all CPUs, all ways to boot; an hour and more
+soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs; an hour and more
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e
 
 clean: ## removes build/
