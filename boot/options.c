@@ -25,6 +25,15 @@ static bool is_word(const char *start, const char *end, const char *word)
 	return (size_t)(end - start) == strlen(word) && memcmp(start, word, end - start) == 0;
 }
 
+/* Where a comment begins, " ;", as in the rest of the file; end: there is none. */
+static const char *comment(const char *start, const char *end)
+{
+	for (const char *c = start; end - c > 1; c++)
+		if (is_blank(c[0]) && c[1] == ';')
+			return c;
+	return end;
+}
+
 bool options_from_ini(const char *text, size_t len, char *out, size_t size)
 {
 	const char *end = text + len, *line = text, *next;
@@ -37,7 +46,7 @@ bool options_from_ini(const char *text, size_t len, char *out, size_t size)
 		next = memchr(line, '\n', end - line);
 		if (!next)
 			next = end;
-		e = next;
+		e = comment(s, next);
 		trim(&s, &e);
 		if (s < e && *s == '[') {
 			inside = is_word(s, e, "[loader]");

@@ -184,6 +184,8 @@ static void test_options_file(void **state)
 	expect_options("[loader]\noptions", "");
 	expect_options("[loader]\n\n=\n]options=1\noptions=last", "last");
 	expect_options("[loader]\n[\noptions=1", "");
+	expect_options("[loader] ; first\noptions = log=debug;a ; swap=off\n", "log=debug;a");
+	expect_options("[loader]\n ; options = a\noptions = ; b", "");
 	assert_false(options_from_ini("[loader]\noptions=12345678", 25, out, sizeof(out)));
 	assert_string_equal(out, "1234567");
 }
