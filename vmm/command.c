@@ -201,8 +201,10 @@ static int fail_unknown(struct command_run *r, const char *a, const char *b)
 		return command_fail(r, E_NOENT, "'%s': unknown command; `help` lists them",
 				    command_word(word, sizeof(word), a, WORD_SHOWN));
 	sub_words(subs, sizeof(subs), a);
-	return command_fail(r, E_NOENT, "%s '%s': expected one of %s", a,
-			    command_word(word, sizeof(word), b ? b : "", WORD_SHOWN), subs);
+	if (!b)
+		return command_fail(r, E_NOENT, "%s: expected one of %s", a, subs);
+	return command_fail(r, E_NOENT, "%s '%s': expected one of %s", a, command_word(word, sizeof(word), b, WORD_SHOWN),
+			    subs);
 }
 
 static int usage(struct command_run *r, const struct command *c)
@@ -384,11 +386,39 @@ static int cmd_help(struct command_run *r)
 
 /* ---- completion ---- */
 
+#define LIST_COLUMNS 79U
+#define LIST_MORE    " ..."
+
 struct candidates {
 	const char *prefix;
 	char common[CONSOLE_LINE_MAX]; /* what all of them begin with */
 	u32 count;
+	char *list; /* all of them in rows, if somebody wants to see them, and LIST_MORE if they do not fit */
+	size_t size, at, row, last; /* bytes of list: there are, used, before the present row and the last word */
+	bool cut;
 };
+
+/* Words that are the same come one after the other. */
+static void list_word(struct candidates *c, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (!c->size || c->cut || (c->at && str_eq(c->list + c->last, word)))
+		return;
+	if (c->at + n + sizeof("  " LIST_MORE) > c->size) {
+		c->cut = true;
+		str_copy(c->list + c->at, LIST_MORE, c->size - c->at);
+		return;
+	}
+	if (c->at && c->at - c->row + 2 + n > LIST_COLUMNS) {
+		c->list[c->at++] = '\n';
+		c->row = c->at;
+	} else if (c->at) {
+		c->at = format_append(c->list, c->size, c->at, "  ");
+	}
+	c->last = c->at;
+	c->at = format_append(c->list, c->size, c->at, "%s", word);
+}
 
 static void consider(struct candidates *c, const char *word)
 {
@@ -396,6 +426,7 @@ static void consider(struct candidates *c, const char *word)
 
 	if (!str_starts(word, c->prefix))
 		return;
+	list_word(c, word);
 	if (c->count && str_eq(c->common, word))
 		return;
 	if (c->count++ == 0) {
@@ -501,14 +532,13 @@ static void collect(struct candidates *c, u32 count, char (*word)[COMMAND_NAME_B
 	}
 }
 
-void command_complete(const char *line, char *add, size_t size)
+/* What the word at the end of the line may become. */
+static void gather(const char *line, struct candidates *c)
 {
 	char word[COMPLETE_WORDS][COMMAND_NAME_BYTES];
-	struct candidates c = {.count = 0};
 	u32 count = 0;
 	size_t n;
 
-	add[0] = 0;
 	for (;;) {
 		while (is_blank(*line))
 			line++;
@@ -524,8 +554,26 @@ void command_complete(const char *line, char *add, size_t size)
 		while (*line && !is_blank(*line))
 			line++;
 	}
-	c.prefix = line;
-	collect(&c, count, word);
+	c->prefix = line;
+	collect(c, count, word);
+}
+
+void command_complete(const char *line, char *add, size_t size)
+{
+	struct candidates c = {.count = 0};
+
+	add[0] = 0;
+	gather(line, &c);
 	if (c.count)
-		format_buf(add, size, "%s%s", c.common + n, c.count == 1 && !strchr(c.common, '=') ? " " : "");
+		format_buf(add, size, "%s%s", c.common + strlen(c.prefix), c.count == 1 && !strchr(c.common, '=') ? " " : "");
+}
+
+void command_candidates(const char *line, char *list, size_t size)
+{
+	struct candidates c = {.list = list, .size = size};
+
+	list[0] = 0;
+	gather(line, &c);
+	if (c.count < 2)
+		list[0] = 0;
 }

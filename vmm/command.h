@@ -73,6 +73,8 @@ bool command_step(struct command_run *r);
 
 /* Completion of the word before the cursor: what can be added without doubt, "" if nothing. */
 void command_complete(const char *line, char *add, size_t size);
+/* All words that may stand there, if there are several, in rows of 79 columns; " ..." at the end: size did not suffice. */
+void command_candidates(const char *line, char *list, size_t size);
 
 /* Sets r->rest to the line behind its first `words` words. */
 void command_rest(struct command_run *r, u32 words);

@@ -39,6 +39,7 @@
 #define BYTES_PER_PIECE    64U
 #define VM_BYTES_PER_PIECE 1024U
 #define FLUSH_MS           1000U
+#define LIST_BYTES         1024U
 
 /* What the cursor's row holds: decides what a log line has to do first. */
 enum screen { SCREEN_CLEAN, SCREEN_PROMPT, SCREEN_TEXT };
@@ -50,6 +51,7 @@ static struct {
 	u32 screen; /* enum screen */
 
 	struct line line;
+	bool listed; /* Tab has shown a list */
 	struct command_run run;
 	bool running, ended; /* ended: its last piece has run */
 
@@ -511,8 +513,12 @@ static bool step_typing(void)
 			return false;
 		}
 		e = line_feed(&con.line, (u8)c);
-		if (e == LINE_EDITING)
+		if (e == LINE_EDITING && !con.listed)
 			continue;
+		if (con.listed) { /* a piece has room for one list */
+			con.listed = false;
+			break;
+		}
 		flush(); /* the end of the line, before other CPUs' log lines take the row for empty */
 		WRITE_ONCE(con.screen, SCREEN_CLEAN);
 		on_event(e);
@@ -524,13 +530,24 @@ static bool step_typing(void)
 	return true;
 }
 
+/* Adds what is without doubt; if nothing is, shows what there is to choose from. */
 static void complete(struct line *l)
 {
-	char left[CONSOLE_LINE_MAX], add[CONSOLE_LINE_MAX];
+	char left[CONSOLE_LINE_MAX], add[CONSOLE_LINE_MAX], list[LIST_BYTES];
 
 	str_copy(left, l->buf, l->pos + 1);
 	command_complete(left, add, sizeof(add));
 	line_insert(l, add);
+	if (*add || con.plain)
+		return;
+	command_candidates(left, list, sizeof(list));
+	if (!*list)
+		return;
+	collect("\n", 1);
+	collect(list, strlen(list));
+	collect("\n", 1);
+	line_show(l);
+	con.listed = true;
 }
 
 /* ---- the work item ---- */

@@ -61,10 +61,11 @@ static void check_json(int err)
 
 static void one_line(const char *line)
 {
-	char add[CONSOLE_LINE_MAX];
+	char add[CONSOLE_LINE_MAX], list[80];
 	int err;
 
 	command_complete(line, add, sizeof(add));
+	command_candidates(line, list, sizeof(list));
 	fake_out_init(&out);
 	err = console_execute(&out.out, line);
 	if (str_starts(out.text, "{\"output\":["))

@@ -103,7 +103,7 @@ static void test_words(void **state)
 	assert_string_equal(ok(""), "");
 	assert_string_equal(ok("  \t "), "");
 	bad("frob", "'frob': unknown command; `help` lists them\n");
-	bad("vm", "vm '-': expected one of list, show, create, start, pause, resume, stop, destroy, console, set\n");
+	bad("vm", "vm: expected one of list, show, create, start, pause, resume, stop, destroy, console, set\n");
 	bad("vm frob x", "vm 'frob': expected one of list, ");
 	bad("vm list x", "expected: vm list\n");
 	bad("vm show", "expected: vm show NAME\n");
@@ -575,6 +575,47 @@ static void test_completion(void **state)
 	assert_string_equal(completion("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa b"), "");
 }
 
+static char list[1024];
+
+static const char *candidates(const char *line, size_t size)
+{
+	command_candidates(line, list, size);
+	return list;
+}
+
+static void test_candidates(void **state)
+{
+	char name[] = "vm-000-of-a-lot";
+
+	(void)state;
+	assert_string_equal(candidates("shu", sizeof(list)), "");
+	assert_string_equal(candidates("zz", sizeof(list)), "");
+	assert_string_equal(candidates("h", sizeof(list)), "help  history  host");
+	assert_string_equal(candidates("m", sizeof(list)), "mem  metrics  more"); /* mem is in the table four times */
+	assert_string_equal(candidates("vm s", sizeof(list)), "show  start  stop  set");
+	make("alpha", false);
+	make("alpine", false);
+	assert_string_equal(candidates("mem ", sizeof(list)), "demand  worst  check  alpha  alpine");
+	assert_string_equal(candidates("vm show a", sizeof(list)), "alpha  alpine");
+	assert_string_equal(candidates("vm set alpha cpu", sizeof(list)), "cpu-weight  cpu-cap");
+	candidates("", sizeof(list));
+	assert_true(str_starts(list, "help  vm  balloon  mem  share"));
+	assert_true(strstr(list, "shutdown  reboot") && strchr(list, '\n'));
+	for (const char *row = list; row; row = strchr(row, '\n') ? strchr(row, '\n') + 1 : NULL)
+		assert_true(strcspn(row, "\n") <= 79);
+	for (u32 i = 0; i < 100; i++) {
+		name[4] = (char)('0' + i / 10);
+		name[5] = (char)('0' + i % 10);
+		make(name, false);
+	}
+	candidates("vm show vm", sizeof(list));
+	assert_true(strlen(list) > sizeof(list) - 24 && strlen(list) < sizeof(list));
+	assert_string_equal(list + strlen(list) - 4, " ...");
+	assert_null(strstr(list, "vm-099"));
+	for (size_t size = 64; size < 200; size++)
+		assert_true(strlen(candidates("vm show vm", size)) < size);
+}
+
 static void test_pairs(void **state)
 {
 	struct pairs p;
@@ -617,6 +658,7 @@ int main(void)
 	    T(test_attach),
 	    T(test_vms_change_between_pieces),
 	    T(test_completion),
+	    T(test_candidates),
 	    T(test_pairs),
 	};
 
