@@ -240,10 +240,16 @@ def main():
     for path in answers.missing():
         print(f"bridge: {path} is missing: no charts (Debian: libjs-dygraphs)", file=sys.stderr, flush=True)
     threading.Thread(target=read_forever, args=(args.source, Splitter(latest.put), latest), daemon=True).start()
-    server = Server((args.listen, args.port), make_handler(answers))
+    try:
+        server = Server((args.listen, args.port), make_handler(answers))
+    except OSError as error:
+        sys.exit(f"bridge: {args.listen}:{args.port}: {error.strerror or error}")
     address = f"http://{args.listen}:{server.server_address[1]}"
     print(f"bridge: {address}/metrics\nbridge: charts at {address}/", flush=True)
-    server.serve_forever()
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":
