@@ -91,17 +91,23 @@ def pair(text, separator, what):
     return tuple(text.split(separator, 1))
 
 
+def partition(text):
+    kind, length = pair(text, ":", "TYPE:SIZE")
+    if kind not in TYPES and not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", kind):
+        raise argparse.ArgumentTypeError(f"expected {', '.join(TYPES)} or a type GUID, got {kind!r}")
+    return kind, size(length)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image")
     parser.add_argument("--esp", type=size, default=size("64M"), metavar="SIZE", help="0: none; default 64M")
     parser.add_argument("--file", action="append", default=[], metavar="SRC=DST",
                         type=lambda t: pair(t, "=", "SOURCE=TARGET"))
-    parser.add_argument("--part", action="append", default=[], metavar="TYPE:SIZE",
-                        type=lambda t: pair(t, ":", "TYPE:SIZE"))
+    parser.add_argument("--part", action="append", default=[], metavar="TYPE:SIZE", type=partition)
     parser.add_argument("--size", type=size, default=0, help="of the whole disk, if larger than what is on it")
     args = parser.parse_args()
-    make(args.image, args.esp, args.file, [(kind, size(length)) for kind, length in args.part], args.size)
+    make(args.image, args.esp, args.file, args.part, args.size)
 
 
 if __name__ == "__main__":
