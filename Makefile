@@ -240,14 +240,17 @@ $(B)/volume/aerostat.elf: $(B)/aerostat.elf
 	$(call say,OBJCOPY)
 	$(Q)$(OBJCOPY) --strip-debug $< $@
 $(B)/boot.img: $(VOLUME_FILES) $(B)/media tools/mkimage.py
-	tools/mkimage.py $@ $(VOLUME_ARGS)
+	$(call say,IMAGE)
+	$(Q)tools/mkimage.py $@ $(VOLUME_ARGS)
 # The second disk of `make run` keeps what is on it; the one for Bochs has everything on it.
 $(B)/data.img: tools/mkimage.py
 	@mkdir -p $(@D)
-	tools/mkimage.py $@ --esp 0 $(DISK_PARTS)
+	$(call say,IMAGE)
+	$(Q)tools/mkimage.py $@ --esp 0 $(DISK_PARTS)
 $(B)/bochs.img: CONFIG := boot/aerostat-bochs.ini
 $(B)/bochs.img: $(VOLUME_FILES) boot/aerostat-bochs.ini $(B)/media-bochs tools/mkimage.py
-	tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
+	$(call say,IMAGE)
+	$(Q)tools/mkimage.py $@ $(VOLUME_ARGS) $(DISK_PARTS)
 
 # What goes on a USB stick: IMAGE_PARTS="--part swap:4G --part data:4G" adds partitions of Aerostat's own.
 IMAGE_PARTS ?=
@@ -257,7 +260,8 @@ $(B)/media $(B)/media-bochs: FORCE
 	@echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' | cmp -s - $@ || echo '$(CONFIG) $(GUEST_IMAGES) $(IMAGE_PARTS)' > $@
 FORCE:
 $(B)/aerostat.img: $(VOLUME_FILES) $(B)/media tools/mkimage.py
-	tools/mkimage.py $@ $(VOLUME_ARGS) $(IMAGE_PARTS)
+	$(call say,IMAGE)
+	$(Q)tools/mkimage.py $@ $(VOLUME_ARGS) $(IMAGE_PARTS)
 image: $(B)/aerostat.img ## build/aerostat.img, a disk image for a USB stick; UEFI
 	@echo "$<: write it with: dd if=$< of=/dev/STICK bs=4M conv=fsync"
 

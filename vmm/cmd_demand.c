@@ -49,10 +49,22 @@ static void row(struct console_out *o, const struct vm *vm)
 		       dynmem_pressure(gs), dynmem_status_name(dynmem_status(gs)), d->fixed ? "fixed" : "auto");
 }
 
+static bool any_to_show(void)
+{
+	for (struct vm *vm = vm_next(NULL); vm; vm = vm_next(vm))
+		if (vm->gs_valid && vm->gs.dyn.maximum)
+			return true;
+	return false;
+}
+
 int cmd_mem_demand(struct command_run *r)
 {
 	struct vm *vm = command_vm_at(r->at);
 
+	if (r->at == 0 && !any_to_show()) {
+		console_printf(r->out, "no VM that runs has Dynamic Memory (maximum=)\n");
+		return 0;
+	}
 	if (r->at == 0)
 		console_printf(r->out, "%-15s %7s %7s %9s %7s %7s %8s %-7s %s\n", "name", "minimum", "maximum", "committed",
 			       "wanted", "has", "pressure", "status", "mode");

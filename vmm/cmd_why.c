@@ -137,10 +137,11 @@ static void why_rule(struct console_out *o, const struct monitor_vm *m, const st
 	if (f->target >= cap)
 		say(o, "Rule: there is enough for what it may hold; the host takes nothing for itself.");
 	else if (f->target <= f->reservation)
-		say(o, "Rule: memory is short, and it is down to its reservation of %s.", SIZE(f->reservation));
+		say(o, "Rule: there is less than all VMs could hold, and it is down to its reservation of %s.",
+		    SIZE(f->reservation));
 	else
-		say(o, "Rule: memory is short, so it is divided by shares: %u of %lu (%lu%%), with a reservation of %s, "
-		       "come to %s.",
+		say(o, "Rule: there is less than all VMs could hold, so it is divided by shares: %u of %lu (%lu%%), with a "
+		       "reservation of %s, come to %s.",
 		    f->shares, s->shares, percent(f->shares, s->shares), SIZE(f->reservation), SIZE(f->target));
 	if (f->balloon_stalled)
 		say(o, "Its balloon driver does not answer, so swap takes what the balloon should.");
@@ -160,9 +161,10 @@ static void why_cost(struct console_out *o, const struct monitor_vm *m)
 	    f->wait_ns / (NSEC_PER_SEC / 10) % 10, percent(f->wait_ns / NSEC_PER_USEC, all / NSEC_PER_USEC),
 	    m->rate.wait_permille / 10, m->rate.wait_permille % 10);
 	if (f->stats.zip_in)
-		say(o, "Compression: %lu pages were compressed (%u a second now), %lu expanded again (%u a second); %s hold %s.",
-		    f->stats.zip_in, m->rate.zip_in, f->stats.zip_out, m->rate.zip_out, SIZE(f->zip_frames),
-		    SIZE(f->count[PAGE_COMPRESSED]));
+		say(o, "Compression: %lu pages were compressed (%u a second now), %lu expanded again (%u a second); %s are in %s of "
+		       "RAM.",
+		    f->stats.zip_in, m->rate.zip_in, f->stats.zip_out, m->rate.zip_out, SIZE(f->count[PAGE_COMPRESSED]),
+		    SIZE(f->zip_frames));
 	if (f->speaks && f->guest.refaults)
 		say(o, "Its guest read back %lu pages that it had put away for the balloon, in %lu ms.",
 		    f->guest.refaults, f->guest.refault_ns / NSEC_PER_MSEC);
@@ -241,7 +243,7 @@ static const char *state_at(u64 free)
 	const struct reclaim_stats *s = &monitor_host()->now.reclaim;
 	enum reclaim_state state = RECLAIM_HIGH;
 
-	for (enum reclaim_state i = RECLAIM_SOFT; i < RECLAIM_STATES; i++)
+	for (enum reclaim_state i = RECLAIM_CLEAR; i < RECLAIM_STATES; i++)
 		if (free < s->threshold[i])
 			state = i;
 	return reclaim_state_name(state);
@@ -311,7 +313,7 @@ static int whatif_balloon(struct command_run *r)
 		return E_BUSY;
 	room = MIN(m->now.balloon_max, m->now.pages - MIN(m->now.reservation, m->now.pages));
 	if (r->argc < 4 || parse_size(command_arg(r, 2), VM_MEMORY_MAX, &bytes))
-		return command_fail(r, E_INVAL, "'%s': expected a size",
+		return command_fail(r, E_INVAL, "'%s': expected a size of 0 to 64G",
 				    r->argc < 4 ? "" : command_word(word, sizeof(word), command_arg(r, 2), sizeof(word)));
 	pages = bytes >> PAGE_SHIFT;
 	now = m->now.count[PAGE_BALLOONED];

@@ -24,8 +24,8 @@ static void print_head(struct console_out *o)
 		console_printf(o, "compression: on, at most %u%% of a VM's memory\n", s.percent);
 	else
 		console_printf(o, "compression: off\n");
-	console_printf(o, "%s in %s, %s of data; %lu same-filled\n", size(pages, s.pages), size(pool, s.frames),
-		       s.bytes ? format_size(data, s.bytes) : "-", s.same_pages);
+	console_printf(o, "%s in %s, %s of data; %lu same-filled\n", format_size(pages, s.pages << PAGE_SHIFT),
+		       format_size(pool, s.frames << PAGE_SHIFT), format_size(data, s.bytes), s.same_pages);
 	console_printf(o, "stored %lu, back %lu\n", s.in, s.out);
 	console_printf(o, "turned away: %lu poor, %lu pool full, %lu no memory\n", s.poor, s.full, s.no_memory);
 	console_printf(o, "\n%-15s %8s %8s %8s %8s %10s %10s\n", "name", "pages", "pool", "max", "same", "stored",

@@ -380,7 +380,8 @@ static int cmd_help(struct command_run *r)
 	if (!a)
 		console_printf(r->out,
 			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
-			       "any with --json, or with --plain for a last line that says ok or error):\n");
+			       "any with --json, or with --plain for a last line that says ok or error;\n"
+			       "`more help`: by pages; `help COMMAND`: with an example):\n");
 	return help_some(r);
 }
 

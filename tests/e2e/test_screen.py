@@ -57,7 +57,7 @@ def check_screen(text, columns, rows, mem):
 def test_top_and_explanations(squeezed):
     m = squeezed
     text = m.ok("why v0")
-    assert "Rule: memory is short" in text and "divided by shares" in text, text
+    assert "Rule: there is less than all VMs" in text and "by shares" in text, text
     assert "would grow by" in m.ok("whatif balloon v0 61M") or "give back" in m.ok("whatif balloon v0 61M")
     assert "running" in m.refused("whatif start v0")
     assert "swap full" in m.ok("forecast")

@@ -114,6 +114,7 @@ static void test_why(void **state)
 
 static void test_whatif(void **state)
 {
+	char line[40];
 	u32 free;
 
 	(void)state;
@@ -146,6 +147,12 @@ static void test_whatif(void **state)
 	bad("whatif balloon a x", "error: 'x': expected a size");
 	bad("whatif balloon b 1M", "error: 'b' has no memory");
 	bad("whatif rain a", "error: 'rain': expected start NAME");
+
+	/* What would be left is below min-free, and above where soft begins. */
+	snprintf(line, sizeof(line), "set min-free %uM", (frame_free_count() - 2048) / 256 + 1);
+	ok(line);
+	tick();
+	has(ok("whatif start b"), "state clear, nothing is taken from anybody");
 }
 
 static void test_forecast(void **state)
