@@ -461,7 +461,8 @@ static u32 lowered_target(const struct gspace *gs)
 		step = MAX(step, excess(frame_free_count(), reclaim.goal));
 	if (reclaim.state != RECLAIM_HIGH || frame_free_count() < reclaim.min_free)
 		return MAX(full, MIN(old, size));
-	if (old - full < deadband(gs) && full)
+	/* Small changes are left out, but not what keeps it from its reservation. */
+	if (old - full < deadband(gs) && full && old <= full_balloon(gs, gs->alloc.reservation))
 		return old;
 	return old - full > step ? old - step : full;
 }
