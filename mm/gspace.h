@@ -325,7 +325,9 @@ bool gspace_zip_in_failed(struct gspace *gs, u32 block);
  *                 A SHARED page whose frame nobody else maps any more becomes PRIVATE first.
  *                 large: also of a page in a large leaf, which stays one, but its frames get entries of their own
  *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state. E_INVAL if
- *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. promote: its hint becomes the entry of the shared frame
+ *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. hinted: nor if that has no hint
+ *  share_move     SHARED `from`, one reference and no entry -> SHARED `to`, a copy, which was HV and has an entry now; frees `from` and
+ *                 flushes. E_AGAIN: the page changed meanwhile. E_NOMEM
  *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are equal;
  *                 frees own. E_INVAL: they differ. E_AGAIN: the page changed meanwhile. E_NOMEM
  *  share_undo     SHARED hfn with one reference -> PRIVATE; anything else is left as it is
@@ -335,7 +337,8 @@ bool gspace_zip_in_failed(struct gspace *gs, u32 block);
  */
 int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;
 hfn_t gspace_private_hfn(struct gspace *gs, gfn_t gfn, bool large);
-int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote) must_check;
+int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool hinted) must_check;
+int gspace_share_move(struct gspace *gs, gfn_t gfn, hfn_t from, hfn_t to, u64 hash) must_check;
 int gspace_share_merge(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with) must_check;
 void gspace_share_undo(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 int gspace_unshare(struct gspace *gs, gfn_t gfn) must_check;

@@ -435,31 +435,29 @@ int gspace_unshare(struct gspace *gs, gfn_t gfn)
 	return err;
 }
 
-static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
+static int protect_locked(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool hinted)
 {
 	struct page p;
 	int err;
 
 	if (gspace_private_hfn(gs, gfn, true) != hfn || hfn == HFN_NONE)
 		return E_INVAL;
-	if (promote && !(frame_get(hfn)->flags & FRAME_F_HINT))
+	if (hinted && !(frame_get(hfn)->flags & FRAME_F_HINT))
 		return E_INVAL;
 	err = rmap_prepare(1);
 	if (err)
 		return err;
-	if (promote)
-		share_promote_hint(hfn);
 	page_look_single(gs, gfn, &p);
 	gspace_change(gs, p.entry, gfn, PAGE_SHARED, hfn);
 	return 0;
 }
 
-int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool promote)
+int gspace_share_protect(struct gspace *gs, gfn_t gfn, hfn_t hfn, bool hinted)
 {
 	int err;
 
 	lock_acquire(&gs->lock);
-	err = protect_locked(gs, gfn, hfn, promote);
+	err = protect_locked(gs, gfn, hfn, hinted);
 	lock_release(&gs->lock);
 	gspace_flush(gs);
 	return err;
@@ -470,6 +468,37 @@ static bool still_protected(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page
 {
 	page_look(gs, gfn, p);
 	return p->state == PAGE_SHARED && p->payload == hfn && rmap_refs(hfn) == 1;
+}
+
+/* The entry comes first: as soon as the lock is free a write may take the frame away, which ends the entry it has by then. */
+static int move_locked(struct gspace *gs, gfn_t gfn, hfn_t from, hfn_t to, u64 hash)
+{
+	struct page p;
+	int err;
+
+	if (gs->dying || !still_protected(gs, gfn, from, &p))
+		return E_AGAIN;
+	err = rmap_prepare(1);
+	if (err)
+		return err;
+	if (!share_enter(hash, to)) {
+		rmap_cancel(1);
+		return E_NOMEM;
+	}
+	page_copy(mm_hfn_to_va(to), mm_hfn_to_va(from));
+	gspace_change(gs, p.entry, gfn, PAGE_SHARED, to);
+	return 0;
+}
+
+int gspace_share_move(struct gspace *gs, gfn_t gfn, hfn_t from, hfn_t to, u64 hash)
+{
+	int err;
+
+	lock_acquire(&gs->lock);
+	err = move_locked(gs, gfn, from, to, hash);
+	lock_release(&gs->lock);
+	gspace_flush(gs);
+	return err;
 }
 
 static int merge_locked(struct gspace *gs, gfn_t gfn, hfn_t own, hfn_t with)

@@ -5,17 +5,23 @@
  * write to either, and two spaces are never locked at once:
  *  1. A is hashed under its space's lock, the guest may be writing meanwhile. No entry with that hash: leave a hint. An
  * entry: go on.
- *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference,
- * translations flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself.
- *  3. A hold is taken on b, while the table is locked and the entry still there. With two references a
- *     write by B copies; b is fixed until the hold ends. A hint tells the past: whether b still is what it was, step 5
+ *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference, no entry,
+ * translations flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself. B
+ * moves to a copy in a frame r that nobody chose (lot.h), which gets the entry in the same step. Only such frames are ever shared.
+ *  3. A hold is taken on r, while the table is locked and the entry still there. With two references a
+ *     write by B copies; r is fixed until the hold ends. A hint tells the past: whether r is what b was, step 5
  * finds out sooner than its hash would.
  *  4. A is protected in the same way. Its frame has no entry, so nobody else can find it.
  *  5. Under space 1's lock: A must still be as step 4 left it (else the guest has written); the pages are compared in
- * full; equal: A maps b, a is freed after the flush. The hold ends.
+ * full; equal: A maps r, a is freed after the flush. The hold ends.
  *  6. If anything failed, what was protected becomes PRIVATE again. Should that not be possible (others
  *     share it by now) it stays SHARED with what references it has, which is correct as well.
  * Zero pages do steps 4 and 5 against the zero frame, with no table.
+ *
+ * Only the boot CPU does steps 2 to 6, as deferred work (assert_alone()). "Still as it was left"
+ * (steps 2 and 5) is told by state, frame and references, which a guest cannot bring back once it has written: only these steps make
+ * a page SHARED that way. A second CPU could, between the page's change and its flush (state and hint's flag go first), and then the
+ * first would compare a page that can still be written through a translation from before.
  *
  * A frame has at most one entry, its index in frame->share. FRAME_F_HINT tells a hint from a shared frame. Entries are
  * 16 bytes and heads at most 2 bytes a frame: 0.44 % of RAM when every frame has an entry. A frame with all the
@@ -36,6 +42,7 @@
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
+#include "mm/lot.h"
 #include "mm/platform.h"
 #include "mm/pool.h"
 #include "mm/reclaim.h"
@@ -62,6 +69,7 @@ static struct {
 	hfn_t heads; /* block of u32 indices, HFN_NONE: no table yet */
 	u32 heads_order, heads_mask;
 	struct prng rnd;
+	struct lot lot; /* frames that pages are shared in */
 	u32 rate_host, rate_vm;
 	u32 credit;
 	u64 credit_ns;
@@ -79,6 +87,7 @@ int share_init(u64 key, u64 seed)
 	share.key = key;
 	share.pool = (struct pool)POOL_INIT(sizeof(struct entry));
 	share.heads = HFN_NONE;
+	share.lot.size = share.lot.count = 0;
 	share.credit = 0;
 	share.credit_ns = 0;
 	share.stats = (struct share_stats){0};
@@ -143,22 +152,29 @@ static bool table_make(void)
 	return share.heads != HFN_NONE;
 }
 
-static void table_insert(u64 hash, hfn_t hfn)
+static bool table_insert(u64 hash, hfn_t hfn)
 {
 	u32 length = 0;
 	u32 *head, index;
 
 	if (share.heads == HFN_NONE && !table_make())
-		return;
+		return false;
 	head = head_of(hash);
 	for (u32 i = *head; i && length < CHAIN_MAX; i = entry_at(i)->next)
 		length++;
 	if (length == CHAIN_MAX || pool_reserve(&share.pool, 1))
-		return;
+		return false;
 	index = pool_take(&share.pool);
 	*entry_at(index) = (struct entry){.hash = hash, .hfn = hfn, .next = *head};
 	*head = index;
 	frame_get(hfn)->share = index;
+	return true;
+}
+
+static void table_hint(u64 hash, hfn_t hfn)
+{
+	if (!table_insert(hash, hfn))
+		return;
 	frame_get(hfn)->flags |= FRAME_F_HINT;
 	share.stats.hints++;
 }
@@ -198,10 +214,11 @@ static struct match table_find(u64 hash, hfn_t own)
 		return m;
 	for (u32 i = *head_of(hash); i && steps < CHAIN_MAX; i = entry_at(i)->next, steps++) {
 		const struct entry *e = entry_at(i);
-		const struct frame *f = frame_get(e->hfn);
+		const struct frame *f;
 
 		if (e->hash != hash || e->hfn == own)
 			continue;
+		f = frame_get(e->hfn);
 		m = (struct match){.hfn = e->hfn, .hint = f->flags & FRAME_F_HINT, .owner = f->owner, .gfn = f->gfn};
 		if (!m.hint)
 			break;
@@ -220,19 +237,21 @@ static bool table_has(u64 hash, hfn_t hfn)
 
 /* ---- frame-side bookkeeping ---------------------------------------------- */
 
+bool share_enter(u64 hash, hfn_t hfn)
+{
+	bool made;
+
+	lock_acquire(&share.lock);
+	made = table_insert(hash, hfn);
+	lock_release(&share.lock);
+	return made;
+}
+
 void share_forget_hint(hfn_t hfn)
 {
 	lock_acquire(&share.lock);
 	CHECK(frame_get(hfn)->flags & FRAME_F_HINT);
 	table_remove(hfn);
-	frame_get(hfn)->flags &= ~FRAME_F_HINT;
-	lock_release(&share.lock);
-}
-
-void share_promote_hint(hfn_t hfn)
-{
-	lock_acquire(&share.lock);
-	CHECK(frame_get(hfn)->flags & FRAME_F_HINT);
 	frame_get(hfn)->flags &= ~FRAME_F_HINT;
 	lock_release(&share.lock);
 }
@@ -254,6 +273,7 @@ void share_release(void)
 {
 	lock_acquire(&share.lock);
 	pool_release(&share.pool);
+	lot_release(&share.lot);
 	if (share.heads != HFN_NONE)
 		frame_free(share.heads, share.heads_order);
 	share.heads = HFN_NONE;
@@ -273,6 +293,12 @@ struct candidate {
 	bool out; /* on its way out: unmapped already */
 	int err;  /* the last one of merge() */
 };
+
+/* No other CPU shares pages: see above. */
+static void assert_alone(void)
+{
+	CHECK(platform_this_cpu()->id == 0);
+}
 
 static u64 group_key(const struct gspace *gs)
 {
@@ -308,7 +334,7 @@ static enum look look_locked(struct candidate *c, bool hint)
 		if (f->share)
 			table_remove(c->hfn); /* the page has changed since */
 		f->flags &= ~FRAME_F_HINT;
-		table_insert(c->hash, c->hfn);
+		table_hint(c->hash, c->hfn);
 	}
 	lock_release(&share.lock);
 	return c->match.hfn == HFN_NONE ? LOOK_NOTHING : LOOK_MATCH;
@@ -363,19 +389,58 @@ static bool join_shared(struct candidate *c, bool promoted)
 	return joined;
 }
 
+/* The frame for the next page that is shared. What the last one left behind has been freed by now. */
+static hfn_t draw_frame(void)
+{
+	hfn_t hfn;
+
+	lock_acquire(&share.lock);
+	lot_fill(&share.lot);
+	hfn = lot_draw(&share.lot, &share.rnd);
+	lock_release(&share.lock);
+	return hfn;
+}
+
+static void return_frame(hfn_t hfn)
+{
+	lock_acquire(&share.lock);
+	lot_return(&share.lot, hfn);
+	lock_release(&share.lock);
+}
+
+/* Step 2. Afterwards c's match is a shared frame; false: it has none. */
+static bool promote(struct candidate *c, struct gspace *other)
+{
+	struct match *m = &c->match;
+	hfn_t to = draw_frame();
+
+	if (to == HFN_NONE)
+		return false;
+	if (gspace_share_protect(other, m->gfn, m->hfn, true)) {
+		return_frame(to);
+		return false;
+	}
+	if (gspace_share_move(other, m->gfn, m->hfn, to, c->hash)) {
+		return_frame(to);
+		gspace_share_undo(other, m->gfn, m->hfn);
+		return false;
+	}
+	m->hfn = to;
+	return true;
+}
+
 /* Steps 2 to 6 with a hint. */
 static bool join_hint(struct candidate *c)
 {
-	const struct match *m = &c->match;
-	struct gspace *other = gspace_get(m->owner);
+	struct gspace *other = gspace_get(c->match.owner);
 	bool joined = false;
 
 	if (!other)
 		return false;
-	if (!gspace_share_protect(other, m->gfn, m->hfn, true)) {
+	if (promote(c, other)) {
 		joined = join_shared(c, true);
 		if (!joined)
-			gspace_share_undo(other, m->gfn, m->hfn);
+			gspace_share_undo(other, c->match.gfn, c->match.hfn);
 	}
 	gspace_put(other);
 	return joined;
@@ -405,6 +470,7 @@ static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, u64 start, bool 
 	struct candidate c = {.gs = gs, .gfn = gfn};
 	enum look look;
 
+	assert_alone();
 	lock_acquire(&gs->lock);
 	look = look_locked(&c, hint);
 	lock_release(&gs->lock);
@@ -451,6 +517,7 @@ int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest
 	struct candidate c = {
 	    .gs = gs, .gfn = gfn, .hfn = hfn, .hash = digest_hash(digest, group_key(gs)), .out = true};
 
+	assert_alone();
 	return offer_out(&c);
 }
 
@@ -586,7 +653,7 @@ u64 share_frames_for(u64 pages)
 	struct frame_stats f;
 
 	frame_stats(&f); /* no frame has more than one entry */
-	return pages ? (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
+	return pages ? lot_size() + (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
 }
 
 void share_stats(struct share_stats *out)
@@ -595,7 +662,7 @@ void share_stats(struct share_stats *out)
 
 	lock_acquire(&share.lock);
 	*out = share.stats;
-	out->table_bytes = pool_bytes(&share.pool);
+	out->table_bytes = pool_bytes(&share.pool) + (u64)share.lot.count * PAGE_SIZE;
 	if (share.heads != HFN_NONE)
 		out->table_bytes += PAGE_SIZE << share.heads_order;
 	lock_release(&share.lock);

@@ -12,10 +12,12 @@
 #include <cmocka.h>
 
 #include "lib/err.h"
+#include "lib/prng.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/gspace_internal.h"
+#include "mm/lot.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
 #include "mm/rmap.h"
@@ -329,6 +331,104 @@ static void table_size(void **state)
 	assert_true(stats().table_bytes <= PAGES * 16 + FRAMES * 2 + 4 * PAGE_SIZE);
 }
 
+/* ---- the frames that are shared ------------------------------------------ */
+
+static bool is_among(hfn_t hfn, const hfn_t *frames, u32 n)
+{
+	for (u32 i = 0; i < n; i++)
+		if (frames[i] == hfn)
+			return true;
+	return false;
+}
+
+/* Neither of two equal pages decides in which frame they are shared. */
+static void nobody_chooses_the_frame(void **state)
+{
+	hfn_t own[40];
+	u32 up = 0;
+
+	(void)state;
+	for (gfn_t g = 0; g < 20; g++) {
+		fill(&a, g, g + 1);
+		fill(&b, g, g + 1);
+		own[2 * g] = hfn_of(&a, g);
+		own[2 * g + 1] = hfn_of(&b, g);
+	}
+	scan_all();
+	for (gfn_t g = 0; g < 20; g++) {
+		assert_int_equal(hfn_of(&a, g), hfn_of(&b, g));
+		expect_stamp(&a, g, g + 1);
+		if (g >= 10) /* their old frames are drawn themselves in the end */
+			continue;
+		up += hfn_of(&a, g) < hfn_of(&a, g + 1);
+	}
+	assert_in_range(up, 1, 9);
+	/* The first two, before any of these frames came back. */
+	fill(&a, 30, 500);
+	fill(&b, 30, 500);
+	own[0] = hfn_of(&a, 30);
+	own[1] = hfn_of(&b, 30);
+	scan_all();
+	expect_state(&a, 30, PAGE_SHARED);
+	assert_false(is_among(hfn_of(&a, 30), own, 2));
+}
+
+/* Any of the frames is as likely as any other, and there is no draw from a few. */
+static void lot_is_fair(void **state)
+{
+	u32 drawn[LOT_MIN] = {0};
+	struct lot lot = {.count = 0};
+	hfn_t all[LOT_MIN];
+	struct prng rnd;
+
+	(void)state;
+	lot_fill(&lot);
+	assert_int_equal(lot.count, LOT_MIN);
+	for (u32 i = 0; i < LOT_MIN; i++)
+		all[i] = lot.frame[i];
+	for (u32 seed = 0; seed < 100 * LOT_MIN; seed++) {
+		hfn_t hfn;
+
+		prng_seed(&rnd, seed);
+		hfn = lot_draw(&lot, &rnd);
+		assert_int_equal(frame_get(hfn)->state, FRAME_HV);
+		for (u32 i = 0; i < LOT_MIN; i++)
+			drawn[i] += all[i] == hfn;
+		lot_return(&lot, hfn);
+	}
+	for (u32 i = 0; i < LOT_MIN; i++)
+		assert_in_range(drawn[i], 50, 150);
+	for (u32 left = LOT_MIN; left >= LOT_MIN / LOT_LEAST_PART; left--)
+		frame_free(lot_draw(&lot, &rnd), 0);
+	assert_int_equal(lot_draw(&lot, &rnd), HFN_NONE);
+	lot_fill(&lot);
+	assert_int_equal(lot.count, LOT_MIN);
+	lot_release(&lot);
+}
+
+/* Sharing needs a frame before it frees two: it goes on when there is no other memory. */
+static void sharing_without_memory(void **state)
+{
+	static hfn_t held[FRAMES];
+	u32 n = 0;
+
+	(void)state;
+	share_two(6);
+	for (gfn_t g = 100; g < 150; g++) {
+		fill(&a, g, g);
+		fill(&b, g, g);
+	}
+	while ((held[n] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	scan_all();
+	assert_true(a.count[PAGE_SHARED] > 40);
+	assert_true(frame_free_count() > 40 - LOT_MIN);
+	while (n--)
+		frame_free(held[n], 0);
+	scan_all();
+	assert_int_equal(a.count[PAGE_SHARED], 51);
+}
+
 /* ---- what is not shared -------------------------------------------------- */
 
 static void stale_hint(void **state)
@@ -549,6 +649,35 @@ static void hint_is_written(void **state)
 	expect_stamp(&b, 2, 99);
 }
 
+/* The hint's page has moved and is written before that is flushed: the frame it moved to is free again, and has no entry. */
+static void moved_hint_is_written(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&b, 2, guest_writes_b);
+	assert_false(share_offer(&a, 1));
+	assert_int_equal(change.n, 0);
+	expect_state(&a, 1, PAGE_PRIVATE);
+	expect_state(&b, 2, PAGE_PRIVATE);
+	expect_stamp(&a, 1, 6);
+	expect_stamp(&b, 2, 99);
+	frame_verify();
+	fill(&b, 7, 6);
+	assert_false(share_offer(&b, 7)); /* nothing is found under that hash */
+}
+
+static void moved_hint_is_dropped(void **state)
+{
+	(void)state;
+	hint_and_candidate();
+	change_at(&b, 2, guest_drops_b);
+	assert_false(share_offer(&a, 1));
+	assert_int_equal(change.n, 0);
+	expect_state(&b, 2, PAGE_BALLOONED);
+	expect_stamp(&a, 1, 6);
+	frame_verify();
+}
+
 static void hint_is_dropped(void **state)
 {
 	(void)state;
@@ -755,6 +884,9 @@ int main(void)
 	    CASE(out_of_frames),
 	    CASE(no_memory_for_the_table),
 	    CASE(table_size),
+	    CASE(nobody_chooses_the_frame),
+	    CASE(lot_is_fair),
+	    CASE(sharing_without_memory),
 	    CASE(stale_hint),
 	    CASE(busy_pages),
 	    CASE(hint_of_a_dying_space),
@@ -765,6 +897,8 @@ int main(void)
 	    CASE(candidate_is_dropped),
 	    CASE(hint_is_written),
 	    CASE(hint_is_dropped),
+	    CASE(moved_hint_is_written),
+	    CASE(moved_hint_is_dropped),
 	    CASE(match_is_written_while_held),
 	    CASE(match_is_dropped_while_held),
 	    CASE(false_match),
