@@ -49,9 +49,9 @@ bool page_equal(const void *a, const void *b)
 {
 	const u64 *x = a, *y = b;
 
-#pragma GCC unroll 8
-	for (size_t i = 0; i < PAGE_SIZE / sizeof(u64); i++)
-		if (x[i] != y[i])
+	for (size_t i = 0; i < PAGE_SIZE / sizeof(u64); i += 8)
+		if ((x[i] ^ y[i]) | (x[i + 1] ^ y[i + 1]) | (x[i + 2] ^ y[i + 2]) | (x[i + 3] ^ y[i + 3]) |
+		    (x[i + 4] ^ y[i + 4]) | (x[i + 5] ^ y[i + 5]) | (x[i + 6] ^ y[i + 6]) | (x[i + 7] ^ y[i + 7]))
 			return false;
 	return true;
 }

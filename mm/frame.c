@@ -658,6 +658,11 @@ void frame_set_reserve(u32 count)
 	lock_release(&frames.lock);
 }
 
+u64 frame_failures(void)
+{
+	return READ_ONCE(frames.failures);
+}
+
 void frame_stats(struct frame_stats *out)
 {
 	lock_acquire(&frames.lock);

@@ -118,6 +118,7 @@ u32 frame_state_count(enum frame_state state); /* cheap, racy */
 u32 frame_free_count(void);	    /* cheap, racy */
 u32 frame_reserve(void);
 void frame_set_reserve(u32 frames);
+u64 frame_failures(void); /* of frame_stats, cheap, racy */
 void frame_stats(struct frame_stats *out);
 /* Full consistency check (debug command, tests): lists against states. Panics on mismatch. */
 void frame_verify(void);

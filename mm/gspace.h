@@ -266,7 +266,7 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
  * still belongs to the page. For every out_begin there must be one out_done or out_failed with the same hfn, also if the space is dying.
  *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
- *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
+ *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed after the next flush; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
  *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
  *  out_unchanged  instead of out_done, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
  *             what it was then. False: it is not, or has none, or was rescued: all as before

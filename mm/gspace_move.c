@@ -194,7 +194,6 @@ int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
 		gs->stats.swap_out++;
 	}
 	lock_release(&gs->lock);
-	gspace_flush(gs);
 	return waits ? 0 : E_BUSY;
 }
 

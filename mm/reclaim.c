@@ -653,12 +653,11 @@ static u32 swap_desperately(void)
 
 static bool somebody_waited(void)
 {
-	struct frame_stats f;
 	bool waited = __atomic_exchange_n(&reclaim.waiting, 0, __ATOMIC_ACQ_REL);
+	u64 failures = frame_failures();
 
-	frame_stats(&f);
-	waited |= f.failures != reclaim.failures;
-	reclaim.failures = f.failures;
+	waited |= failures != reclaim.failures;
+	reclaim.failures = failures;
 	return waited;
 }
 

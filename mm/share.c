@@ -183,15 +183,15 @@ static void table_remove(hfn_t hfn)
 {
 	struct frame *f = frame_get(hfn);
 	u32 index = f->share;
-	u32 *link;
+	struct entry *e = entry_at(index);
+	u32 *link = head_of(e->hash);
 
-	CHECK(index && entry_at(index)->hfn == hfn);
-	link = head_of(entry_at(index)->hash);
+	CHECK(index && e->hfn == hfn);
 	while (*link != index) {
 		CHECK(*link);
 		link = &entry_at(*link)->next;
 	}
-	*link = entry_at(index)->next;
+	*link = e->next;
 	pool_give(&share.pool, index);
 	f->share = 0;
 }

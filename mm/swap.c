@@ -514,7 +514,9 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 	if (READ_ONCE(swap.state) != SWAP_ON || READ_ONCE(swap.part->dev->gone))
 		return 0;
 	for (u32 i = 0; i < before; i++) {
-		if (!gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
+		bool copy = READ_ONCE(frame_get(v->hfn[i])->flags) & FRAME_F_COPY; /* once gone it does not come again */
+
+		if (!copy || !gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
 			victims_keep(v, i, &left);
 	}
 	v->count = left;
@@ -625,6 +627,7 @@ static void out_written(struct out_io *io)
 		rescued++;
 		swap_slot_free(io->slot + i);
 	}
+	gspace_flush(io->gs);
 	account_out(io, io->req.pages - rescued, rescued);
 }
 

@@ -94,12 +94,26 @@ static u64 runs(u64 taken, u32 units)
 	return starts;
 }
 
+/* Bit i of `have`: a run of `run` begins there. Doubled as long as one is left, then by halves. */
 static u32 longest_run(u64 taken)
 {
-	u32 run = 0;
+	u64 have[7] = {~taken}, left;
+	u32 run = 1, n = 0;
 
-	for (u64 left = ~taken; left; left &= left << 1)
-		run++;
+	if (!have[0])
+		return 0;
+	for (; n < 6 && (have[n] & have[n] >> run); n++, run *= 2)
+		have[n + 1] = have[n] & have[n] >> run;
+	if (run == ZPOOL_UNITS)
+		return run;
+	for (left = have[n]; n--;) {
+		u64 longer = left & have[n] >> run;
+
+		if (longer) {
+			left = longer;
+			run += 1U << n;
+		}
+	}
 	return run;
 }
 
@@ -111,40 +125,40 @@ static u32 find_open(const struct zpool *z, u32 units)
 	u32 found = 0, best = ZPOOL_UNITS + 1;
 
 	for (u32 i = 0; i < ZPOOL_OPEN; i++) {
-		u32 run = z->open[i] ? block_at(z, z->open[i])->run : 0;
-
-		if (run >= units && run < best) {
-			best = run;
+		if (z->open_run[i] >= units && z->open_run[i] < best) {
+			best = z->open_run[i];
 			found = z->open[i];
 		}
 	}
 	return found;
 }
 
-/* The block has room: it is open if it has more than another that is. */
+/* The block's run is another now: it is open if it was, or has more room than another that is. */
 static void consider_open(struct zpool *z, u32 index)
 {
-	u32 least = block_at(z, index)->run, *place = NULL;
+	u32 run = block_at(z, index)->run, least = run, place = ZPOOL_OPEN;
 
 	for (u32 i = 0; i < ZPOOL_OPEN; i++) {
-		u32 run = z->open[i] ? block_at(z, z->open[i])->run : 0;
-
-		if (z->open[i] == index)
-			return;
-		if (run < least) {
-			least = run;
-			place = &z->open[i];
+		if (z->open[i] == index) {
+			place = i;
+			break;
+		}
+		if (z->open_run[i] < least) {
+			least = z->open_run[i];
+			place = i;
 		}
 	}
-	if (place)
-		*place = index;
+	if (place == ZPOOL_OPEN)
+		return;
+	z->open[place] = index;
+	z->open_run[place] = (u8)run;
 }
 
 static void close_block(struct zpool *z, u32 index)
 {
 	for (u32 i = 0; i < ZPOOL_OPEN; i++)
 		if (z->open[i] == index)
-			z->open[i] = 0;
+			z->open[i] = z->open_run[i] = 0;
 }
 
 /* ---- blocks -------------------------------------------------------------- */
@@ -528,7 +542,8 @@ static void verify_list(const struct zpool *z, struct proof *v)
 		v->bad += block_at(z, i)->older != older || block_at(z, i)->kind != KIND_BLOCK;
 	v->bad += z->newest != older || n != v->kinds[KIND_BLOCK];
 	for (u32 i = 0; i < ZPOOL_OPEN; i++)
-		v->bad += z->open[i] && block_at(z, z->open[i])->kind != KIND_BLOCK;
+		v->bad += z->open[i] ? block_at(z, z->open[i])->kind != KIND_BLOCK || block_at(z, z->open[i])->run != z->open_run[i]
+				     : z->open_run[i] != 0;
 }
 
 u64 zpool_verify(const struct zpool *z)

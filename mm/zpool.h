@@ -29,7 +29,8 @@
 struct zpool {
 	struct pool records;
 	u32 most; /* records; 0: any number */
-	u32 open[ZPOOL_OPEN]; /* blocks that new entries go to */
+	u32 open[ZPOOL_OPEN]; /* blocks that new entries go to, 0: none */
+	u8 open_run[ZPOOL_OPEN]; /* the longest run of free units of each; 0: none */
 	u32 oldest, newest;   /* blocks in RAM, in order of their making, without those that are being written */
 	u32 frames;	      /* blocks that have one */
 	u32 writing, reading; /* of these */

@@ -531,6 +531,7 @@ static void orphan(void **state)
 	assert_int_equal(gspace_swap_out_begin(&one, 1, &second), 0);
 	assert_int_not_equal(second, hfn);
 	assert_int_equal(gspace_swap_out_done(&one, 1, hfn, 3), E_BUSY);
+	gspace_flush(&one);
 	expect_state(&one, 1, PAGE_SWAPPING_OUT);
 	assert_int_equal(frame_free_count(), before);
 	gspace_swap_out_failed(&one, 1, second);
