@@ -177,6 +177,8 @@ void timer_run_expired(u64 now_ns)
 		t->fn(t);
 		/* The timer's memory may be gone by now. */
 		__atomic_store_n(&cpu->timer_running, NULL, __ATOMIC_RELEASE);
+		if (timer_next_ns() > now_ns) /* most often; what another CPU arms from now on comes with a kick */
+			return;
 		lock_acquire(&cpu->timer_lock);
 	}
 	lock_release(&cpu->timer_lock);

@@ -44,13 +44,13 @@
 #define CPUID_1_ECX_X2APIC       BIT(21)
 #define CPUID_1_ECX_TSC_DEADLINE BIT(24)
 
-static volatile u8 *window; /* NULL: x2APIC */
+volatile u8 *lapic_window; /* NULL: x2APIC */
 static bool x2apic, tsc_deadline;
 static u64 timer_mult; /* timer ticks a nanosecond, 32.32 fixed point; one-shot mode */
 
 static u32 lapic_read(u32 reg)
 {
-	return x2apic ? (u32)rdmsr(MSR_X2APIC + reg / 16) : *(volatile u32 *)(window + reg);
+	return x2apic ? (u32)rdmsr(MSR_X2APIC + reg / 16) : *(volatile u32 *)(lapic_window + reg);
 }
 
 static void lapic_write(u32 reg, u32 v)
@@ -58,7 +58,7 @@ static void lapic_write(u32 reg, u32 v)
 	if (x2apic)
 		wrmsr(MSR_X2APIC + reg / 16, v);
 	else
-		*(volatile u32 *)(window + reg) = v;
+		*(volatile u32 *)(lapic_window + reg) = v;
 }
 
 void lapic_eoi(void)
@@ -108,8 +108,8 @@ static int enable(void)
 	wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE);
 	if (x2apic)
 		wrmsr(MSR_IA32_APIC_BASE, base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
-	else if (!window)
-		return mmio_map(HPA(base & BITS(51, 12)), PAGE_SIZE, (volatile void **)&window);
+	else if (!lapic_window)
+		return mmio_map(HPA(base & BITS(51, 12)), PAGE_SIZE, (volatile void **)&lapic_window);
 	return 0;
 }
 
@@ -194,23 +194,22 @@ void timer_hw_init_other(void)
 	__asm__ volatile("mfence" : : : "memory");
 }
 
-static void arm_oneshot(u64 deadline_ns)
+/* 1 at least. Rounded up: an interrupt that comes early has to be armed once more. */
+static u32 oneshot_ticks(u64 deadline_ns)
 {
-	u64 now = cpu_now_ns();
-	u64 delta = deadline_ns > now ? deadline_ns - now : 0;
-	/* Rounded up: an interrupt that comes early has to be armed once more. */
-	u64 ticks = (u64)((unsigned __int128)delta * timer_mult >> 32) + 1;
+	u64 now = cpu_now_ns(), ticks = 1;
 
-	lapic_write(LAPIC_TIMER_INITIAL, (u32)CLAMP(ticks, 1UL, 0xffffffffUL));
+	if (deadline_ns > now)
+		ticks += (u64)((unsigned __int128)(deadline_ns - now) * timer_mult >> 32);
+	return (u32)MIN(ticks, 0xffffffffUL);
 }
 
 void cpu_timer_arm(u64 deadline_ns)
 {
-	this_cpu()->timer_deadline_ns = deadline_ns;
+	bool never = deadline_ns == TIMER_NEVER;
+
 	if (tsc_deadline)
-		wrmsr(MSR_IA32_TSC_DEADLINE, deadline_ns == TIMER_NEVER ? 0 : time_ns_to_tsc(deadline_ns));
-	else if (deadline_ns == TIMER_NEVER)
-		lapic_write(LAPIC_TIMER_INITIAL, 0);
+		wrmsr(MSR_IA32_TSC_DEADLINE, never ? 0 : time_ns_to_tsc(deadline_ns));
 	else
-		arm_oneshot(deadline_ns);
+		lapic_write(LAPIC_TIMER_INITIAL, never ? 0 : oneshot_ticks(deadline_ns));
 }

@@ -5,6 +5,7 @@
 #include "lib/types.h"
 
 /* apic.c: this CPU's local APIC. */
+extern volatile u8 *lapic_window; /* its registers, NULL: x2APIC; for traps.asm */
 int lapic_init(void) must_check; /* E_NODEV: none; E_NOMEM */
 void lapic_eoi(void);
 u32 lapic_id(void);

@@ -11,7 +11,6 @@
 #include "lib/err.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "lib/timer.h"
 #include "lib/work.h"
 
 #define CPUID_7_EBX_SMEP  BIT(7)
@@ -78,7 +77,6 @@ void cpu_init_boot(void)
 	desc_load(cpu, &boot_tables);
 	set_bases(cpu);
 	lib_cpu_init(&cpu->lib, 0);
-	cpu->timer_deadline_ns = TIMER_NEVER;
 	cpu->apic_id = cpuid(1, 0).ebx >> 24;
 	for (u32 i = STACK_DOUBLE_FAULT; i < STACKS; i++)
 		desc_set_stack(cpu, i, (u64)boot_ist[i - 1] + sizeof(boot_ist[0]));

@@ -28,21 +28,22 @@ enum cpu_stack { STACK_MAIN, STACK_DOUBLE_FAULT, STACK_NMI, STACK_MACHINE_CHECK,
 struct tss64;
 struct cpu {
 	struct cpu *self;      /* %gs:0 */
+	u64 irqs;	       /* counter, %gs:8 */
 	struct lib_cpu lib;
 	u32 apic_id;
 	u64 stack_top;
 	u64 *gdt;
 	struct tss64 *tss;
-	u64 irqs, nmis;	       /* counters */
+	u64 nmis;	       /* counter */
 	void *hv;	       /* back end's per-CPU part */
 	void *vmm;	       /* scheduler's per-CPU part */
-	u64 timer_deadline_ns; /* armed hardware timer, TIMER_NEVER if none */
 	u64 tls[CPU_TLS_WORDS];/* FS base points here */
 	u32 stopped;	       /* atomic: a panic on another CPU has stopped this one, at: */
 	u64 stop_rip, stop_rbp, stop_rsp;
 	struct tlb_cpu tlb;    /* which guest it may be in; read by all */
 };
 _Static_assert(offsetof(struct cpu, self) == 0, "%gs:0");
+_Static_assert(offsetof(struct cpu, irqs) == 8, "traps.asm");
 
 static inline struct cpu *this_cpu(void)
 {

@@ -126,8 +126,7 @@ void irq_dispatch(u32 vector)
 		dispatch_pic((u8)(vector - VECTOR_PIC));
 		return;
 	}
-	/* The timer and a kick need no handler: the CPU loop looks at the clock and its queues when it wakes. */
-	if (vector != VECTOR_TIMER && vector != VECTOR_KICK && vector != VECTOR_ERROR)
+	if (vector != VECTOR_ERROR)
 		call_slot(vector);
 	lapic_eoi();
 }

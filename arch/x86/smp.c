@@ -20,7 +20,6 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 #include "lib/string.h"
-#include "lib/timer.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
 
@@ -196,7 +195,6 @@ static struct ap_memory *make_memory(u32 id)
 		return NULL;
 	m = mm_hfn_to_va(hfn);
 	lib_cpu_init(&m->cpu.lib, id);
-	m->cpu.timer_deadline_ns = TIMER_NEVER;
 	m->cpu.tss = &m->tables.tss;
 	if (cpu_map_stacks(&m->cpu)) {
 		frame_free(hfn, 0);

@@ -5,9 +5,14 @@ BITS 64
 DEFAULT REL
 
 extern trap_handle
+extern lapic_window
 global trap_stubs
+global trap_wake
 
 TRAP_STUB_BYTES equ 16
+CPU_IRQS equ 8			; struct cpu, which GS points to
+LAPIC_EOI equ 0xb0
+MSR_X2APIC_EOI equ 0x80b
 
 section .text
 ; Vectors where the processor pushes an error code itself.
@@ -28,6 +33,29 @@ trap_stubs:
 	STUB vector
 %assign vector vector + 1
 %endrep
+
+; VECTOR_TIMER and VECTOR_KICK: the CPU loop looks at the clock and its queues when it goes on. Nothing else is to be done
+; than to count and acknowledge them, and the way of every timer leads through here.
+trap_wake:
+	push rax
+	inc qword [abs gs:CPU_IRQS]
+	mov rax, [lapic_window]
+	test rax, rax
+	jz .x2apic
+	mov dword [rax + LAPIC_EOI], 0
+	pop rax
+	iretq
+.x2apic:
+	push rcx
+	push rdx
+	mov ecx, MSR_X2APIC_EOI
+	xor eax, eax
+	xor edx, edx
+	wrmsr
+	pop rdx
+	pop rcx
+	pop rax
+	iretq
 
 trap_common:
 	push rax

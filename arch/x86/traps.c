@@ -16,7 +16,7 @@ struct gate {
 };
 static_assert_size(struct gate, 16);
 
-extern const u8 trap_stubs[VECTORS * TRAP_STUB_BYTES];
+extern const u8 trap_stubs[VECTORS * TRAP_STUB_BYTES], trap_wake[];
 static struct gate idt[VECTORS] aligned(16);
 
 static u8 ist_of(u32 vector)
@@ -36,7 +36,8 @@ static u8 ist_of(u32 vector)
 void traps_init(void)
 {
 	for (u32 v = 0; v < VECTORS; v++) {
-		u64 at = (u64)trap_stubs + v * TRAP_STUB_BYTES;
+		bool wake = v == VECTOR_TIMER || v == VECTOR_KICK;
+		u64 at = wake ? (u64)trap_wake : (u64)trap_stubs + v * TRAP_STUB_BYTES;
 
 		idt[v] = (struct gate){.offset_low = (u16)at,
 				       .selector = SEL_CODE,

@@ -506,6 +506,39 @@ static void test_timers(void **state)
 	assert_true(timer_next_ns() == TIMER_NEVER);
 }
 
+/* A timer that is alone takes its CPU's lock once; what comes due while a function runs waits for the next call. */
+static void test_timer_lock(void **state)
+{
+	struct lib_cpu *cpu = platform_this_cpu();
+	u32 tickets;
+
+	(void)state;
+	memset(fired, 0, sizeof(fired));
+	timer_init(&tb, fire);
+	timer_init(&ta, fire);
+	timer_init(&tc, fire);
+	timer_arm(&tb, 100);
+	timer_arm(&tc, 1000);
+	tickets = cpu->timer_lock.next;
+	timer_run_expired(99);
+	assert_int_equal(cpu->timer_lock.next, tickets);
+	timer_run_expired(100);
+	assert_int_equal(cpu->timer_lock.next, tickets + 1);
+	assert_int_equal(cpu->timer_lock.owner_ticket, tickets + 1);
+	assert_int_equal(fired[1], 1);
+	assert_int_equal(timer_next_ns(), 1000);
+	fake_now_ns = 200;
+	timer_arm(&ta, 150); /* arms itself again at 200 */
+	timer_run_expired(200);
+	assert_int_equal(fired[0], 1);
+	assert_int_equal(timer_next_ns(), 200);
+	assert_int_equal(cpu->timer_lock.owner_ticket, cpu->timer_lock.next);
+	timer_cancel(&ta);
+	timer_cancel(&tc);
+	assert_true(timer_next_ns() == TIMER_NEVER);
+	fake_platform_reset();
+}
+
 /* Many timers, armed, armed again, cancelled and fired in all orders, against a table of deadlines. */
 #define MANY 200
 
@@ -614,6 +647,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_work, reset),
 	    cmocka_unit_test_setup(test_work_elsewhere, reset),
 	    cmocka_unit_test_setup(test_timers, reset),
+	    cmocka_unit_test_setup(test_timer_lock, reset),
 	    cmocka_unit_test_setup(test_timers_elsewhere, reset),
 	    cmocka_unit_test_setup(test_many_timers, reset),
 	};
