@@ -50,7 +50,7 @@ static bool resolve(struct vcpu *v, gfn_t gfn, enum gspace_access access)
 	return err == 0;
 }
 
-static void exit_npf(struct vcpu *v, struct hv_exit *e)
+static __attribute__((noinline)) void exit_npf(struct vcpu *v, struct hv_exit *e)
 {
 	u64 gfn = e->npf.gpa.v >> PAGE_SHIFT;
 
@@ -120,8 +120,10 @@ static void exit_msr_read(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 }
 
 /* There are no emulated devices but the debug port: reads float high, writes go nowhere. String forms are refused. */
-static void exit_io(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
+static __attribute__((noinline)) void exit_io(struct vcpu *v, struct hv_exit *e)
 {
+	struct hv_regs *r = hv_regs(v->hv);
+
 	if (e->io.string) {
 		hv->inject_exception(v->hv, VECTOR_GP, true, 0);
 		return;
@@ -150,7 +152,7 @@ static void exit_hlt(struct vcpu *v, struct hv_exit *e)
 }
 
 /* From user mode it is an undefined instruction: a process is not the VM. */
-static void exit_hypercall(struct vcpu *v, struct hv_exit *e)
+static __attribute__((noinline)) void exit_hypercall(struct vcpu *v, struct hv_exit *e)
 {
 	if (e->cpl)
 		hv->inject_exception(v->hv, VECTOR_UD, false, 0);
@@ -160,7 +162,7 @@ static void exit_hypercall(struct vcpu *v, struct hv_exit *e)
 
 static __attribute__((noinline)) void exit_other(struct vcpu *v, struct hv_exit *e);
 
-/* The commonest first: a long switch is a search. */
+/* The commonest first: a long switch is a search. Each out of line: one does not save registers for another. */
 void exit_handle(struct vcpu *v, struct hv_exit *e)
 {
 	v->counts.exits[e->kind]++;
@@ -169,7 +171,7 @@ void exit_handle(struct vcpu *v, struct hv_exit *e)
 	else if (e->kind == HV_EXIT_HYPERCALL)
 		exit_hypercall(v, e);
 	else if (e->kind == HV_EXIT_IO)
-		exit_io(v, hv_regs(v->hv), e);
+		exit_io(v, e);
 	else if (e->kind > HV_EXIT_HOST_IRQ)
 		exit_other(v, e);
 }

@@ -136,12 +136,14 @@ static s64 call_vcpu(struct vcpu *v, const struct hv_regs *r)
 	}
 }
 
-static s64 dispatch(struct vcpu *v, struct hv_regs *r)
+static s64 call_timer(struct vcpu *v, const struct hv_regs *r)
 {
-	if (r->rax == AERO_CALL_TIMER && v->vm->info_hfn != HFN_NONE) { /* the commonest */
-		vcpu_set_timer(v, r->rdi);
-		return 0;
-	}
+	vcpu_set_timer(v, r->rdi);
+	return 0;
+}
+
+static __attribute__((noinline)) s64 dispatch(struct vcpu *v, struct hv_regs *r)
+{
 	/* Everything but the greeting and the end wants the contract first. */
 	if (v->vm->info_hfn == HFN_NONE && r->rax != AERO_CALL_HELLO && r->rax != AERO_CALL_NOP &&
 	    r->rax != AERO_CALL_CONSOLE_WRITE && r->rax != AERO_CALL_SHUTDOWN)
@@ -152,6 +154,7 @@ static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	case AERO_CALL_CONSOLE_WRITE:  return call_console_write(v, r);
 	case AERO_CALL_CONSOLE_READ:   return call_console_read(v, r);
 	case AERO_CALL_UPCALL:	       return call_upcall(v, r);
+	case AERO_CALL_TIMER:	       return call_timer(v, r);
 	case AERO_CALL_BALLOON_INFLATE:return call_balloon(v, r, balloon_inflate);
 	case AERO_CALL_BALLOON_DEFLATE:return call_balloon(v, r, balloon_deflate);
 	case AERO_CALL_BALLOON_POLL:   return call_balloon_poll(v, r);
@@ -168,7 +171,8 @@ static s64 dispatch(struct vcpu *v, struct hv_regs *r)
 
 bool hypercall_handle(struct vcpu *v, struct hv_regs *r)
 {
-	s64 n = dispatch(v, r);
+	/* The commonest does not look for its place. */
+	s64 n = r->rax == AERO_CALL_TIMER && v->vm->info_hfn != HFN_NONE ? call_timer(v, r) : dispatch(v, r);
 
 	if (n == E_AGAIN) {
 		sched_wait_memory(v);

@@ -30,7 +30,8 @@ static inline bool ring_force(struct ring *r, u8 c)
 	bool full = ring_room(r) == 0;
 
 	r->buf[r->head++ & (r->size - 1)] = c;
-	r->tail += full;
+	if (unlikely(full))
+		r->tail++;
 	return full;
 }
 static inline int ring_get(struct ring *r)

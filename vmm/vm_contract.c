@@ -226,7 +226,8 @@ static void notify_operator(struct vm *vm)
 void vm_console_put_byte(struct vm *vm, u8 c)
 {
 	lock_acquire(&vm->lock);
-	vm->con_dropped += ring_force(&vm->con_out, c);
+	if (unlikely(ring_force(&vm->con_out, c)))
+		vm->con_dropped++;
 	lock_release(&vm->lock);
 	notify_operator(vm);
 }

@@ -36,19 +36,22 @@ void svm_remember_length(struct svm_vcpu *v, u8 len)
 	v->length[svm_length_slot(tag)] = (struct svm_length){.tag = tag, .cr3 = c->cr3, .len = len};
 }
 
-/* Instruction length into e->len; false as fetch(). */
-static bool exit_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
+static __attribute__((noinline)) bool fetch_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
 {
 	struct insn insn;
 
-	e->len = (u8)svm_known_length(v);
-	if (e->len)
-		return true;
 	if (!fetch(v, id, &insn, e))
 		return false;
 	e->len = insn.len;
 	svm_remember_length(v, insn.len);
 	return true;
+}
+
+/* Instruction length into e->len; false as fetch(). */
+static bool exit_length(struct svm_vcpu *v, enum insn_id id, struct hv_exit *e)
+{
+	e->len = (u8)svm_known_length(v);
+	return e->len || fetch_length(v, id, e);
 }
 
 static bool exit_insn(struct svm_vcpu *v, struct hv_exit *e, enum insn_id id, enum hv_exit_kind kind)
@@ -239,22 +242,10 @@ static const char *invalid_text(const struct vmcb *c)
 	return "VMRUN refused the guest state (VMEXIT_INVALID)";
 }
 
-bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e)
+static __attribute__((noinline)) bool decode_other(struct svm_vcpu *v, struct hv_exit *e)
 {
 	u64 code = v->vmcb->exit_code;
 
-	e->reason = code;
-	e->len = e->cpl = 0;
-	e->text = NULL;
-	/* The commonest first: a long switch is a search. */
-	if (likely(code == SVM_EXIT_NPF))
-		return exit_npf(v, e);
-	if (code == SVM_EXIT_INTR)
-		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
-	if (code == SVM_EXIT_VMMCALL)
-		return exit_insn(v, e, INSN_VMMCALL, HV_EXIT_HYPERCALL);
-	if (code == SVM_EXIT_IOIO)
-		return exit_io(v, e);
 	if ((s32)code == SVM_EXIT_INVALID)
 		return exit_kind(e, HV_EXIT_BAD_STATE, invalid_text(v->vmcb));
 	switch (code) {
@@ -290,4 +281,28 @@ bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e)
 	case SVM_EXIT_INVPCID:		  return exit_undefined(e);
 	}
 	return exit_kind(e, HV_EXIT_UNKNOWN, "exit code unknown to this version");
+}
+
+static __attribute__((noinline)) bool exit_vmmcall(struct svm_vcpu *v, struct hv_exit *e)
+{
+	return exit_insn(v, e, INSN_VMMCALL, HV_EXIT_HYPERCALL);
+}
+
+/* The commonest by themselves: a long switch is a search, and needs more registers. */
+bool svm_exit_decode(struct svm_vcpu *v, struct hv_exit *e)
+{
+	u64 code = v->vmcb->exit_code;
+
+	e->reason = code;
+	e->len = e->cpl = 0;
+	e->text = NULL;
+	if (likely(code == SVM_EXIT_NPF))
+		return exit_npf(v, e);
+	if (code == SVM_EXIT_INTR)
+		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
+	if (code == SVM_EXIT_VMMCALL)
+		return exit_vmmcall(v, e);
+	if (code == SVM_EXIT_IOIO)
+		return exit_io(v, e);
+	return decode_other(v, e);
 }
