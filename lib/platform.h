@@ -33,6 +33,7 @@ void lib_cpu_init(struct lib_cpu *cpu, u32 id);
 
 struct lib_cpu *platform_this_cpu(void);
 struct lib_cpu *platform_cpu(u32 id); /* of a CPU that is up */
+u32 platform_cpu_count(void);	      /* CPUs that are up: those numbered below it. Grows at boot only */
 /* Makes another CPU look at its work, timers and run queue soon: it leaves HLT or its guest. Any context. */
 void platform_kick(u32 id);
 u64 platform_now_ns(void); /* monotonic, since boot */

@@ -18,7 +18,8 @@
  * A larger block that is not there is looked for once more after this CPU's stock has gone back.
  *
  * Locking: frames.lock guards lists and the entries of free frames. A stock is its CPU's own, with interrupts off. by_state
- * is changed by atomic additions, because owners change states of their frames without it.
+ * is changed by atomic additions, because owners change states of their frames without it. What every fault changes no two
+ * CPUs write: frames in stock are counted by the stocks, and each CPU adds up by itself which frames became guests'.
  */
 #include "mm/frame.h"
 
@@ -35,7 +36,6 @@
 #endif
 #define POISON_WORD   0xfeedfacedeadf4eeUL
 #define POISON_STRIDE 64 /* words between those checked on allocation */
-#define STOCK_CPUS    256
 #define STOCK_FRAMES  64
 #define STOCK_MIN     4
 
@@ -43,6 +43,7 @@ struct stock {
 	u32 plain_count, clean_count;
 	u32 max; /* of each; 0: this CPU has not had any yet. Written under frames.lock */
 	u64 allocs, frees;
+	u64 guest; /* a part of by_state[FRAME_GUEST], modulo 2^64: what changed on this CPU */
 	hfn_t plain[STOCK_FRAMES], clean[STOCK_FRAMES];
 } aligned(64);
 
@@ -54,13 +55,14 @@ static struct {
 	u32 head[FRAME_ORDER_MAX + 1];
 	u32 free, reserve;
 	u32 stocks; /* with max set */
+	u32 stock_end; /* those with max set are below it */
 	u64 total, allocs, frees, failures;
-	u64 by_state[FRAME_STATES];
+	u64 by_state[FRAME_STATES]; /* see state_sum() */
 
 	/* frame_verify(): what is below `proof_at` is counted in `proof`, atomic like by_state. 0: none is under way */
 	hfn_t proof_at;
 	u64 proof[FRAME_STATES];
-	struct stock stock[STOCK_CPUS];
+	struct stock stock[MM_CPUS];
 } frames;
 
 size_t frame_table_bytes(hfn_t span)
@@ -91,9 +93,34 @@ struct frame *frame_get(hfn_t hfn)
 	return &frames.table[hfn];
 }
 
+static struct stock *my_stock(void)
+{
+	return &frames.stock[platform_this_cpu()->id % MM_CPUS];
+}
+
+/* Those in stock are counted there. */
 static void count_state(enum frame_state state, s64 n)
 {
-	__atomic_fetch_add(&frames.by_state[state], (u64)n, __ATOMIC_RELAXED);
+	struct stock *s = state == FRAME_GUEST ? my_stock() : NULL;
+
+	if (s && likely(s->max))
+		s->guest += (u64)n;
+	else if (state != FRAME_STOCK)
+		__atomic_fetch_add(&frames.by_state[state], (u64)n, __ATOMIC_RELAXED);
+}
+
+/* Exact while no CPU changes states, else modulo 2^64: one that came here and went there may be seen to go only. */
+static u64 state_sum(enum frame_state state)
+{
+	u64 sum = READ_ONCE(frames.by_state[state]);
+	u32 end = state == FRAME_GUEST || state == FRAME_STOCK ? READ_ONCE(frames.stock_end) : 0;
+
+	for (u32 i = 0; i < end; i++) {
+		const struct stock *s = &frames.stock[i];
+
+		sum += state == FRAME_GUEST ? READ_ONCE(s->guest) : READ_ONCE(s->plain_count) + READ_ONCE(s->clean_count);
+	}
+	return sum;
 }
 
 /* For the proof under way. */
@@ -332,11 +359,6 @@ static u32 floor_of(enum frame_use use)
 
 /* ---- stocks: this CPU's ---- */
 
-static struct stock *my_stock(void)
-{
-	return &frames.stock[platform_this_cpu()->id % STOCK_CPUS];
-}
-
 static void entry_reset(struct frame *f)
 {
 	f->order = 0;
@@ -351,7 +373,7 @@ static void share_stocks(void)
 {
 	u32 max = frames.reserve / (4 * MAX(frames.stocks, 1U));
 
-	for (u32 i = 0; i < STOCK_CPUS; i++)
+	for (u32 i = 0; i < MM_CPUS; i++)
 		if (frames.stock[i].max)
 			WRITE_ONCE(frames.stock[i].max, CLAMP(max, (u32)STOCK_MIN, (u32)STOCK_FRAMES));
 }
@@ -363,6 +385,7 @@ static void stock_begin(struct stock *s)
 		return;
 	s->max = STOCK_MIN;
 	frames.stocks++;
+	WRITE_ONCE(frames.stock_end, MAX(frames.stock_end, (u32)(s - frames.stock) + 1));
 	share_stocks();
 }
 
@@ -386,14 +409,13 @@ static bool stock_refill(struct stock *s)
 /* frames.lock held. The oldest go first: the latest are still in the processor's caches. */
 static void stock_return(hfn_t *list, u32 *count, u32 n)
 {
-	count_state(FRAME_STOCK, -(s64)n);
+	WRITE_ONCE(*count, *count - n); /* first, so that nobody counts them twice */
 	count_state(FRAME_FREE_TAIL, n);
 	for (u32 i = 0; i < n; i++) {
 		follow(list[i], FRAME_STOCK, FRAME_FREE_TAIL, 1);
 		frames.table[list[i]].state = FRAME_FREE_TAIL;
 		block_give(list[i], 0);
 	}
-	*count -= n;
 	memmove(list, list + n, *count * sizeof(*list));
 }
 
@@ -482,7 +504,7 @@ static hfn_t block_alloc(u32 order, enum frame_use use, enum frame_state state, 
 	hfn_t hfn;
 
 	CHECK(order && order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
-	if (frame_free_count() < (u64)floor_of(use) + (1U << order))
+	if (!frame_free_at_least((u64)floor_of(use) + (1U << order)))
 		return alloc_failed();
 	lock_acquire(&frames.lock);
 	hfn = block_find(order);
@@ -508,7 +530,7 @@ static hfn_t single_alloc(enum frame_use use, enum frame_state state, bool clear
 	hfn_t hfn = HFN_NONE;
 
 	CHECK(state > FRAME_FREE_TAIL && state < FRAME_STATES);
-	if (frame_free_count() > floor_of(use))
+	if (frame_free_at_least((u64)floor_of(use) + 1))
 		hfn = stock_alloc(state, clear);
 	return hfn == HFN_NONE ? alloc_failed() : hfn;
 }
@@ -536,7 +558,8 @@ hfn_t frame_alloc_guest(bool clear)
 	struct stock *s = my_stock();
 	hfn_t hfn;
 
-	if (unlikely(POISON_ON_FREE || frame_free_count() <= frames.reserve || !(s->clean_count | s->plain_count)))
+	/* Nearer to the reserve the longer way looks at what all stocks have. */
+	if (unlikely(POISON_ON_FREE || READ_ONCE(frames.free) <= frames.reserve || !(s->clean_count | s->plain_count)))
 		return frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, clear);
 	if (clear ? s->clean_count : !s->plain_count) {
 		hfn = s->clean[--s->clean_count];
@@ -547,8 +570,7 @@ hfn_t frame_alloc_guest(bool clear)
 	}
 	s->allocs++;
 	frames.table[hfn].state = FRAME_GUEST;
-	count_state(FRAME_STOCK, -1);
-	count_state(FRAME_GUEST, 1);
+	s->guest++; /* it has frames, so its max is set */
 	follow(hfn, FRAME_STOCK, FRAME_GUEST, 1);
 	return hfn;
 }
@@ -637,12 +659,29 @@ void frame_free(hfn_t hfn, u32 order)
 
 u32 frame_free_count(void)
 {
-	return READ_ONCE(frames.free) + (u32)READ_ONCE(frames.by_state[FRAME_STOCK]);
+	return READ_ONCE(frames.free) + (u32)state_sum(FRAME_STOCK);
+}
+
+u32 frame_listed_count(void)
+{
+	return READ_ONCE(frames.free);
+}
+
+bool frame_free_at_least(u64 count)
+{
+	return READ_ONCE(frames.free) >= count || frame_free_count() >= count;
+}
+
+u32 frame_shared_count(void)
+{
+	return (u32)READ_ONCE(frames.by_state[FRAME_SHARED]);
 }
 
 u32 frame_state_count(enum frame_state state)
 {
-	return READ_ONCE(frames.by_state[state]);
+	s64 sum = (s64)state_sum(state);
+
+	return sum > 0 ? (u32)sum : 0;
 }
 
 u32 frame_reserve(void)
@@ -670,13 +709,13 @@ void frame_stats(struct frame_stats *out)
 	out->free = frame_free_count();
 	out->allocs = frames.allocs;
 	out->frees = frames.frees;
-	for (u32 i = 0; i < STOCK_CPUS; i++) {
+	for (u32 i = 0; i < MM_CPUS; i++) {
 		out->allocs += READ_ONCE(frames.stock[i].allocs);
 		out->frees += READ_ONCE(frames.stock[i].frees);
 	}
 	out->failures = frames.failures;
 	for (u32 s = 0; s < FRAME_STATES; s++)
-		out->by_state[s] = READ_ONCE(frames.by_state[s]);
+		out->by_state[s] = frame_state_count(s);
 	lock_release(&frames.lock);
 }
 
@@ -727,7 +766,7 @@ static u64 verify_stocks(void)
 {
 	u64 n = 0;
 
-	for (u32 i = 0; i < STOCK_CPUS; i++) {
+	for (u32 i = 0; i < MM_CPUS; i++) {
 		const struct stock *s = &frames.stock[i];
 
 		CHECK(s->plain_count <= STOCK_FRAMES && s->clean_count <= STOCK_FRAMES);
@@ -743,7 +782,7 @@ static u64 verify_stocks(void)
 static void verify_sums(void)
 {
 	for (u32 s = 0; s < FRAME_STATES; s++)
-		CHECK(frames.proof[s] == frames.by_state[s]);
+		CHECK(frames.proof[s] == state_sum(s));
 	CHECK(frames.proof[FRAME_FREE] + frames.proof[FRAME_FREE_TAIL] == frames.free);
 	CHECK(verify_stocks() == frames.proof[FRAME_STOCK]);
 	frames.proof_at = 0;

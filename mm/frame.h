@@ -114,8 +114,12 @@ hfn_t frame_span(void);
 struct frame *frame_get(hfn_t hfn); /* CHECKs the range */
 /* The only way to change an allocated frame's state (by_state is kept by it). The owner's business: takes no lock. */
 void frame_set_state(hfn_t hfn, enum frame_state state);
-u32 frame_state_count(enum frame_state state); /* cheap, racy */
-u32 frame_free_count(void);	    /* cheap, racy */
+/* Racy. These two look at every CPU's stock: not on the way of each fault. */
+u32 frame_state_count(enum frame_state state);
+u32 frame_free_count(void);
+bool frame_free_at_least(u64 count); /* of frame_free_count(); cheap as long as that many are in the lists alone */
+u32 frame_listed_count(void);	    /* of the free those in no stock: cheap */
+u32 frame_shared_count(void);	    /* in state FRAME_SHARED: cheap */
 u32 frame_reserve(void);
 void frame_set_reserve(u32 frames);
 u64 frame_failures(void); /* of frame_stats, cheap, racy */

@@ -26,6 +26,7 @@
 
 #include "lib/err.h"
 #include "lib/panic.h"
+#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace_internal.h"
@@ -36,9 +37,15 @@
 #include "mm/swap.h"
 #include "mm/zip.h"
 
-/* Host-wide, changed by atomic additions: spaces with tlb_stale, and the sums of count[]. */
-static u32 stale_spaces;
-static u64 host_count[PAGE_STATES];
+static u32 stale_spaces; /* atomic: with tlb_stale */
+/*
+ * The sums of count[] of all spaces. Each CPU adds up what it changes by itself, modulo 2^64, so that no fault writes what another CPU
+ * does. Shared pages alone are counted in one place: gspace_consumed() needs them on the way of each fault, and few change.
+ */
+static u64 host_shared; /* atomic */
+static struct {
+	u64 changed[PAGE_STATES];
+} aligned(64) host_count[MM_CPUS];
 
 /* To which states each state may change. */
 static const u32 legal[PAGE_STATES] = {
@@ -279,10 +286,24 @@ static void page_enter(struct gspace *gs, gfn_t gfn, enum page_state to, u32 pay
 	rmap_add(payload, gs->id, gfn);
 }
 
-void gspace_count(struct gspace *gs, enum page_state s, s32 n)
+/* mine: what this CPU has changed. */
+static inline void count(struct gspace *gs, u64 *mine, enum page_state s, s32 n)
 {
 	gs->count[s] += n;
-	__atomic_fetch_add(&host_count[s], (u64)(s64)n, __ATOMIC_RELAXED);
+	if (s == PAGE_SHARED)
+		__atomic_fetch_add(&host_shared, (u64)(s64)n, __ATOMIC_RELAXED);
+	else
+		mine[s] += (u64)(s64)n;
+}
+
+static inline u64 *my_count(void)
+{
+	return host_count[platform_this_cpu()->id % MM_CPUS].changed;
+}
+
+void gspace_count(struct gspace *gs, enum page_state s, s32 n)
+{
+	count(gs, my_count(), s, n);
 }
 
 /* For a proof under way; the page was `was`. */
@@ -315,6 +336,7 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 							 const struct page *was, enum page_state to, u32 payload)
 {
 	bool kept, same, narrower, replaced;
+	u64 *mine;
 
 	check_legal(gs, gfn, was->state, to);
 	same = was->payload == payload && state_present(to);
@@ -331,8 +353,9 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 	if (was->state != PAGE_ABSENT)
 		page_leave(gs, gfn, was, to, kept);
 	page_enter(gs, gfn, to, payload);
-	gspace_count(gs, was->state, -1);
-	gspace_count(gs, to, 1);
+	mine = my_count();
+	count(gs, mine, was->state, -1);
+	count(gs, mine, to, 1);
 	follow(gs, gfn, was, to, payload, 1);
 }
 
@@ -410,8 +433,8 @@ enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
 
 u32 gspace_consumed(const struct gspace *gs)
 {
-	u64 mapping = READ_ONCE(host_count[PAGE_SHARED]);
-	u64 part = mapping ? (u64)gs->count[PAGE_SHARED] * frame_state_count(FRAME_SHARED) / mapping : 0;
+	u64 mapping = READ_ONCE(host_shared);
+	u64 part = mapping ? (u64)gs->count[PAGE_SHARED] * frame_shared_count() / mapping : 0;
 
 	return gs->count[PAGE_PRIVATE] + gs->count[PAGE_PINNED] + gs->count[PAGE_SWAPPING_OUT] +
 	       gs->count[PAGE_SWAPPING_IN] + gs->zip.frames + part;
@@ -419,8 +442,15 @@ u32 gspace_consumed(const struct gspace *gs)
 
 void gspace_host_counts(u64 out[PAGE_STATES])
 {
-	for (u32 s = 0; s < PAGE_STATES; s++)
-		out[s] = READ_ONCE(host_count[s]);
+	u32 cpus = platform_cpu_count();
+
+	for (u32 s = 0; s < PAGE_STATES; s++) {
+		s64 sum = 0; /* below 0: a page that came on one CPU and went on another was seen to go only */
+
+		for (u32 i = 0; i < cpus; i++)
+			sum += (s64)READ_ONCE(host_count[i].changed[s]);
+		out[s] = s == PAGE_SHARED ? READ_ONCE(host_shared) : (u64)MAX(sum, 0L);
+	}
 }
 
 void page_unmap(struct gspace *gs, const struct page *p)

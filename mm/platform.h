@@ -10,6 +10,8 @@
 
 struct gspace;
 
+#define MM_CPUS 256U /* numbers of CPUs are below it */
+
 /* Direct map: the hypervisor's own address of a frame. Always valid for RAM. */
 void *mm_hfn_to_va(hfn_t hfn);
 hfn_t mm_va_to_hfn(const void *va); /* inverse, for direct-map addresses only */

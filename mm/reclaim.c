@@ -79,7 +79,7 @@ static struct {
 	enum reclaim_state state;
 	u64 state_since_ns, next_period_ns;
 	u32 min_free, goal, tax;
-	u32 balanced_free; /* free frames when targets were last computed */
+	u32 balanced_listed; /* frame_listed_count() when targets were last computed */
 	bool unbalanced;   /* settings have changed since then */
 	bool recovering;   /* soft or worse was reached, and high not yet again */
 	char cause[CAUSE_BYTES];
@@ -328,7 +328,7 @@ static void set_targets(void)
 {
 	u64 held = collect() + frame_free_count(), avail = held > reclaim.goal ? held - reclaim.goal : 0;
 
-	reclaim.balanced_free = frame_free_count();
+	reclaim.balanced_listed = frame_listed_count();
 	reclaim.unbalanced = false;
 	policy_divide(reclaim.vm, reclaim.spaces, avail, reclaim.tax);
 	for (u32 i = 0; i < reclaim.spaces; i++) {
@@ -716,7 +716,7 @@ static void watch(u64 now, u32 taken, bool waited)
 bool reclaim_plenty(void)
 {
 	return READ_ONCE(reclaim.state) == RECLAIM_HIGH &&
-	       frame_free_count() >= (u64)PLENTY * reclaim.min_free + LARGE_PAGES;
+	       frame_free_at_least((u64)PLENTY * reclaim.min_free + LARGE_PAGES);
 }
 
 bool reclaim_plentiful(const struct gspace *gs)
@@ -754,10 +754,10 @@ void reclaim_scan(void)
 	share_scan(scan_budget());
 }
 
-/* Since targets were computed: a quarter of minFree, or settings. */
+/* Since targets were computed: a quarter of minFree, or settings. Each fault asks: stocks do not matter. */
 static bool large_change(void)
 {
-	u32 free = frame_free_count(), then = READ_ONCE(reclaim.balanced_free);
+	u32 free = frame_listed_count(), then = READ_ONCE(reclaim.balanced_listed);
 
 	return READ_ONCE(reclaim.unbalanced) || (free > then ? free - then : then - free) > reclaim.min_free / 4;
 }
@@ -791,15 +791,21 @@ void reclaim_step(u64 now_ns)
 		mm_wake(NULL);
 }
 
+static __attribute__((noinline)) bool pressure(enum reclaim_state s)
+{
+	if (s != RECLAIM_LOW)
+		return !frame_free_at_least(reclaim.threshold[s + 1]) || (reclaim.spaces && large_change());
+	return frame_free_at_least(leave_at(s)) ||
+	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
+}
+
 bool reclaim_pressure(void)
 {
 	enum reclaim_state s = READ_ONCE(reclaim.state);
-	u32 free = frame_free_count();
 
-	if (s != RECLAIM_LOW)
-		return free < reclaim.threshold[s + 1] || (reclaim.spaces && large_change());
-	return free >= leave_at(s) ||
-	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
+	if (likely(s != RECLAIM_LOW && frame_listed_count() >= reclaim.threshold[s + 1] && !large_change()))
+		return false;
+	return pressure(s);
 }
 
 /*
@@ -822,25 +828,34 @@ static bool may_alloc_low(struct gspace *gs, u32 held)
 
 	if (held < gs->alloc.reservation)
 		return true;
-	if (held < READ_ONCE(gs->target) && frame_free_count() > reserve + (low - reserve) / 2)
+	if (held < READ_ONCE(gs->target) && frame_free_at_least((u64)reserve + (low - reserve) / 2 + 1))
 		return true;
 	return take_ration(gs);
 }
 
 static bool is_low(void)
 {
-	return READ_ONCE(reclaim.state) == RECLAIM_LOW || frame_free_count() < reclaim.threshold[RECLAIM_LOW];
+	return READ_ONCE(reclaim.state) == RECLAIM_LOW || !frame_free_at_least(reclaim.threshold[RECLAIM_LOW]);
 }
 
-bool reclaim_may_alloc(struct gspace *gs)
+static __attribute__((noinline)) bool may_alloc(struct gspace *gs, u32 held)
 {
-	u32 held = gspace_consumed(gs);
-
 	/* A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. */
 	if ((held < cap_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;
+}
+
+/* Each fault asks: what is plainly well does not look closer. */
+bool reclaim_may_alloc(struct gspace *gs)
+{
+	u32 held = gspace_consumed(gs);
+
+	if (likely(held < cap_of(gs) && READ_ONCE(reclaim.state) != RECLAIM_LOW &&
+		   frame_listed_count() >= reclaim.threshold[RECLAIM_LOW]))
+		return true;
+	return may_alloc(gs, held);
 }
 
 bool reclaim_may_keep(struct gspace *gs)
@@ -858,7 +873,7 @@ void reclaim_memory_returned(void)
 {
 	bool waited;
 
-	if (frame_free_count() <= frame_reserve())
+	if (!frame_free_at_least((u64)frame_reserve() + 1))
 		return;
 	lock_acquire(&reclaim.lock);
 	waited = somebody_waited();

@@ -27,6 +27,11 @@ struct lib_cpu *platform_cpu(u32 id)
 	return &cpu_at(id)->lib;
 }
 
+u32 platform_cpu_count(void)
+{
+	return cpu_count();
+}
+
 void platform_kick(u32 id)
 {
 	cpu_kick(id);

@@ -46,6 +46,11 @@ struct lib_cpu *platform_cpu(u32 id)
 	return &cpus[id];
 }
 
+u32 platform_cpu_count(void)
+{
+	return FAKE_CPUS;
+}
+
 void platform_kick(u32 id)
 {
 	fake_kicks[id]++;

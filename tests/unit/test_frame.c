@@ -401,6 +401,39 @@ static void stocks_of_many_cpus(void **state)
 	frame_verify();
 }
 
+/* Each CPU adds up what it does; a page of a guest that comes on one CPU and goes on another is counted once, and not at all. */
+static void counts_of_many_cpus(void **state)
+{
+	hfn_t hfn[40];
+	u32 free = frame_free_count();
+
+	(void)state;
+	frame_set_reserve(200);
+	for (u32 i = 0; i < ARRAY_SIZE(hfn); i++) {
+		fake_cpu_index = i % 2;
+		hfn[i] = i % 4 < 2 ? frame_alloc_guest(i % 4) : frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false);
+		assert_int_not_equal(hfn[i], HFN_NONE);
+	}
+	assert_int_equal(frame_state_count(FRAME_GUEST), 20);
+	assert_int_equal(frame_state_count(FRAME_HV), 20);
+	fake_cpu_index = 3; /* has no stock yet */
+	for (u32 i = 2; i < ARRAY_SIZE(hfn); i += 4)
+		frame_set_state(hfn[i], FRAME_GUEST);
+	assert_int_equal(frame_state_count(FRAME_GUEST), 30);
+	frame_verify();
+	fake_cpu_index = 2;
+	for (u32 i = 0; i < ARRAY_SIZE(hfn); i++)
+		frame_free(hfn[i], 0);
+	assert_int_equal(frame_state_count(FRAME_GUEST), 0);
+	assert_int_equal(frame_state_count(FRAME_HV), 0);
+	assert_int_equal(frame_free_count(), free);
+	assert_int_equal(frame_listed_count() + frame_state_count(FRAME_STOCK), free);
+	assert_true(frame_listed_count() < free);
+	for (u32 i = 0; i < 3; i++) /* in the lists alone; with the stocks; not at all */
+		assert_int_equal(frame_free_at_least((u64[]){frame_listed_count(), free, free + 1UL}[i]), i < 2);
+	frame_verify();
+}
+
 /* Allocates and frees between the pieces of a proof, on both sides of where it is: what changes behind it is followed. */
 static void proof_while_frames_change(void **state)
 {
@@ -445,6 +478,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(cleared_ahead, start, stop),
 	    cmocka_unit_test_setup_teardown(write_after_clear, start, stop),
 	    cmocka_unit_test_setup_teardown(stocks_of_many_cpus, start, stop),
+	    cmocka_unit_test_setup_teardown(counts_of_many_cpus, start, stop),
 	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 

@@ -149,6 +149,36 @@ static void destroy_is_bounded(void **state)
 	assert_null(gspace_by_id(two.id));
 }
 
+/* Each CPU counts what it changes: pages come on some and go on another. */
+static void counted_on_many_cpus(void **state)
+{
+	u64 host[PAGE_STATES];
+
+	(void)state;
+	create(&two, "two");
+	for (u32 i = 0; i < 60; i++) {
+		fake_cpu_index = i % 3;
+		touch(i % 2 ? &one : &two, i, i % 6 < 2 ? GSPACE_READ : GSPACE_WRITE);
+	}
+	fake_cpu_index = 3;
+	gspace_host_counts(host);
+	assert_int_equal(host[PAGE_PRIVATE], 40);
+	assert_int_equal(host[PAGE_ZERO], 20);
+	assert_int_equal(host[PAGE_ABSENT], 2 * PAGES - 60);
+	assert_int_equal(gspace_verify_all(), 0);
+	destroy(&two);
+	gspace_host_counts(host);
+	assert_int_equal(host[PAGE_PRIVATE], 20);
+	assert_int_equal(host[PAGE_ABSENT], PAGES - 30);
+	for (gfn_t g = 0; g < 60; g++)
+		if (g % 2)
+			touch(&one, g, GSPACE_WRITE);
+	gspace_host_counts(host);
+	assert_int_equal(host[PAGE_PRIVATE], 30);
+	assert_int_equal(host[PAGE_ZERO], 0);
+	fake_cpu_index = 0;
+}
+
 static void destroy_waits(void **state)
 {
 	struct gspace *held;
@@ -782,6 +812,7 @@ int main(void)
 	    CASE(ids_are_unique),
 	    CASE(init_out_of_memory),
 	    CASE(destroy_is_bounded),
+	    CASE(counted_on_many_cpus),
 	    CASE(destroy_waits),
 	    CASE(destroy_skips_what_was_never_there),
 	    CASE(first_touch),
