@@ -327,15 +327,9 @@ void sched_poke(struct vcpu *v)
 
 /* ---- waiting for an event ------------------------------------------------ */
 
-void sched_wake(struct vcpu *v)
+static __attribute__((noinline)) void wake_locked(struct vcpu *v)
 {
-	struct sched_cpu *s = sched_this();
-
-	if (s->current == v) { /* here, in the host: only this CPU takes it out of RUNNING, and it looks at `wake` before that */
-		WRITE_ONCE(v->wake, true);
-		return;
-	}
-	s = lock_of(v);
+	struct sched_cpu *s = lock_of(v);
 
 	if (v->state == VCPU_HALTED) {
 		wake_up(s, v);
@@ -345,6 +339,14 @@ void sched_wake(struct vcpu *v)
 			kick(s); /* the upcall goes in with the next entry */
 	}
 	lock_release(&s->lock);
+}
+
+void sched_wake(struct vcpu *v)
+{
+	if (sched_this()->current == v) /* here, in the host: only this CPU takes it out of RUNNING, and it looks at `wake` before that */
+		WRITE_ONCE(v->wake, true);
+	else
+		wake_locked(v);
 }
 
 void sched_halt(struct vcpu *v)
@@ -415,15 +417,11 @@ void sched_wake_memory(struct vm *vm)
 			wake_waiters(cpus[i]);
 }
 
-void sched_host_ran(struct sched_cpu *s, u64 ns)
+static __attribute__((noinline)) void bill(struct sched_cpu *s)
 {
+	u64 ns = s->unbilled_ns;
 	struct vcpu *v;
 
-	s->host_ns += ns;
-	s->unbilled_ns += ns;
-	if (s->unbilled_ns < HOST_BILL_NS && s->current) /* a timer here and there is not worth the lock */
-		return;
-	ns = s->unbilled_ns;
 	s->unbilled_ns = 0;
 	lock_acquire(&s->lock);
 	v = s->current;
@@ -433,6 +431,14 @@ void sched_host_ran(struct sched_cpu *s, u64 ns)
 		v->ns_in[VCPU_READY] += ns;
 	}
 	lock_release(&s->lock);
+}
+
+void sched_host_ran(struct sched_cpu *s, u64 ns)
+{
+	s->host_ns += ns;
+	s->unbilled_ns += ns;
+	if (s->unbilled_ns >= HOST_BILL_NS || !s->current) /* a timer here and there is not worth the lock */
+		bill(s);
 }
 
 /* ---- choosing ------------------------------------------------------------ */
