@@ -123,13 +123,17 @@ static u64 state_sum(enum frame_state state)
 	return sum;
 }
 
+static __attribute__((noinline)) void follow_seen(enum frame_state was, enum frame_state is, s64 n)
+{
+	__atomic_fetch_add(&frames.proof[was], (u64)-n, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&frames.proof[is], (u64)n, __ATOMIC_RELAXED);
+}
+
 /* For the proof under way. */
 static inline void follow(hfn_t hfn, enum frame_state was, enum frame_state is, s64 n)
 {
-	if (likely(hfn >= READ_ONCE(frames.proof_at)))
-		return;
-	__atomic_fetch_add(&frames.proof[was], (u64)-n, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&frames.proof[is], (u64)n, __ATOMIC_RELAXED);
+	if (unlikely(hfn < READ_ONCE(frames.proof_at)))
+		follow_seen(was, is, n);
 }
 
 /* Frames that the entry of hfn speaks for. */
@@ -149,16 +153,30 @@ void frame_set_state(hfn_t hfn, enum frame_state state)
 	f->state = state;
 }
 
+/* Single frames, or of a free block; those of one state are counted at once. */
 static void set_states(hfn_t hfn, u32 count, enum frame_state state)
 {
-	for (u32 i = 0; i < count; i++)
-		frame_set_state(hfn + i, state);
+	struct frame *f = &frames.table[hfn];
+	u32 run;
+
+	CHECK(hfn <= frames.span && count <= frames.span - hfn);
+	for (; count; hfn += run, f += run, count -= run) {
+		enum frame_state was = f->state;
+
+		for (run = 0; run < count && f[run].state == was; run++) {
+			DCHECK(extent_of(&f[run]) == 1);
+			follow(hfn + run, was, state, 1);
+			f[run].state = state;
+		}
+		count_state(was, -(s64)run);
+		count_state(state, run);
+	}
 }
 
 /* ---- lists: frames.lock held ---- */
 
 /* Of link and unlink the caller counts the states; the frame was a tail, or becomes one. */
-static void link(hfn_t hfn, u32 order)
+static inline void link(hfn_t hfn, u32 order)
 {
 	struct frame *f = frame_get(hfn);
 
@@ -179,7 +197,7 @@ static void list_insert(hfn_t hfn, u32 order)
 	link(hfn, order);
 }
 
-static void unlink(hfn_t hfn)
+static inline void unlink(hfn_t hfn)
 {
 	struct frame *f = frame_get(hfn);
 
@@ -445,10 +463,16 @@ static hfn_t stock_alloc(enum frame_state state, bool clear)
 
 static void stock_free(hfn_t hfn)
 {
+	struct frame *f = frame_get(hfn);
 	struct stock *s = my_stock();
 
-	entry_reset(frame_get(hfn));
-	frame_set_state(hfn, FRAME_STOCK);
+	entry_reset(f);
+	if (likely(f->state == FRAME_GUEST && s->max))
+		s->guest--;
+	else
+		count_state(f->state, -1);
+	follow(hfn, f->state, FRAME_STOCK, 1);
+	f->state = FRAME_STOCK;
 	s->frees++;
 	if (s->plain_count >= READ_ONCE(s->max)) {
 		lock_acquire(&frames.lock);
