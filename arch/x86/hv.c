@@ -67,19 +67,13 @@ static u64 births; /* atomic */
 
 void hv_vcpu_born(struct hv_vcpu *v, hfn_t root)
 {
-	v->root = root;
-	v->born = __atomic_add_fetch(&births, 1, __ATOMIC_RELAXED);
+	v->mark = (struct guest_mark){.root = root, .born = __atomic_add_fetch(&births, 1, __ATOMIC_RELAXED)};
 }
 
-/* All vCPUs of a VM are made before one of them runs: one that is younger than the guest that ran last is not its sibling, though its root be
- * in the same frame. */
 void hv_guest_switch(struct hv_cpu *c, const struct hv_vcpu *v)
 {
-	if (v->root == c->last_root && v->born <= c->last_born)
-		return;
-	c->last_root = v->root;
-	c->last_born = __atomic_load_n(&births, __ATOMIC_RELAXED);
-	mitigate_switch();
+	if (last_guest_is_other(&c->last, &v->mark, __atomic_load_n(&births, __ATOMIC_RELAXED)))
+		mitigate_switch();
 }
 
 /* ---- registers that stay live ---- */
@@ -321,7 +315,7 @@ void hv_dump_common(struct hv_vcpu *v, const struct hv_sys *s, const char *who)
 	LINE("dr0 %lx dr1 %lx dr2 %lx dr3 %lx (as last switched)", v->dr[0], v->dr[1], v->dr[2], v->dr[3]);
 	LINE("interruptibility %lx pending %lx queued exception %d/%u irq %d/%u", s->interruptibility, s->pending,
 	     v->exception.valid, v->exception.vector, v->irq.valid, v->irq.vector);
-	LINE("nested root %x asid %u generation %lu tlb_gen %lu", v->root, v->asid.asid, v->asid.generation,
+	LINE("nested root %x asid %u generation %lu tlb_gen %lu", v->mark.root, v->asid.asid, v->asid.generation,
 	     v->asid.tlb_gen);
 #undef LINE
 }

@@ -12,6 +12,7 @@
 #include "arch/x86/asid.h"
 #include "arch/x86/hv.h"
 #include "arch/x86/insn.h"
+#include "arch/x86/last_guest.h"
 #include "arch/x86/x86_bits.h"
 
 #define FXSAVE_BYTES 512
@@ -27,8 +28,7 @@ struct hv_vcpu {
 	u64 dr[4];
 	struct hv_cpu *cpu; /* whose registers or caches may hold our state; NULL: none */
 	void *owner;        /* for the physical reader */
-	hfn_t root;
-	u64 born; /* how many vCPUs there had been when it was made */
+	struct guest_mark mark;
 	struct hv_event exception; /* for the next entry */
 	struct hv_event irq;       /* accepted; delivered when the guest can take it */
 	struct asid_slot asid;
@@ -43,8 +43,7 @@ struct hv_cpu {
 	struct hv_vcpu *live; /* whose other lazily switched registers are live, or NULL */
 	struct asid_pool asids;
 	struct hv_tlb_stats tlb;
-	hfn_t last_root; /* the guest that ran last, and the vCPUs made until then: see hv_guest_switch() */
-	u64 last_born;
+	struct guest_mark last; /* see hv_guest_switch() */
 };
 
 /* Registers as after reset and those of start; the back end does the rest. Live registers of v are forgotten. */

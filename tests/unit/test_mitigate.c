@@ -6,7 +6,9 @@
 
 #include <cmocka.h>
 
+#include "arch/x86/last_guest.h"
 #include "arch/x86/mitigate.h"
+#include "lib/prng.h"
 #include "lib/string.h"
 
 /* CPUID.7:EDX of microcode with IBRS and IBPB, L1D flush and MD_CLEAR; ARCH_CAPABILITIES as these parts have them. */
@@ -147,12 +149,75 @@ static void words(void **state)
 	assert_string_equal(mitigate_mode_name(MITIGATE_FULL), "full");
 }
 
+/* What ran on one CPU, in turn, and whether an IBPB is due before it. */
+static void barrier_between_guests(void **state)
+{
+	enum { A = 100, B = 101 };
+	static const struct {
+		const char *what;
+		struct guest_mark vcpu;
+		u64 births;
+		bool due;
+	} runs[] = {
+	    {"the first", {A, 1}, 4, true}, /* A has vCPUs 1 and 2, B 3 and 4 */
+	    {"the same again", {A, 1}, 4, false},
+	    {"its sibling", {A, 2}, 4, false},
+	    {"another VM's", {B, 3}, 4, true},
+	    {"its sibling", {B, 4}, 4, false},
+	    {"back", {A, 2}, 4, true},
+	    {"sibling, while other VMs began elsewhere", {A, 1}, 9, false},
+	    {"one of those", {102, 8}, 9, true},
+	    {"A", {A, 1}, 9, true},
+	    {"A has ended, its root's frame is the next one's", {A, 10}, 11, true},
+	    {"its sibling", {A, 11}, 11, false},
+	    {"again in the same frame, nobody between", {A, 12}, 12, true},
+	    {"it alone", {A, 12}, 500, false},
+	};
+	struct guest_mark last = {0};
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(runs); i++) {
+		print_message("%s\n", runs[i].what);
+		assert_int_equal(last_guest_is_other(&last, &runs[i].vcpu, runs[i].births), runs[i].due);
+	}
+}
+
+/* VMs begin and end at random in a few frames, and run on two CPUs: a barrier whenever the VM is another one, and never else. */
+static void barrier_for_any_history(void **state)
+{
+	enum { FRAMES = 4, VCPUS = 3, CPUS = 2 };
+	struct {
+		u64 vm;
+		struct guest_mark vcpu[VCPUS];
+	} live[FRAMES] = {0};
+	struct guest_mark last[CPUS] = {0};
+	u64 ran[CPUS] = {0}, births = 0, vms = 0;
+	struct prng p;
+
+	(void)state;
+	prng_seed(&p, 7);
+	for (u32 i = 0; i < 20000; i++) {
+		u32 at = (u32)prng_below(&p, FRAMES), cpu = (u32)prng_below(&p, CPUS);
+
+		if (!live[at].vm || !prng_below(&p, 8)) {
+			live[at].vm = ++vms;
+			for (u32 n = 0; n < VCPUS; n++)
+				live[at].vcpu[n] = (struct guest_mark){10 + at, ++births};
+		}
+		assert_int_equal(last_guest_is_other(&last[cpu], &live[at].vcpu[prng_below(&p, VCPUS)], births),
+				 ran[cpu] != live[at].vm);
+		ran[cpu] = live[at].vm;
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(real_processors),
 	    cmocka_unit_test(modes),
 	    cmocka_unit_test(words),
+	    cmocka_unit_test(barrier_between_guests),
+	    cmocka_unit_test(barrier_for_any_history),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

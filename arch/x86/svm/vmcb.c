@@ -77,7 +77,7 @@ void svm_vcpu_reset(struct hv_vcpu *hv_vcpu, const struct hv_start *s)
 	svm_release(hv_vcpu);
 	memset(v->length, 0, sizeof(v->length));
 	memset(c, 0, sizeof(*c));
-	reset_controls(c, v->common.root);
+	reset_controls(c, v->common.mark.root);
 	c->tsc_offset = tsc_offset;
 	c->es = c->ss = c->ds = c->fs = c->gs = data;
 	c->cs = (struct svm_segment){.selector = 0x08, .attr = ATTR_CODE64, .limit = ~0U};
