@@ -97,6 +97,22 @@ static void option_mitigations(const char *value)
 		log_warn("boot", "option mitigations: expected auto, off or full, got '%s'", value);
 }
 
+/* A word that is mistyped does nothing: that has to be told. BOOT_IMAGE is from boot loaders: the file's name. */
+static void tell_unknown(const char *cmdline)
+{
+	static const char *const known[] = {"cpus",     "log",    "mitigations", "panic",     "ramdisk",
+					    "selftest", "serial", "swap",        "BOOT_IMAGE"};
+	char key[40];
+	u32 i;
+
+	while (options_next(&cmdline, key, sizeof(key))) {
+		for (i = 0; i < ARRAY_SIZE(known) && !str_eq(key, known[i]);)
+			i++;
+		if (i == ARRAY_SIZE(known))
+			log_warn("boot", "option '%s': expected cpus, log, mitigations, panic, ramdisk, selftest, serial or swap", key);
+	}
+}
+
 static void apply_options(const char *cmdline)
 {
 	static const struct {
@@ -109,6 +125,7 @@ static void apply_options(const char *cmdline)
 	for (u32 i = 0; i < ARRAY_SIZE(option); i++)
 		if (options_get(cmdline, option[i].key, value, sizeof(value)))
 			option[i].fn(value);
+	tell_unknown(cmdline);
 }
 
 /* A second view of the console where the firmware left a picture. */

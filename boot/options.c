@@ -93,6 +93,26 @@ bool options_get(const char *cmdline, const char *key, char *value, size_t size)
 	return false;
 }
 
+bool options_next(const char **at, char *key, size_t size)
+{
+	const char *p = *at;
+	size_t n = 0;
+	bool is_key = true;
+
+	while (is_blank(*p))
+		p++;
+	for (; *p && !is_blank(*p); p++) {
+		is_key = is_key && *p != '=';
+		if (is_key && n + 1 < size)
+			key[n++] = *p;
+	}
+	key[n] = '\0';
+	if (p == *at || is_blank(p[-1]))
+		return false;
+	*at = p;
+	return true;
+}
+
 /* A number in digits of `base` up to a comma or the end; returns what stands behind it, NULL: none, or more than max. */
 static const char *number(const char *s, u32 base, u32 max, u32 *out)
 {

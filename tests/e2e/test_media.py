@@ -228,9 +228,11 @@ def test_serial_port_from_an_option(machine, tmp_path):
 
 
 def test_serial_option_that_is_wrong(machine):
-    m = machine(mem=256, parts=(), config="[loader]\noptions = serial=com9 log=loud swap=no\n").boot()
+    m = machine(mem=256, parts=(), config="[loader]\noptions = serial=com9 log=loud swap=no swpa=off BOOT_IMAGE=/x ; cpus=x\n").boot()
     for option in ("serial", "log", "swap"):
         assert re.search(rf"option {option}: expected", m.boot_text), m.boot_text
+    assert re.findall("option '([^']*)': expected cpus, log,", m.boot_text) == ["swpa"], m.boot_text
+    assert "option cpus" not in m.boot_text, m.boot_text
 
 
 @pytest.mark.soak

@@ -207,6 +207,22 @@ static void test_options_get(void **state)
 	assert_string_equal(v, "0123456");
 }
 
+static void test_options_next(void **state)
+{
+	const char *at = " panic=halt\tquiet  =5 a=b=c 12345678";
+	static const char *const want[] = {"panic", "quiet", "", "a", "1234567"};
+	char key[8];
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(want); i++) {
+		assert_true(options_next(&at, key, sizeof(key)));
+		assert_string_equal(key, want[i]);
+	}
+	assert_false(options_next(&at, key, sizeof(key)));
+	at = "  ";
+	assert_false(options_next(&at, key, sizeof(key)));
+}
+
 static void test_options_serial(void **state)
 {
 	static const struct {
@@ -250,6 +266,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_random, fresh),
 	    cmocka_unit_test(test_options_file),
 	    cmocka_unit_test(test_options_get),
+	    cmocka_unit_test(test_options_next),
 	    cmocka_unit_test(test_options_serial),
 	};
 
