@@ -2,8 +2,9 @@
  * See screen.h. Text is grey, and grey is the same in every order of colours.
  *
  * The buffer is only written, never read: reading it back would take longer than drawing. `shown` remembers
- * what stands there. Locking: screen_lock guards the text; `shown` and the buffer belong to whoever draws: the boot
- * CPU.
+ * what stands there. A pass over all rows draws the text as it was when the pass began, `wanted`: a text that scrolls
+ * meanwhile would leave rows out. Locking: screen_lock guards the text; `wanted`, `shown` and the buffer belong to
+ * whoever draws: the boot CPU.
  */
 #include "drivers/screen.h"
 #include "arch/x86/cpu.h"
@@ -11,12 +12,13 @@
 #include "lib/err.h"
 #include "lib/lock.h"
 #include "lib/log.h"
+#include "lib/string.h"
 #include "lib/timer.h"
 #include "lib/work.h"
 
 #define INK         0x00d0d0d0U
 #define PAPER       0x00000000U
-#define CURSOR      0x200 /* in `shown` only */
+#define CURSOR      0x200 /* in `shown` and `wanted` only */
 #define DRAW_NS     (100 * NSEC_PER_MSEC)
 #define BIG_WIDTH   2560U /* from here on every point is drawn as four */
 #define SIDE_MAX    16384U
@@ -24,7 +26,7 @@
 
 static struct lock screen_lock = LOCK_INIT("screen", LOCK_RANK_SCREEN);
 static struct textscreen text;
-static u16 shown[TEXTSCREEN_ROWS_MAX][TEXTSCREEN_COLS_MAX];
+static u16 shown[TEXTSCREEN_ROWS_MAX][TEXTSCREEN_COLS_MAX], wanted[TEXTSCREEN_ROWS_MAX][TEXTSCREEN_COLS_MAX];
 static volatile u8 *buffer;
 static u32 pitch, scale;
 static bool present, later, changed;
@@ -56,50 +58,45 @@ static void draw_cell(u32 x, u32 y, u16 cell)
 }
 
 /* Returns how many cells had to be drawn. */
-static u32 draw_row(u32 y, const u16 *row, u32 cursor_x)
+static u32 draw_row(u32 y)
 {
 	u32 drawn = 0;
 
 	for (u32 x = 0; x < text.cols; x++) {
-		u16 want = row[x] | (x == cursor_x ? CURSOR : 0);
-
-		if (want == shown[y][x])
+		if (wanted[y][x] == shown[y][x])
 			continue;
-		draw_cell(x, y, want);
-		shown[y][x] = want;
+		draw_cell(x, y, wanted[y][x]);
+		shown[y][x] = wanted[y][x];
 		drawn++;
 	}
 	return drawn;
 }
 
-static u32 cursor_in(u32 y)
+/* screen_lock held, or nobody else writes. */
+static void take_picture(void)
 {
-	return text.y == y ? MIN(text.x, text.cols - 1) : ~0U;
+	for (u32 y = 0; y < text.rows; y++)
+		memcpy(wanted[y], textscreen_row(&text, y), text.cols * sizeof(wanted[y][0]));
+	wanted[text.y][MIN(text.x, text.cols - 1)] |= CURSOR;
 }
 
 static void draw_all(void)
 {
+	take_picture();
 	for (u32 y = 0; y < text.rows; y++)
-		draw_row(y, textscreen_row(&text, y), cursor_in(y));
+		draw_row(y);
 }
 
-/* A piece of a pass over all rows; what changes meanwhile is drawn by the next pass. */
+/* A piece of a pass over all rows. */
 static void draw_some(struct work *w)
 {
-	u16 row[TEXTSCREEN_COLS_MAX];
-
-	for (u32 drawn = 0; next_row < text.rows && drawn < CELLS_A_RUN; next_row++) {
-		const u16 *from;
-		u32 cursor_x;
-
+	if (next_row == 0) {
 		lock_acquire(&screen_lock);
-		from = textscreen_row(&text, next_row);
-		for (u32 x = 0; x < text.cols; x++)
-			row[x] = from[x];
-		cursor_x = cursor_in(next_row);
+		take_picture();
 		lock_release(&screen_lock);
-		drawn += draw_row(next_row, row, cursor_x);
 	}
+	for (u32 drawn = 0; next_row < text.rows && drawn < CELLS_A_RUN; next_row++)
+		drawn += draw_row(next_row);
 	if (next_row < text.rows)
 		work_queue(w);
 }

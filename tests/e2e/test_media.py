@@ -144,14 +144,18 @@ def test_console_is_on_the_screen_too(machine, tmp_path):
     shown = m.ok("help").strip().splitlines()
     m.send("vm sh")  # the prompt's line as it is being typed
 
-    def drawn():
-        """the picture has what was typed last"""
-        lines = [line for line in screendump(m, monitor) if line]
-        return lines if lines and lines[-1].startswith("aerostat> vm sh") else None
+    seen = {}
 
-    lines = m.wait_for(drawn, 60)
-    assert {line.rstrip() for line in shown[-5:]} <= set(lines), lines
-    assert not any("~" in line[:-1] for line in lines), lines  # the cursor stands behind the last line
+    def drawn():
+        """the picture has help's last lines, and what was typed last; it may be taken while one is being drawn"""
+        lines = seen["lines"] = [line for line in screendump(m, monitor) if line]
+        return (lines and lines[-1].startswith("aerostat> vm sh") and {line.rstrip() for line in shown[-5:]} <= set(lines)
+                and not any("~" in line for line in lines[:-1]))  # the cursor stands behind the last line
+
+    try:
+        m.wait_for(drawn, 60)
+    finally:
+        print("the picture:", *seen.get("lines", []), sep="\n")
 
 
 def test_screen_of_a_machine_without_serial_port(machine, tmp_path):
