@@ -57,7 +57,7 @@ BOOT_C := main memmap memory options selftest
 EFI_C := boot/efi/main boot/efi/files boot/efi/firmware boot/efi/handoff boot/efi/image boot/efi/say \
 	boot/entropy boot/memmap boot/options boot/place boot/say lib/cstring lib/elf lib/format lib/string
 # The multiboot2 loader, and what it shares with the hypervisor.
-MB2_C := $(addprefix boot/multiboot2/,main say tags) boot/entropy boot/memmap boot/options boot/place boot/say \
+MB2_C := $(addprefix boot/multiboot2/,main mb1 say tags) boot/entropy boot/memmap boot/options boot/place boot/say \
 	lib/cstring lib/elf lib/format lib/string
 MB2_ASM := boot/multiboot2/entry
 # The guest: what knows the processor, and what is also built for the host.
@@ -70,9 +70,9 @@ GUEST_LIB_C := format hash prng string
 # Built for the host as well: everything that knows no register.
 HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix mm/,$(MM_C)) \
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
-	boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
+	boot/multiboot2/mb1 boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn mitigate \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn mitigate \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c

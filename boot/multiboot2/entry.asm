@@ -1,5 +1,5 @@
-; First instructions of the multiboot2 loader. A boot loader that knows multiboot2 (GRUB) enters mb2_entry in 32-bit protected mode
-; without paging: EAX = magic, EBX = address of the information. The image lies wherever it found room, at a
+; First instructions of the multiboot2 loader. A boot loader that knows multiboot2 (GRUB) or its predecessor (QEMU's -kernel) enters
+; mb2_entry in 32-bit protected mode without paging: EAX = magic, EBX = address of the information. The image lies wherever it found room, at a
 ; multiple of 2 MiB: until paging is on, everything is reached relative to EBP = where the image starts. Then tables are
 ; built that map the first 4 GiB 1:1 and the image where it is linked, and C takes over in long mode.
 
@@ -7,12 +7,18 @@ extern mb2_main
 ; Offsets from the start of the image, from boot/multiboot2/loader.ld.
 extern mb2_off_tables
 extern mb2_off_stack_top
+extern mb2_off_loaded
+extern mb2_off_end
 extern mb2_stack_top
 global mb2_entry
 global mb2_enter
 
 LOADER_MAGIC   equ 0x36d76289
+LOADER1_MAGIC  equ 0x2badb002
 HEADER_MAGIC   equ 0xe85250d6
+HEADER1_MAGIC  equ 0x1badb002
+HEADER1_FLAGS  equ 0x10003		; modules at page boundaries, a memory map; addresses in the header
+LOAD_ADDR      equ 0x200000		; as in loader.ld
 IMAGE_ALIGN    equ 0x200000
 IMAGE_ADDR_MAX equ 0xffffffff
 SCREEN_WIDTH   equ 1024
@@ -55,13 +61,26 @@ header:
 	dd 8
 header_end:
 
+	; The first multiboot has no relocation, and knows 64-bit files only by these addresses.
+	align 4, db 0
+header1:
+	dd HEADER1_MAGIC, HEADER1_FLAGS, 0x100000000 - (HEADER1_MAGIC + HEADER1_FLAGS)
+	dd LOAD_ADDR + (header1 - image_first), LOAD_ADDR
+	dd LOAD_ADDR + mb2_off_loaded, LOAD_ADDR + mb2_off_end
+	dd LOAD_ADDR + (mb2_entry - image_first)
+
 BITS 32
 mb2_entry:
 	cli
 	cld
+	mov esi, eax
 	cmp eax, LOADER_MAGIC
+	je .known
+	cmp eax, LOADER1_MAGIC
 	jne stop32
-	; There is no stack yet; the information's second word is reserved and will do for one return address.
+.known:
+	; There is no stack yet; the information's second word is reserved (in the first multiboot a size that nobody reads) and will
+	; do for one return address.
 	lea esp, [ebx + 8]
 	call .here
 .here:
@@ -164,6 +183,7 @@ entry64:
 	mov rax, .linked
 	jmp rax
 .linked:
+	mov edx, esi
 	mov edi, ebx
 	mov esi, ebp
 	xor ebp, ebp

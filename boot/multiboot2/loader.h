@@ -17,7 +17,8 @@ _Noreturn void say_error(const char *fmt, ...) printf_like(1, 2);
 
 /* entry.asm */
 _Noreturn void mb2_enter(u64 top_table, u64 entry, u64 info, u64 base);
-/* From entry.asm: physical addresses of the information and of this program. */
-_Noreturn void mb2_main(u64 info, u64 base);
+/* From entry.asm: physical addresses of the information and of this program; what EAX was. */
+#define MB1_LOADER_MAGIC 0x2badb002U
+_Noreturn void mb2_main(u64 info, u64 base, u32 magic);
 
 #endif

@@ -1,11 +1,12 @@
 /*
- * From GRUB to hv_entry: reads the multiboot2 information, copies what GRUB brought to memory of its own choice, and
- * makes the same hand-off as the UEFI loader. Modules: aerostat.elf (the hypervisor), aerostat.ini, and guest images.
+ * From GRUB (or QEMU's -kernel) to hv_entry: reads the multiboot information, copies what came with it to memory of its own
+ * choice, and makes the same hand-off as the UEFI loader. Modules: aerostat.elf (the hypervisor), aerostat.ini, and guest images.
  */
 #include "arch/x86/asm.h"
 #include "boot/boot_info.h"
 #include "boot/entropy.h"
 #include "boot/multiboot2/loader.h"
+#include "boot/multiboot2/mb1.h"
 #include "boot/multiboot2/tags.h"
 #include "boot/options.h"
 #include "boot/place.h"
@@ -78,22 +79,40 @@ static void keep_what_came(u64 info, u32 info_bytes, u64 base)
 		if (mb2.module[i].bytes && !is_ram(mb2.module[i].base, mb2.module[i].bytes))
 			say_error("module %s lies outside of RAM", mb2.module[i].name);
 	mark(base, mb2_image_end - mb2_image_start, BOOT_MEM_LOADER);
-	mark(info, info_bytes, BOOT_MEM_LOADER);
+	if (info_bytes)
+		mark(info, info_bytes, BOOT_MEM_LOADER);
 	for (u32 i = 0; i < mb2.module_count; i++)
 		if (mb2.module[i].bytes)
 			mark(mb2.module[i].base, mb2.module[i].bytes, BOOT_MEM_LOADER);
 }
 
-static void read_info(u64 info, u64 base)
+/* Bytes of the information that are still needed: none of the first multiboot's. */
+static u32 parse_info(u64 info, u32 magic)
 {
+	const struct mb1_memory all = {0, REACH};
 	const char *why;
-	u32 bytes = mb2_total_bytes((const void *)info);
+	u32 bytes = 0;
+	int err;
 
-	if (!bytes)
-		say_error("multiboot2 information: of an impossible size");
+	if (magic == MB1_LOADER_MAGIC) {
+		err = mb1_parse(&all, (u32)info, &mb2, &map, &why);
+	} else {
+		bytes = mb2_total_bytes((const void *)info);
+		if (!bytes)
+			say_error("multiboot2 information: of an impossible size");
+		err = mb2_parse((const void *)info, bytes, &mb2, &map, &why);
+	}
+	if (err)
+		say_error("multiboot information: %s", why);
+	return bytes;
+}
+
+static void read_info(u64 info, u64 base, u32 magic)
+{
+	u32 bytes;
+
 	memmap_init(&map, entries, MAP_MAX);
-	if (mb2_parse((const void *)info, bytes, &mb2, &map, &why))
-		say_error("multiboot2 information: %s", why);
+	bytes = parse_info(info, magic);
 	say_on_screen(&mb2.fb);
 	memmap_finish(&map, MEM_LIMIT);
 	if (map.overflow)
@@ -188,7 +207,7 @@ static void find_low_page(struct boot_info *bi)
 		mark(bi->low_page, PAGE_SIZE, BOOT_MEM_LOADER);
 }
 
-_Noreturn void mb2_main(u64 info, u64 base)
+_Noreturn void mb2_main(u64 info, u64 base, u32 magic)
 {
 	struct boot_info *bi;
 	u64 entry, end, *tables;
@@ -196,7 +215,7 @@ _Noreturn void mb2_main(u64 info, u64 base)
 
 	say_init();
 	say("Aerostat loader (multiboot2)\n");
-	read_info(info, base);
+	read_info(info, base, magic);
 	bi = alloc(sizeof(*bi), PAGE_SIZE, BOOT_MEM_LOADER);
 	*bi = (struct boot_info){.magic = BOOT_INFO_MAGIC,
 				 .version = BOOT_INFO_VERSION,

@@ -53,8 +53,7 @@ static bool copy_text(const struct tag *t, u32 at, char *out, size_t size)
 	return true;
 }
 
-/* "/aerostat/guest.elf anything" becomes "guest.elf". */
-static bool module_name(const char *line, char out[BOOT_NAME_BYTES])
+bool mb2_module_name(const char *line, char out[BOOT_NAME_BYTES])
 {
 	const char *start = line, *end = line;
 	size_t n;
@@ -80,7 +79,7 @@ static bool take_module(const struct tag *t, struct mb2_info *out, const char **
 		*why = "too many modules";
 		return false;
 	}
-	if (t->bytes <= MODULE_HEAD || !copy_text(t, MODULE_HEAD, line, sizeof(line)) || !module_name(line, m->name)) {
+	if (t->bytes <= MODULE_HEAD || !copy_text(t, MODULE_HEAD, line, sizeof(line)) || !mb2_module_name(line, m->name)) {
 		*why = "a module without a name, or with a very long one";
 		return false;
 	}
@@ -96,7 +95,7 @@ static bool take_module(const struct tag *t, struct mb2_info *out, const char **
 	return true;
 }
 
-static enum boot_mem_type type_of(u32 type)
+enum boot_mem_type mb2_mem_type(u32 type)
 {
 	switch (type) {
 	case RAM_AVAILABLE:
@@ -118,7 +117,7 @@ static bool take_map(const struct tag *t, struct memmap *map, const char **why)
 		return false;
 	}
 	for (u32 at = MMAP_HEAD; t->bytes - at >= entry_bytes; at += entry_bytes)
-		memmap_add(map, get64(t->p + at), get64(t->p + at + 8), type_of(get32(t->p + at + 16)));
+		memmap_add(map, get64(t->p + at), get64(t->p + at + 8), mb2_mem_type(get32(t->p + at + 16)));
 	if (map->overflow) {
 		*why = "the memory map has too many entries";
 		return false;

@@ -36,4 +36,8 @@ u32 mb2_total_bytes(const void *head);
  */
 int mb2_parse(const void *info, u32 bytes, struct mb2_info *out, struct memmap *map, const char **why) must_check;
 
+/* "/aerostat/guest.elf anything" becomes "guest.elf". False: no name, or a very long one. */
+bool mb2_module_name(const char *line, char out[BOOT_NAME_BYTES]);
+enum boot_mem_type mb2_mem_type(u32 type); /* of the memory map's number */
+
 #endif
