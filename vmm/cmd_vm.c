@@ -354,6 +354,20 @@ int cmd_vm_console(struct command_run *r)
 	return 0;
 }
 
+int cmd_vm_type(struct command_run *r)
+{
+	const char *text = command_arg(r, 1);
+	struct vm *vm = arg_vm(r);
+
+	if (!vm)
+		return E_NOENT;
+	if (!vm->gs_valid)
+		return command_fail(r, E_PERM, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
+	if (vm_console_write(vm, text, strlen(text)) < strlen(text) || !vm_console_write(vm, "\r", 1))
+		return command_fail(r, E_BUSY, "'%s' does not read what is typed", vm->config.name);
+	return 0;
+}
+
 /* ---- vm set ---- */
 
 static int fail_value(struct command_run *r, int err, const char *key, const char *expected, const char *value)

@@ -31,6 +31,7 @@ static const struct command table[] = {
     {"vm", "stop", "NAME [force]", "asks the guest to end; at once with force", "vm stop t force", 1, 2, cmd_vm_stop},
     {"vm", "destroy", "NAME", "forgets a stopped VM", "vm destroy t", 1, 1, cmd_vm_destroy},
     {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", "vm console db", 1, 1, cmd_vm_console},
+    {"vm", "type", "NAME TEXT", "types a line at the guest's console", "vm type db stats", 2, 2, cmd_vm_type},
     {"vm", "set", "NAME SETTING VALUE", "any key of a VM; some for its next start only",
      "vm set db reservation 50%", 3, 3, cmd_vm_set},
     {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", "balloon web 32M", 0, 2,

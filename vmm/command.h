@@ -101,6 +101,7 @@ int cmd_vm_resume(struct command_run *r);
 int cmd_vm_stop(struct command_run *r);
 int cmd_vm_destroy(struct command_run *r);
 int cmd_vm_console(struct command_run *r);
+int cmd_vm_type(struct command_run *r);
 int cmd_vm_set(struct command_run *r);
 int cmd_balloon(struct command_run *r);
 int cmd_mem(struct command_run *r);

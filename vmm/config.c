@@ -500,7 +500,7 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 
 /* ---- the file ---- */
 
-enum section { SECTION_NONE, SECTION_BAD, SECTION_HOST, SECTION_VM, SECTION_LOADER };
+enum section { SECTION_NONE, SECTION_BAD, SECTION_HOST, SECTION_VM, SECTION_LOADER, SECTION_COMMANDS };
 
 struct parser {
 	const char *text;
@@ -591,11 +591,13 @@ static void open_section(struct parser *p, const char *name)
 		p->section = SECTION_HOST;
 	} else if (str_eq(name, "loader")) {
 		p->section = SECTION_LOADER;
+	} else if (str_eq(name, "commands")) {
+		p->section = SECTION_COMMANDS;
 	} else if (str_starts(name, "vm ") || str_starts(name, "vm\t") || str_eq(name, "vm")) {
 		p->section = open_vm(p, name + 2);
 	} else {
 		p->section = SECTION_BAD;
-		format_buf(text, sizeof(text), "expected a section [host], [loader] or [vm NAME], got '[%s]'",
+		format_buf(text, sizeof(text), "expected a section [host], [loader], [commands] or [vm NAME], got '[%s]'",
 			   shown(word, name));
 		complain_at(p, p->header_line, text);
 	}
@@ -610,6 +612,49 @@ static int check_loader(const char *key, char *why, size_t size)
 		return 0;
 	format_buf(why, size, "'%s': expected the loader's key: options", shown(word, key));
 	return E_NOENT;
+}
+
+/* "2" or "2.5" or "0.125": seconds. */
+static int parse_ms(const char *text, u64 *ms)
+{
+	static const u64 scale[] = {1000, 100, 10, 1};
+	char digits[8];
+	const char *point = strchr(text, '.');
+	size_t whole = point ? (size_t)(point - text) : strlen(text), part = point ? strlen(point + 1) : 0;
+	u64 seconds, fraction = 0;
+
+	if (whole == 0 || whole >= sizeof(digits) || part >= ARRAY_SIZE(scale) || (point && !part))
+		return E_INVAL;
+	memcpy(digits, text, whole);
+	digits[whole] = 0;
+	if (parse_u64(digits, CONFIG_SECONDS_MAX, &seconds) || (part && parse_u64(point + 1, 999, &fraction)))
+		return E_INVAL;
+	*ms = seconds * 1000 + fraction * scale[part];
+	return 0;
+}
+
+/* key: when, value: what. */
+static int add_command(struct config *c, const char *key, const char *value, char *why, size_t size)
+{
+	char word[VALUE_SHOWN + 1];
+	u64 ms = 0, before = c->command_count ? c->command[c->command_count - 1].at_ms : 0;
+	int err = E_INVAL;
+
+	if (c->command_count == CONFIG_COMMANDS_MAX)
+		format_buf(why, size, "expected at most %u commands: this one is left out", CONFIG_COMMANDS_MAX);
+	else if (parse_ms(key, &ms))
+		format_buf(why, size, "expected seconds of 0 to %u, such as 2.5, got '%s'", CONFIG_SECONDS_MAX, shown(word, key));
+	else if (ms < before)
+		format_buf(why, size, "%s: expected a time that is not before the last command's", key);
+	else if (!*value || strlen(value) > CONFIG_COMMAND_MAX)
+		format_buf(why, size, "%s: expected a command of at most %u characters", key, CONFIG_COMMAND_MAX);
+	else
+		err = 0;
+	if (err)
+		return err;
+	c->command[c->command_count].at_ms = ms;
+	str_copy(c->command[c->command_count++].line, value, CONFIG_COMMAND_MAX + 1);
+	return 0;
 }
 
 /* From libinih, once for a line with key and value. */
@@ -628,8 +673,10 @@ static int on_value(void *user, const char *section, const char *key, const char
 		err = config_set_vm(&p->vm, &p->vm_seen, key, value, why, sizeof(why));
 	else if (p->section == SECTION_LOADER)
 		err = check_loader(key, why, sizeof(why));
+	else if (p->section == SECTION_COMMANDS)
+		err = add_command(p->out, key, value, why, sizeof(why));
 	else if (p->section == SECTION_NONE)
-		complain(p, "expected a section [host], [loader] or [vm NAME] before the first key");
+		complain(p, "expected a section [host], [loader], [commands] or [vm NAME] before the first key");
 	if (err)
 		complain(p, why);
 	return 1;
@@ -675,7 +722,7 @@ static bool examine(struct parser *p, char *buf)
 		p->header_pending = header_ok(s);
 		if (!p->header_pending) {
 			p->section = SECTION_BAD;
-			complain(p, "expected a section [host], [loader] or [vm NAME]");
+			complain(p, "expected a section [host], [loader], [commands] or [vm NAME]");
 		}
 		return p->header_pending;
 	}

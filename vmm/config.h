@@ -1,6 +1,6 @@
 /*
- * Configuration: an INI file on the boot volume (libinih), sections [host], [vm NAME], and [loader] for the boot
- * loader. Errors name line, key and what was expected; what was good stays in force.
+ * Configuration: an INI file on the boot volume (libinih), sections [host], [vm NAME], [commands], and [loader] for the
+ * boot loader. Errors name line, key and what was expected; what was good stays in force.
  */
 #ifndef VMM_CONFIG_H
 #define VMM_CONFIG_H
@@ -14,6 +14,9 @@
 #define CONFIG_LINE_MAX    400         /* characters of a line */
 #define CONFIG_REPORTS_MAX 32          /* errors that are told one by one */
 #define CONFIG_RATE_OFF    (~0u)
+#define CONFIG_COMMANDS_MAX  256
+#define CONFIG_COMMAND_MAX   100       /* characters of a command in [commands] */
+#define CONFIG_SECONDS_MAX   86400U
 
 struct host_config { /* 0: not given */
 	u32 min_free_mib;
@@ -24,8 +27,15 @@ struct host_config { /* 0: not given */
 	u32 number[NUMBERS]; /* value + 1 */
 };
 
+/* A console command that runs by itself. */
+struct config_command {
+	u64 at_ms; /* after the start of the file's VMs; never before the one above it */
+	char line[CONFIG_COMMAND_MAX + 1];
+};
+
 struct config {
-	u32 vm_count, errors;
+	u32 vm_count, errors, command_count;
+	struct config_command command[CONFIG_COMMANDS_MAX];
 	struct vm_config vm[CONFIG_VMS_MAX];
 	struct host_config host;
 };

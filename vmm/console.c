@@ -23,6 +23,7 @@
 #include "lib/work.h"
 #include "mm/blk.h"
 #include "vmm/command.h"
+#include "vmm/config.h"
 #include "vmm/line.h"
 #include "vmm/metrics.h"
 #include "vmm/monitor.h"
@@ -72,6 +73,13 @@ static struct {
 	} again;
 	struct pager pager;
 	bool asked; /* for a key, by the pager */
+	struct timed { /* the configuration file's commands */
+		const struct config_command *command;
+		u32 count, next, pieces;
+		u64 begin_ns;
+		bool running; /* what runs, or the VM's console that is shown, comes from one of these */
+		struct timer timer;
+	} timed;
 	bool plain; /* `terminal plain` */
 
 	struct work work;
@@ -430,8 +438,19 @@ static enum paging step_pager(void)
 	return con.asked ? PAGING_AGAIN : PAGING_GO;
 }
 
+/* What waits for keys has no place in a file: nobody may be there. */
+static bool wants_keys(enum command_request request)
+{
+	return request == COMMAND_TOP || request == COMMAND_WATCH || request == COMMAND_MORE;
+}
+
 static void begin_special(const struct command_run *r)
 {
+	if (con.timed.running && !r->err && wants_keys(r->request)) {
+		console_printf(&con.out, "error: expected a command that wants no keys\n");
+		flush();
+		return;
+	}
 	switch (r->err ? COMMAND_NOTHING : r->request) {
 	case COMMAND_TOP:
 		begin_top(r);
@@ -550,12 +569,73 @@ static void complete(struct line *l)
 	con.listed = true;
 }
 
-/* ---- the work item ---- */
-
 static bool is_busy(void)
 {
 	return con.running || con.attached || con.in_top || con.again.on;
 }
+
+/* ---- commands of the configuration file ---- */
+
+static bool timed_due(void)
+{
+	struct timed *t = &con.timed;
+
+	return t->next < t->count && platform_now_ns() >= t->begin_ns + t->command[t->next].at_ms * NSEC_PER_MSEC;
+}
+
+/* What the VM has printed is shown before its console is left, but for no longer than a full ring takes. True: goes on. */
+static bool show_rest(struct timed *t)
+{
+	struct vm *vm = vm_find(con.vm_name);
+
+	if (vm && t->pieces && t->pieces-- && vm_output(vm))
+		return true;
+	detach(vm);
+	return false;
+}
+
+/* The next one that is due. What an operator is in the middle of goes on first; a line that is being typed is shown
+ * again afterwards. */
+static bool step_timed(void)
+{
+	struct timed *t = &con.timed;
+
+	if (!timed_due() || (is_busy() && !(con.attached && t->running)))
+		return false;
+	if (con.attached && show_rest(t))
+		return true;
+	if (READ_ONCE(con.screen) == SCREEN_PROMPT)
+		console_printf(&con.out, "\r\x1b[K");
+	console_printf(&con.out, CONSOLE_PROMPT "%s\n", t->command[t->next].line);
+	WRITE_ONCE(con.screen, SCREEN_CLEAN);
+	flush();
+	t->running = true;
+	t->pieces = VM_CONSOLE_BYTES / VM_BYTES_PER_PIECE + 1;
+	run_line(t->command[t->next++].line);
+	if (t->next < t->count)
+		timer_arm(&t->timer, t->begin_ns + t->command[t->next].at_ms * NSEC_PER_MSEC);
+	return true;
+}
+
+static void on_timed(struct timer *t)
+{
+	(void)t;
+	work_queue(&con.work);
+}
+
+void console_run_commands(const struct config_command *command, u32 count)
+{
+	struct timed *t = &con.timed;
+
+	t->command = command;
+	t->count = count;
+	t->begin_ns = platform_now_ns();
+	timer_init(&t->timer, on_timed);
+	if (count)
+		timer_arm(&t->timer, t->begin_ns + command[0].at_ms * NSEC_PER_MSEC);
+}
+
+/* ---- the work item ---- */
 
 static void console_work(struct work *w)
 {
@@ -565,7 +645,9 @@ static void console_work(struct work *w)
 		retry_later(ROOM_RETRY_NS);
 		return;
 	}
-	if (con.running) {
+	if (step_timed()) {
+		more = true;
+	} else if (con.running) {
 		if (con.run.wait && con.retry.armed)
 			return;
 		more = step_command();
@@ -578,8 +660,11 @@ static void console_work(struct work *w)
 	} else {
 		more = step_typing();
 	}
-	if (was_busy && !is_busy())
-		prompt();
+	if (was_busy && !is_busy()) {
+		if (!con.timed.running)
+			prompt();
+		con.timed.running = false;
+	}
 	if (more)
 		work_queue(w);
 }

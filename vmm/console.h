@@ -27,4 +27,8 @@ int console_execute(struct console_out *o, const char *line);
 
 void console_init(void); /* after UART and VMs: prints the prompt */
 
+/* Commands of the configuration file run from now on, each at its time, as if somebody typed them; the array stays. */
+struct config_command;
+void console_run_commands(const struct config_command *command, u32 count);
+
 #endif

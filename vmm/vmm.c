@@ -59,5 +59,6 @@ _Noreturn void vmm_start(const struct boot_info *bi, u32 cpus)
 	console_init();
 	config_start_vms(c);
 	monitor_sync();
+	console_run_commands(c->command, c->command_count);
 	sched_loop();
 }

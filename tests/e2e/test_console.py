@@ -181,3 +181,20 @@ def test_guest_abi_conformance(machine, emulator):
         assert int(match.group(1)) > 50 and match.group(2) == "0", text
         m.send("\x1d")
         m.expect(PROMPT, 30)
+
+
+def test_commands_of_the_file(machine):
+    """They run at their times, in order, one after another; what waits for keys is refused; a line that is being typed stays."""
+    config = CONFIG + "[commands]\n0 = vm list\n0.5 = vm type idle stats\n1 = vm console idle\n1 = top\n1.5 = nonsense\n20 = mem idle\n"
+    m = machine(config=config, mem=256).start()
+    for line in (r"aerostat> vm list\r*\n", r" 1 idle ", r"aerostat> vm type idle stats", r"\[console of idle: Ctrl-\] leaves\]",
+                 r"\[left the console of idle\]", r"aerostat> top", r"error: expected a command that wants no keys",
+                 r"aerostat> nonsense", r"error: 'nonsense': unknown command", PROMPT):
+        m.expect(line)
+    m.send("host wo")
+    m.expect(r"aerostat> mem idle")
+    m.expect(r"balloon-target=0")
+    m.expect(r"aerostat> host wo")  # as it stood
+    m.send("rk\r")
+    m.expect(r"rk\r*\n")
+    assert "console" in m.expect(PROMPT)[0]

@@ -103,7 +103,7 @@ static void test_words(void **state)
 	assert_string_equal(ok(""), "");
 	assert_string_equal(ok("  \t "), "");
 	bad("frob", "'frob': unknown command; `help` lists them\n");
-	bad("vm", "vm: expected one of list, show, create, start, pause, resume, stop, destroy, console, set\n");
+	bad("vm", "vm: expected one of list, show, create, start, pause, resume, stop, destroy, console, type, set\n");
 	bad("vm frob x", "vm 'frob': expected one of list, ");
 	bad("vm list x", "expected: vm list\n");
 	bad("vm show", "expected: vm show NAME\n");
@@ -518,6 +518,22 @@ static void test_attach(void **state)
 	assert_string_equal(out.text, "");
 }
 
+static void test_type(void **state)
+{
+	(void)state;
+	make("a", false);
+	bad("vm type a stats", "'a' is created\n");
+	ok("vm start a");
+	fake_vm_typed[0] = 0;
+	assert_string_equal(ok("vm type a \"check all\""), "");
+	assert_string_equal(fake_vm_typed, "check all\r");
+	bad("vm type b stats", "'b': expected the name of a VM");
+	bad("vm type a", "expected: vm type NAME TEXT");
+	fake_vm_deaf = true;
+	bad("vm type a stats", "'a' does not read what is typed\n");
+	fake_vm_deaf = false;
+}
+
 /* A VM that goes away between two pieces. */
 static void test_vms_change_between_pieces(void **state)
 {
@@ -659,6 +675,7 @@ int main(void)
 	    T(test_host_and_disk),
 	    T(test_shutdown),
 	    T(test_attach),
+	    T(test_type),
 	    T(test_vms_change_between_pieces),
 	    T(test_completion),
 	    T(test_candidates),

@@ -216,14 +216,49 @@ static void test_host_values(void **state)
 	assert_int_equal(config.errors, 0);
 }
 
+static void test_commands(void **state)
+{
+	char text[16 * 1024] = "[commands]\n";
+
+	(void)state;
+	parse("[commands]\n0 = vm list\n0.25=mem db ; looks\n2.5 = balloon db 32M\n2.5 = vm type db \"stats all\"\n"
+	      "86400.999 = shutdown\n");
+	assert_string_equal(reports, "");
+	assert_int_equal(config.command_count, 5);
+	assert_int_equal(config.command[0].at_ms, 0);
+	assert_string_equal(config.command[0].line, "vm list");
+	assert_int_equal(config.command[1].at_ms, 250);
+	assert_string_equal(config.command[1].line, "mem db");
+	assert_int_equal(config.command[3].at_ms, 2500);
+	assert_string_equal(config.command[3].line, "vm type db \"stats all\"");
+	assert_int_equal(config.command[4].at_ms, 86400999);
+	expect_report("[commands]\n2=mem\n1.999=mem\n",
+		      "aerostat.ini:3: 1.999: expected a time that is not before the last command's\n");
+	assert_int_equal(config.command_count, 1);
+	expect_report("[commands]\n1 s=mem\n", "aerostat.ini:2: expected seconds of 0 to 86400, such as 2.5, got '1 s'\n");
+	expect_report("[commands]\n-1=mem\n", "got '-1'\n");
+	expect_report("[commands]\n1.=mem\n", "got '1.'\n");
+	expect_report("[commands]\n.5=mem\n", "got '.5'\n");
+	expect_report("[commands]\n1.0005=mem\n", "got '1.0005'\n");
+	expect_report("[commands]\n86401=mem\n", "got '86401'\n");
+	expect_report("[commands]\n1=\n", "aerostat.ini:2: 1: expected a command of at most 100 characters\n");
+	for (u32 i = 0; i < CONFIG_COMMANDS_MAX; i++)
+		strcat(text, "1=mem\n");
+	parse(text);
+	assert_int_equal(config.errors, 0);
+	strcat(text, "1=mem\n");
+	expect_report(text, "aerostat.ini:258: expected at most 256 commands: this one is left out\n");
+	assert_int_equal(config.command_count, CONFIG_COMMANDS_MAX);
+}
+
 static void test_sections(void **state)
 {
 	(void)state;
 	expect_report("memory=8M\n",
-		      "aerostat.ini:1: expected a section [host], [loader] or [vm NAME] before the first key\n");
+		      "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME] before the first key\n");
 	expect_report("[guest]\nmemory=8M\n",
-		      "aerostat.ini:1: expected a section [host], [loader] or [vm NAME], got '[guest]'\n");
-	expect_report("[vm a\nmemory=8M\n", "aerostat.ini:1: expected a section [host], [loader] or [vm NAME]\n");
+		      "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME], got '[guest]'\n");
+	expect_report("[vm a\nmemory=8M\n", "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME]\n");
 	expect_report("[vm a] x\nmemory=8M\n", "aerostat.ini:1: expected a section");
 	expect_report("[vm]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
 	expect_report("[vm a b]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
@@ -341,7 +376,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_whole_file),  cmocka_unit_test(test_values),     cmocka_unit_test(test_dynamic_memory),
-	    cmocka_unit_test(test_host_values), cmocka_unit_test(test_sections),
+	    cmocka_unit_test(test_host_values), cmocka_unit_test(test_commands),
+	    cmocka_unit_test(test_sections),
 	    cmocka_unit_test(test_duplicates),  cmocka_unit_test(test_parts_of_memory),
 	    cmocka_unit_test(test_limits),      cmocka_unit_test(test_bytes),
 	    cmocka_unit_test(test_setter),
