@@ -27,10 +27,10 @@ enum content_kind content_kind(const struct content *c, u32 page)
 	return n < c->zero_percent + c->same_percent + c->soft_percent ? CONTENT_SOFT : CONTENT_UNIQUE;
 }
 
-/* The words of a page in order; the sum of the earlier ones is kept on the way. */
+/* What a page's words come from. */
 struct stream {
-	u64 head[BODY], state, sum;
-	u32 run; /* words with one state */
+	u64 head[BODY], state;
+	bool soft; /* SOFT_RUN words have one state */
 };
 
 static void stream_begin(struct stream *s, const struct content *c, u32 page, u32 generation)
@@ -41,25 +41,63 @@ static void stream_begin(struct stream *s, const struct content *c, u32 page, u3
 	s->head[1] = (u64)generation << 32 | kind;
 	s->head[2] = kind == CONTENT_SAME ? SAME_SEED : c->seed;
 	s->state = content_mix(s->head[0] ^ content_mix(s->head[1] ^ content_mix(s->head[2])));
-	s->sum = 0;
-	s->run = kind == CONTENT_SOFT ? SOFT_RUN : 1;
+	s->soft = kind == CONTENT_SOFT;
 }
 
-static u64 stream_word(struct stream *s, u32 i)
+static inline bool word_good(u64 *at, u64 word, bool write)
 {
-	u64 word;
+	if (write)
+		*at = word;
+	return write || *at == word;
+}
 
-	if (i == SUM)
-		return s->sum;
-	if (i < BODY) {
-		word = s->head[i];
-	} else {
-		if (i % s->run == 0)
-			s->state = s->state * 6364136223846793005ul + 1442695040888963407ul;
-		word = s->state ^ s->state >> 29;
+/*
+ * The words of a page in order, the last being the sum of the others: written, or compared up to the first that differs, whose
+ * number is returned (WORDS: none) and which *expected then is. Workloads spend most of their time here, so that there is a
+ * loop of its own for each use.
+ */
+static inline __attribute__((always_inline)) u32 stream_words(const struct stream *s, u64 *word, bool write, u32 run, u64 *expected)
+{
+	u64 state = s->state, sum = 0, w;
+	u32 i = 0;
+
+	for (; i < BODY; i++) {
+		w = s->head[i];
+		sum += w;
+		if (!word_good(&word[i], w, write))
+			goto differs;
 	}
-	s->sum += word;
-	return word;
+	for (; i < SUM; i++) {
+		if (i % run == 0)
+			state = state * 6364136223846793005ul + 1442695040888963407ul;
+		w = state ^ state >> 29;
+		sum += w;
+		if (!word_good(&word[i], w, write))
+			goto differs;
+	}
+	w = sum;
+	if (word_good(&word[SUM], w, write))
+		return WORDS;
+differs:
+	*expected = w;
+	return i;
+}
+
+static void stream_write(const struct stream *s, u64 *word)
+{
+	u64 unused;
+
+	if (s->soft)
+		stream_words(s, word, true, SOFT_RUN, &unused);
+	else
+		stream_words(s, word, true, 1, &unused);
+}
+
+static u32 stream_compare(const struct stream *s, const u64 *word, u64 *expected)
+{
+	u64 *p = (u64 *)(uintptr_t)word; /* only read */
+
+	return s->soft ? stream_words(s, p, false, SOFT_RUN, expected) : stream_words(s, p, false, 1, expected);
 }
 
 static bool is_zero(const struct content *c, u32 page, u32 generation)
@@ -77,8 +115,7 @@ void content_fill(const struct content *c, u32 page, u32 generation, void *p)
 		return;
 	}
 	stream_begin(&s, c, page, generation);
-	for (u32 i = 0; i < WORDS; i++)
-		word[i] = stream_word(&s, i);
+	stream_write(&s, word);
 }
 
 /* Whose content is this? */
@@ -101,20 +138,22 @@ bool content_check(const struct content *c, u32 page, u32 generation, const void
 {
 	bool zero = is_zero(c, page, generation);
 	const u64 *word = p;
+	u64 expected = 0;
 	struct stream s;
-	u64 expected;
+	u32 i = 0;
 
 	stream_begin(&s, c, page, generation);
 	if (zero && page_is_zero(p))
 		return true;
-	for (u32 i = 0; i < WORDS; i++) {
-		expected = zero ? 0 : stream_word(&s, i);
-		if (word[i] == expected)
-			continue;
-		*f = (struct content_fault){i * 8, word[i], expected, diagnose(word, &s, zero)};
-		return false;
-	}
-	return true;
+	if (!zero)
+		i = stream_compare(&s, word, &expected);
+	else
+		while (i < WORDS && word[i] == 0)
+			i++;
+	if (i == WORDS)
+		return true;
+	*f = (struct content_fault){i * 8, word[i], expected, diagnose(word, &s, zero)};
+	return false;
 }
 
 /* ---- pages of several threads -------------------------------------------- */
