@@ -1,5 +1,7 @@
 """Whose memory: the estimate of active memory (c), the idle tax (d), five guests beside each other (e), half of them idle (g)."""
-from memlab import history, machine, pages, pairs, throughput, until_done, vm_section
+import re
+
+from memlab import pages, pairs, prove, proved, run, throughput, vm_section
 
 # ---- c: active memory ----
 
@@ -11,39 +13,22 @@ def active(work):
     sets = ",".join(map(str, STEPS))
     vm = vm_section("set", ACTIVE_MEM, f"app=verify mem=90% zero=0 same=0 write=20% rate=6000 report=0 sets={sets} step={STEP}",
                     disk=None, reservation="100%")
-    rows, begin = [], None
-    with machine(work, [vm], ACTIVE_MEM + 64, wss_period=PERIOD) as m:
-        region = None
-        while not rows or rows[-1]["second"] < len(STEPS) * STEP:
-            shown = m.show("set")
-            if shown.get("app-state") != "running":
-                continue
-            m.run_for(0.1)
-            up = seconds(shown["uptime"])
-            if begin is None:
-                begin = up
-                region = shown["private"]
-            if rows and up - begin == rows[-1]["second"]:
-                continue
-            at = min((up - begin) // STEP, len(STEPS) - 1)
-            rows.append({"second": up - begin, "truth": region * STEPS[at] // 100, "estimate": shown["active"],
-                         "fast": shown["active-fast"], "slow": shown["active-slow"], "now": shown["active-now"]})
-    settled = [r for r in rows if r["second"] % STEP >= STEP * 3 // 4]
+    looks = range(1, len(STEPS) * STEP)
+    seen = run(work, [vm], ACTIVE_MEM + 64, [(at, "vm show set") for at in looks] + [(looks[-1] + 1, "vm console set")],
+               wss_period=PERIOD)
+    # (second of the guest's clock, pages it works on from then on)
+    steps = [(int(ms) / 1000, int(n)) for n, ms in re.findall(r"verify: works on (\d+) pages at (\d+) ms", seen.console("set"))]
+    assert len(steps) == len(STEPS), steps
+    rows = []
+    for at, text in zip(looks, seen.all("vm show set")):
+        shown = pairs(text)
+        truth = [n for begin, n in steps if begin <= at] or [0]
+        rows.append({"second": at, "truth": truth[-1], "estimate": shown["active"], "fast": shown["active-fast"],
+                     "slow": shown["active-slow"], "now": shown["active-now"]})
+    settled = [r for r in rows if (r["second"] - steps[0][0]) % STEP >= STEP * 3 // 4]
     error = sum(abs(r["estimate"] - r["truth"]) for r in settled) / len(settled) / pages(ACTIVE_MEM) * 100
     print(f"  {len(rows)} looks, mean error once settled {error:.1f} % of the VM")
     return {"rows": rows, "figures": {"active_error_percent": (error, "% of the VM", "-")}}
-
-
-def seconds(text):
-    """"1h2m3s" as the console prints it."""
-    total, number = 0, ""
-    for c in str(text):
-        if c.isdigit():
-            number += c
-        else:
-            total += int(number or 0) * {"d": 86400, "h": 3600, "m": 60, "s": 1}.get(c, 0)
-            number = ""
-    return total + int(number or 0)
 
 
 # ---- d: idle tax ----
@@ -56,12 +41,11 @@ TAX_WARM, TAX_SECONDS = 30, 8
 def taxed(work, tax):
     vms = [vm_section("idle", PAIR, "app=idle mem=85%", disk=f"{PAIR}M"),
            vm_section("busy", PAIR, f"app=db size={PAIR}M cache=95% report=1 run={TAX_WARM + TAX_SECONDS + 1}", disk=f"{PAIR + 128}M")]
-    with machine(work, vms, TAX_ROOM, swap=2 * PAIR, data=2 * PAIR + 192, min_free="10M", wss_period=2, idle_tax=tax,
-                 balloon_rate=1000000) as m:
-        text = until_done(m, "busy", "db", 1200)
-        line = {name: history(m, name) for name in ("idle", "busy")}
-        m.check()
-        return throughput(text, "db", "ops", TAX_WARM, TAX_SECONDS), line
+    end = TAX_WARM + TAX_SECONDS + 12
+    seen = run(work, vms, TAX_ROOM, [(0, "vm console busy"), (end, "history idle csv"), (end, "history busy csv"), (end, "mem check")],
+               swap=2 * PAIR, data=2 * PAIR + 192, min_free="10M", wss_period=2, idle_tax=tax, balloon_rate=1000000)
+    proved(seen)
+    return throughput(seen.console("busy"), "db", "ops", TAX_WARM, TAX_SECONDS), {name: seen.history(name) for name in ("idle", "busy")}
 
 
 def idle_tax(work):
@@ -75,8 +59,9 @@ def idle_tax(work):
 
 # ---- e: five guests ----
 
+FIVE_SECONDS, PEAK_SECONDS = 60, 30
 FIVE = (("store", 96, "app=verify mem=80% zero=5% same=5% rate=3000 report=0"),
-        ("db", 96, "app=db size=96M cache=90% report=1 run=60 rate=8000"),
+        ("db", 96, f"app=db size=96M cache=90% report=1 run={FIVE_SECONDS} rate=8000"),
         ("desk", 96, "app=desktop mem=85%"),
         ("web", 64, "app=idle mem=85% checks=100"),
         ("batch", 64, "app=verify mem=70% zero=20% same=0 write=50% rate=1000 report=0"))
@@ -85,21 +70,22 @@ FIVE_ROOM = 270  # of 416 MiB: 1.6 times what is left beside the hypervisor's ow
 
 def five(work):
     vms = [vm_section(name, mib, cmdline, disk=f"{mib + 96}M") for name, mib, cmdline in FIVE]
-    with machine(work, vms, FIVE_ROOM, swap=420, data=1000, min_free="10M", wss_period=10) as m:
-        until_done(m, "db", "db", 1500)
-        line = {name: history(m, name) for name in ["host"] + [name for name, _, _ in FIVE]}
-        events = m.ok("events 60")
-        host = pairs(m.ok("mem"))
-        m.check()
-        for name, _, _ in FIVE:
-            assert m.show(name)["state"] == "running" and m.show(name).get("errors", 0) == 0, m.show(name)
-    out = line["host"]["swap-out"]
-    peak = max(range(len(out)), key=lambda i: out[i]) if any(out) else 0
-    after = [n for i, n in enumerate(out) if line["host"][next(iter(line["host"]))][i] > 30]
-    print(f"  overcommit {host['overcommit']}, swapped out {host['swap-out']} in all, {sum(after)} after the first 30 s")
-    return {"rows": line, "events": events, "peak": peak,
+    names = [name for name, _, _ in FIVE]
+    end = FIVE_SECONDS + 3
+    looks = ["history host csv"] + [f"history {name} csv" for name in names] + ["events 60", "mem"] + [f"vm show {name}" for name in names]
+    seen = run(work, vms, FIVE_ROOM, [(end, line) for line in looks] + prove(end, *names), swap=420, data=1000, min_free="10M",
+               wss_period=10)
+    proved(seen, *names)
+    for name in names:
+        shown = seen.look(f"vm show {name}")
+        assert shown["state"] == "running" and shown.get("errors", 0) == 0, shown
+    line = {name: seen.history(name) for name in ["host"] + names}
+    host, seconds = seen.look("mem"), next(iter(line["host"].values()))
+    after = sum(n for second, n in zip(seconds, line["host"]["swap-out"]) if second > PEAK_SECONDS)
+    print(f"  overcommit {host['overcommit']}, swapped out {host['swap-out']} in all, {after} after the first {PEAK_SECONDS} s")
+    return {"rows": line, "events": seen.last("events 60"),
             "figures": {"five_overcommit": (float(host["overcommit"]), "times", "-"),
-                        "five_swapped_after_peak": (sum(after), "pages", "-")}}
+                        "five_swapped_after_peak": (after, "pages", "-")}}
 
 
 # ---- g: half of them idle ----
@@ -110,15 +96,14 @@ HALF_WARM, HALF_SECONDS = 26, 6  # until the idle ones are known to be
 
 def half(work, room, warm):
     busy = f"app=verify mem=60% zero=0 same=0 report=1 run={warm + HALF_SECONDS + 1}"
-    vms = [vm_section(f"idle{i}", FOUR, "app=idle mem=85%", disk=f"{FOUR + 32}M") for i in (1, 2)]
-    vms += [vm_section(f"busy{i}", FOUR, busy, disk=f"{FOUR + 32}M") for i in (1, 2)]
-    with machine(work, vms, room, swap=4 * FOUR, data=4 * FOUR + 160, min_free="8M", wss_period=2, balloon_rate=1000000) as m:
-        texts = [until_done(m, name, "verify", 1500) for name in ("busy1", "busy2")]
-        host = pairs(m.ok("mem"))
-        m.full_check("idle1", "idle2", "busy1", "busy2")
-        m.check()
-        rates = [throughput(text, "verify", "checked", warm, HALF_SECONDS) for text in texts]
-        return sum(rates), host
+    names = ["idle1", "idle2", "busy1", "busy2"]
+    vms = [vm_section(name, FOUR, "app=idle mem=85%" if name.startswith("idle") else busy, disk=f"{FOUR + 32}M") for name in names]
+    end = warm + HALF_SECONDS + 10
+    seen = run(work, vms, room, [(0, "vm console busy1"), (end, "vm console busy2"), (end, "mem")] + prove(end + 1, *names),
+               swap=4 * FOUR, data=4 * FOUR + 160, min_free="8M", wss_period=2, balloon_rate=1000000)
+    proved(seen, *names)
+    rates = [throughput(seen.console(name), "verify", "checked", warm, HALF_SECONDS) for name in ("busy1", "busy2")]
+    return sum(rates), seen.look("mem")
 
 
 def half_idle(work):

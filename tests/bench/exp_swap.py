@@ -1,21 +1,20 @@
 """Guests without a balloon driver (f), and what a page costs that is compressed or goes to swap (zip)."""
-from memlab import machine, pairs, throughput, until_done, vm_section
+from memlab import run, throughput, vm_section
 
 NO_BALLOON = "without=3"
 SIZE, LIMIT = 64, 44      # MiB
 WARM, SECONDS = 5, 5
 
 
-def squeezed(work, content, zip_max, seconds=WARM + SECONDS):
+def squeezed(work, content, zip_max):
     """A verifier that works on more than its limit; its pages a second, and the host's counts."""
-    vm = vm_section("alone", SIZE, f"app=verify mem=85% zero=0 same=0 {content} report=1 run={seconds + 1} {NO_BALLOON}", disk=None,
-                    limit=f"{LIMIT}M", zip_max=zip_max)
-    with machine(work, [vm], SIZE + 64, swap=SIZE + 16, min_free="8M") as m:
-        text = until_done(m, "alone", "verify", 900)
-        host = pairs(m.ok("mem"))
-        assert m.mem("alone")["ballooned"] == 0
-        m.check()
-        return throughput(text, "verify", "checked", WARM, seconds - WARM), host
+    vm = vm_section("alone", SIZE, f"app=verify mem=85% zero=0 same=0 {content} report=1 run={WARM + SECONDS + 1} {NO_BALLOON}",
+                    disk=None, limit=f"{LIMIT}M", zip_max=zip_max)
+    end = WARM + SECONDS + 30  # it swaps from its first touch on
+    seen = run(work, [vm], SIZE + 64, [(0, "vm console alone"), (end, "mem"), (end, "mem alone"), (end, "mem check")],
+               swap=SIZE + 16, min_free="8M")
+    assert seen.look("mem alone")["ballooned"] == 0 and "sum check: ok" in seen.last("mem check")
+    return throughput(seen.console("alone"), "verify", "checked", WARM, SECONDS), seen.look("mem")
 
 
 def uncooperative(work):

@@ -1,71 +1,92 @@
 """Machines for the experiments with memory: QEMU that counts instructions, disks in the machine's own memory.
 
-Time is instructions (-icount, one a nanosecond), random numbers come from a fixed seed, and the disks (boot option ramdisk)
-take a fixed time, so a run repeats but for what comes from the console. A run starts from a CD image by BIOS, which takes seconds
-where UEFI takes a minute of counted instructions.
+A run repeats to the last instruction. Time is instructions (-icount, one a nanosecond), random numbers come from a fixed seed,
+the disks (boot option ramdisk) take a fixed time, and nothing comes from outside: QEMU puts the loader and its files into
+memory before the first instruction (-kernel, -initrd), the console's commands stand in the configuration with their times
+([commands]), and what the console says goes into a file, which never makes the machine wait.
 """
-import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests", "e2e"))
 import aerostat  # noqa: E402
-from aerostat import MIB, Machine, clean, pairs, vm_section  # noqa: E402,F401
+from aerostat import MIB, emu, pairs, vm_section  # noqa: E402,F401
 
 PAGE = 4096
 LATENCY_US, PAGE_US = 100, 4  # of the disks: a request, and each of its pages in turn
 CPU = "EPYC,+svm,+npt"
 EXTRA = ["-seed", "1", "-rtc", "base=2024-01-01,clock=vm"]
-GRUB_CFG = """insmod all_video
-set timeout=0
-menuentry "Aerostat" {
-	multiboot2 /boot/loader.elf
-	module2 /boot/aerostat.elf aerostat.elf
-	module2 /aerostat/aerostat.ini /aerostat/aerostat.ini
-	module2 /aerostat/guest.elf /aerostat/guest.elf
-}
-"""
+HANG = 3600  # s of the real clock: so long no run takes
+PROMPT = "aerostat> "
+BAD = re.compile("|".join([aerostat.PANIC, aerostat.LOG_ERROR, aerostat.WRONG]))
 
 
 def pages(mib):
     return mib * MIB // PAGE
 
 
-def make_iso(work, config):
-    """A CD image with this configuration; starts without a menu."""
-    tree = os.path.join(work, "tree")
-    shutil.rmtree(tree, ignore_errors=True)
-    os.makedirs(os.path.join(tree, "boot", "grub"))
-    os.makedirs(os.path.join(tree, "aerostat"))
-    for name, text in (("boot/grub/grub.cfg", GRUB_CFG), ("aerostat/aerostat.ini", config)):
-        with open(os.path.join(tree, name), "w", encoding="utf-8") as out:
-            out.write(text)
-    shutil.copy(os.path.join(aerostat.BUILD, "loader.elf"), os.path.join(tree, "boot"))
-    shutil.copy(aerostat.IMAGE, os.path.join(tree, "boot", "aerostat.elf"))
-    shutil.copy(aerostat.GUEST, os.path.join(tree, "aerostat"))
-    iso = os.path.join(work, "bench.iso")
-    subprocess.run(["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "--fonts=", "--locales=", "--themes=", "-o", iso, tree],
-                   check=True, capture_output=True)
-    return iso
+class Run:
+    """What the console said, command by command."""
+
+    def __init__(self, text):
+        self.text = aerostat.clean(re.sub(r"[^\n]*\r\x1b\[K", "", text))  # rows that were wiped: prompts
+        parts = re.split(rf"^{PROMPT}(.+)$", self.text, flags=re.M)
+        self.said = list(zip(parts[1::2], parts[2::2]))
+
+    def all(self, line):
+        """Outputs of each time that this command ran."""
+        found = [text for command, text in self.said if command == line]
+        assert found, f"{line} did not run:\n{self.text[-2000:]}"
+        return found
+
+    def last(self, line):
+        return self.all(line)[-1]
+
+    def look(self, line):
+        """Its key=value words; after the commands that have some to say."""
+        return pairs(self.last(line))
+
+    def console(self, vm):
+        """What was seen of the VM's console, all times together."""
+        return "\n".join(self.all(f"vm console {vm}"))
+
+    def history(self, name):
+        """The last two minutes of a VM or the host, a row a second: {field: [...]}."""
+        lines = [line.strip() for line in self.last(f"history {name} csv").splitlines() if re.match(r"[\w-]+(,[\w-]+)+\s*$", line)]
+        head, rows = lines[0].split(","), [line.split(",") for line in lines[1:]]
+        return {field: [int(row[i]) for row in rows] for i, field in enumerate(head)}
 
 
-@contextlib.contextmanager
-def machine(work, vms, mem, swap=0, data=0, **host):
-    """Booted, with `mem` MiB for hypervisor and guests beside the disks of swap and data MiB. vms: sections; host: [host]."""
+def run(work, vms, mem, commands, swap=0, data=0, **host):
+    """One life of a machine with `mem` MiB for hypervisor and guests beside the disks of swap and data MiB. vms: sections; host:
+    [host]; commands: (second, console command), in order; the machine is switched off after them. Returns a Run."""
     config = f"[loader]\noptions = ramdisk={swap},{data},{LATENCY_US},{PAGE_US}\n\n"
     config += "[host]\nlog-level = error\n"  # lines of the log would fall into those of the guests
     config += "".join(f"{key.replace('_', '-')} = {value}\n" for key, value in host.items()) + "\n" + "".join(vms)
+    config += "[commands]\n" + "".join(f"{round(at, 3)} = {line}\n" for at, line in commands)
+    config += f"{round(commands[-1][0] + 0.1, 3)} = shutdown force\n"
     work = os.fspath(work)  # a new one each time
     os.makedirs(work)
-    m = Machine(work, mem=mem + swap + data, parts=(), iso=make_iso(work, config), bios=True, boot="cd",
-                qemu={"cpu": CPU, "icount": True}, extra=EXTRA)
-    with contextlib.closing(m):
-        yield m.boot(300)
+    ini, console = os.path.join(work, "aerostat.ini"), os.path.join(work, "console.txt")
+    with open(ini, "w", encoding="utf-8") as out:
+        out.write(config)
+    for file in (os.path.join(aerostat.BUILD, "loader.elf"), aerostat.IMAGE, aerostat.GUEST):
+        os.symlink(os.path.abspath(file), os.path.join(work, os.path.basename(file)))
+    # Names without folders: the loader reads them, and longer ones take longer.
+    qemu = emu.Qemu([], mem=mem + swap + data, accel="tcg", work=work, cpu=CPU, icount=True, bios=True, serial=f"file:{console}",
+                    extra=EXTRA + ["-kernel", "loader.elf", "-initrd", "aerostat.elf,aerostat.ini,guest.elf"])
+    subprocess.run(qemu.command(), cwd=work, check=True, timeout=HANG, stdin=subprocess.DEVNULL, capture_output=True)
+    with open(console, encoding="utf-8", errors="replace") as file:
+        found = Run(file.read())
+    bad = BAD.search(found.text)
+    assert not bad, f"bad line on the console: {found.text[max(bad.start() - 500, 0):bad.end() + 1500]}"
+    for command, text in found.said:
+        assert not re.search("^error: ", text, re.M), f"{command}: {text}"
+    assert found.said and found.said[-1][0] == "shutdown force", f"did not come to its end:\n{found.text[-2000:]}"
+    return found
 
 
 def reports(text, app, *fields):
@@ -78,40 +99,28 @@ def reports(text, app, *fields):
     return found
 
 
-def until_done(m, vm, app, timeout):
-    """Attached to the VM's console until its workload has run its time; what it printed."""
-    with m.guest_console(vm):
-        return m.expect(rf"{app}: done", timeout)[0]
-
-
 def throughput(text, app, counter, skip, seconds):
     """Mean of the workload's operations a second over `seconds` reports after the first `skip` (one each second)."""
+    assert f"{app}: done" in text, f"{app} was not done in its time:\n{text[-1500:]}"
     counts = [row[0] for row in reports(text, app, counter)]
     assert len(counts) >= skip + seconds, f"{len(counts)} reports of {app}:\n{text[-1500:]}"
     return (counts[skip + seconds - 1] - counts[skip - 1]) / seconds
 
 
-def guest_stats(m, vm):
+def guest_stats(text):
     """What `stats` on the VM's console says of the driver's costs: {"up_4k": (ticks, pages), ...}."""
-    with m.guest_console(vm):
-        m.send("stats\r")
-        text = m.expect(r"balloon cost: [^\r\n]*ticks/pages")[1].group(0)
-        m.expect(r"kernel: loops")
-    return {name: (int(ticks), int(n)) for name, ticks, n in re.findall(r"(\w+)=(\d+)/(\d+)", text)}
+    line = re.findall(r"balloon cost: [^\r\n]*ticks/pages", text)[-1]
+    return {name: (int(ticks), int(n)) for name, ticks, n in re.findall(r"(\w+)=(\d+)/(\d+)", line)}
 
 
-def history(m, name):
-    """The last two minutes of a VM or the host, a row a second: {field: [...]}."""
-    lines = [line for line in m.ok(f"history {name} csv").splitlines() if re.match(r"[\w-]+(,[\w-]+)+$", line.strip())]
-    head, rows = lines[0].strip().split(","), [line.strip().split(",") for line in lines[1:]]
-    return {field: [int(row[i]) for row in rows] for i, field in enumerate(head)}
+def prove(at, *vms):
+    """Commands that ask these guests at that time to check every page they own, and have the host proved afterwards."""
+    ask = [(at, f"vm type {vm} check") for vm in vms]
+    return ask + [(at + 20, f"vm console {vm}") for vm in vms] + [(at + 21, "mem check")]
 
 
-def settle(m, look, rounds=3, timeout=300):
-    """Waits until look() has given the same for some rounds; returns it."""
-    end, seen = time.monotonic() + timeout, [look()]
-    while len(seen) < rounds or len(set(map(str, seen[-rounds:]))) > 1:
-        assert time.monotonic() < end, f"does not settle: {seen[-5:]}"
-        m.run_for(0.3)
-        seen.append(look())
-    return seen[-1]
+def proved(run_, *vms):
+    assert "sum check: ok" in run_.last("mem check"), run_.last("mem check")
+    for vm in vms:
+        match = re.search(r"check: (\d+) pages, (\d+) bad", run_.last(f"vm console {vm}"))
+        assert match and int(match[1]) > 0 and match[2] == "0", (vm, run_.last(f"vm console {vm}")[-500:])

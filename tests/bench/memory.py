@@ -19,7 +19,6 @@ import exp_balloon
 import exp_policy
 import exp_sharing
 import exp_swap
-import plots
 
 EXPERIMENTS = {
     "trips": ("a page into the balloon and back", exp_balloon.trips),
@@ -47,10 +46,9 @@ def run(name, results):
     with tempfile.TemporaryDirectory(prefix="aerostat-memory-") as work:
         counter = iter(range(1000))
         found = experiment(Places(work, counter))
-    found["seconds"] = round(time.monotonic() - begin)
     with open(os.path.join(results, f"{name}.json"), "w", encoding="utf-8") as out:
         json.dump(found, out, indent=1)
-    print(f"  {found['seconds']} s", flush=True)
+    print(f"  {time.monotonic() - begin:.0f} s", flush=True)
 
 
 class Places(os.PathLike):
@@ -73,9 +71,13 @@ def collect(results):
     return found
 
 
-def show(figures):
+def figures(found):
+    return {name: figure for experiment in found.values() for name, figure in experiment["figures"].items()}
+
+
+def show(measured):
     print(f"\n{'figure':30} {'value':>12} {'goal':>12}  {'unit':26} others")
-    for name, (value, unit, paper) in figures.items():
+    for name, (value, unit, paper) in measured.items():
         least, most = GOALS.get(name, (None, None))
         goal = f">= {least}" if least is not None else f"<= {most:,}" if most is not None else "-"
         missed = (least is not None and value < least) or (most is not None and value > most)
@@ -100,14 +102,15 @@ def main():
             failed.append(name)
             print(f"  failed: {error}", flush=True)
     found = collect(results)
-    figures = {name: figure for experiment in found.values() for name, figure in experiment["figures"].items()}
-    show(figures)
+    measured = figures(found)
+    show(measured)
     path = os.path.join(args.folder, "memory.json")
     with open(path, "w", encoding="utf-8") as out:
-        json.dump({name: dict(zip(("value", "unit", "paper"), figure)) for name, figure in figures.items()}, out, indent=2)
+        json.dump({name: dict(zip(("value", "unit", "paper"), figure)) for name, figure in measured.items()}, out, indent=2)
         out.write("\n")
+    import plots  # pylint: disable=import-outside-toplevel  # matplotlib: tests of the experiments do without
     written = plots.draw(found, args.folder)
-    missing = [name for name in GOALS if name not in figures]
+    missing = [name for name in GOALS if name not in measured]
     print("not measured: " + " ".join(missing) if missing else "all measured")
     print(f"written to {path}" + "".join(f", {name}" for name in written))
     sys.exit(1 if failed else 0)
