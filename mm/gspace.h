@@ -74,6 +74,7 @@ struct gspace_stats {
 	u64 swap_unchanged; /* of swap_out: nothing had to be written */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
+	u64 around;	    /* pages given with one that was touched: fault-around */
 	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
 	u64 balloon_relief; /* pages it took back although its target asked for them */
 	u64 balloon_late;   /* times that a deadline passed with the target not reached */
@@ -141,6 +142,8 @@ struct gspace {
 	u64 scan_key;	    /* order of the present pass, 0: none begun */
 	/* reclaim's again */
 	u32 swap_reserved;  /* slots promised at admission */
+	gfn_t order_next;   /* behind the last first write of its guest; with the next guarded by `lock` */
+	u32 order_run;	    /* pages it has gone through in order up to there */
 	gfn_t ahead_next;   /* where the last read from swap ended; with the next guarded by `lock` */
 	u32 ahead;          /* pages it takes at once */
 	u32 swap_copies;    /* PRIVATE pages (or on their way out) that still have the slot they came from; guarded by `lock` */

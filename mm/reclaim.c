@@ -71,6 +71,7 @@ static const u32 deadline_slack_ms[RECLAIM_STATES] = {10000, 5000, 5000, 1000, 2
 static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 32, 8};
 #define SHARE_BUDGET_PLENTY 4U /* more than 4 times minFree */
 #define PLENTY              4U /* times minFree, above which large pages are given: below 400 % ESX breaks them */
+#define SPARE		    2U /* times minFree, above which pages are given that nobody has asked for yet: targets leave free 1.12 times */
 #define REBUILD_REGIONS     64U /* looked at in a period, all VMs */
 
 static struct {
@@ -722,6 +723,12 @@ bool reclaim_plenty(void)
 bool reclaim_plentiful(const struct gspace *gs)
 {
 	return reclaim_plenty() && (u64)gspace_consumed(gs) + LARGE_PAGES <= MIN(cap_of(gs), READ_ONCE(gs->target));
+}
+
+bool reclaim_has_spare(const struct gspace *gs, u32 pages)
+{
+	return READ_ONCE(reclaim.state) == RECLAIM_HIGH && frame_listed_count() >= (u64)SPARE * reclaim.min_free + pages &&
+	       (u64)gspace_consumed(gs) + pages <= MIN(cap_of(gs), READ_ONCE(gs->target));
 }
 
 /* Large pages put together again: a bounded look, and one copy at most. */

@@ -71,6 +71,8 @@ bool reclaim_may_keep(struct gspace *gs); /* the same of a frame it has, whose p
 bool reclaim_plenty(void);
 /* May gs have a large page (it stays within its target and limit)? */
 bool reclaim_plentiful(const struct gspace *gs);
+/* May gs have so many pages that it has not asked for yet? Clearly above what reclaim keeps free, within its target and limit. Racy, takes no lock. */
+bool reclaim_has_spare(const struct gspace *gs, u32 pages);
 
 /* Operator: fixes a VM's balloon at a size (pages), or GFN_NONE: automatic again. */
 void reclaim_set_manual(struct gspace *gs, u32 pages);

@@ -112,6 +112,7 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "swap-reserved", gs->swap_reserved);
 	pairs_number(p, "waits", gs->stats.waits);
 	pairs_number(p, "table-pages", gs->pt.tables);
+	pairs_number(p, "around", gs->stats.around);
 	pairs_number(p, "large", (u64)gs->large * LARGE_PAGES);
 	pairs_number(p, "large-fills", gs->stats.large_fills);
 	pairs_number(p, "large-splits", gs->stats.large_splits);

@@ -6,6 +6,7 @@
  * subtracted. A stage works to its end within one step: nothing else of this kernel runs between two samples. Between
  * stages the machine is left idle, so that the host can do what it does in its idle time.
  *
+ * Single faults go from the last page to the first: who goes the other way is given more than what is touched (stage_order).
  * Memory is taken from whole free groups of 2 MiB. A group whose first page has been read is served in 4 KiB pages from
  * then on; one that nobody has touched may be served whole.
  */
@@ -22,6 +23,7 @@
 #define STOCK_ROUNDS  32u
 #define STOCK_BATCH   16u   /* pages touched after each rest: fewer than any stock */
 #define CLEAR_SKIP    2047u /* pages that exhaust the stock first */
+#define ORDER_GROUPS  4u
 #define LARGE_SAMPLES 16u
 #define LARGE_SEEN    100u /* a second page that costs less came with the first */
 #define COW_COPIES    8u   /* pages of one content */
@@ -183,7 +185,7 @@ static void stage_stock(struct kernel *k, struct bench *b)
 	u32 at = b->round % (RAM_GROUP / STOCK_BATCH) * STOCK_BATCH;
 
 	if (b->round < STOCK_ROUNDS && (at || next_small_group(k, b))) {
-		for (u32 i = at ? 0 : 1; i < STOCK_BATCH; i++)
+		for (u32 i = STOCK_BATCH; i-- > (at ? 0 : 1);)
 			add(b, touch(b->group + at + i, ARCH_PATH_WRITE), b->own);
 		b->round++;
 		return;
@@ -197,19 +199,33 @@ static void stage_clear(struct kernel *k, struct bench *b)
 {
 	u32 at = 0;
 
-	for (u32 i = 0; i < CLEAR_SKIP + SAMPLES; i++, at = (at + 1) % RAM_GROUP) {
+	for (u32 i = 0; i < CLEAR_SKIP + SAMPLES; i++, at--) {
 		u64 ticks;
 
 		if (at == 0) {
 			if (!next_small_group(k, b))
 				break;
-			at = 1;
+			at = RAM_GROUP - 1;
 		}
 		ticks = touch(b->group + at, ARCH_PATH_WRITE);
 		if (i >= CLEAR_SKIP)
 			add(b, ticks, b->own);
 	}
 	report(b, "fault_4k_clear");
+	b->stage++;
+}
+
+/* All of a region, first page to last: the host may bring more than what is touched. A sample is a page's part of the whole. */
+static void stage_order(struct kernel *k, struct bench *b)
+{
+	for (u32 n = 0; n < ORDER_GROUPS && next_small_group(k, b); n++) {
+		u64 ticks = 0;
+
+		for (u32 i = 1; i < RAM_GROUP; i++)
+			ticks += touch(b->group + i, ARCH_PATH_WRITE) - b->own;
+		add(b, ticks / (RAM_GROUP - 1), 0);
+	}
+	report(b, "fault_4k_order");
 	b->stage++;
 }
 
@@ -320,7 +336,7 @@ static void stage_end(struct kernel *k, struct bench *b)
 }
 
 static void (*const stages[])(struct kernel *k, struct bench *b) = {
-    stage_exits, stage_timer, stage_stock, stage_clear, stage_large, stage_cow, stage_balloon, stage_end,
+    stage_exits, stage_timer, stage_stock, stage_clear, stage_order, stage_large, stage_cow, stage_balloon, stage_end,
 };
 
 static int bench_start(struct kernel *k)

@@ -327,6 +327,121 @@ static void reclaim_may_refuse(void **state)
 	touch(&one, 500, GSPACE_WRITE);
 }
 
+/* ---- fault-around -------------------------------------------------------- */
+
+/* Goes on in order from `from` to `to` as a guest does, which faults only on pages that are not there. Returns the faults. */
+static u32 go_through(struct gspace *gs, gfn_t from, gfn_t to)
+{
+	u32 faults = 0;
+
+	for (gfn_t g = from; g < to; g++) {
+		if (look(gs, g).state == PAGE_PRIVATE)
+			continue;
+		touch(gs, g, GSPACE_WRITE);
+		faults++;
+		/* Never more than a quarter of what it went through, and never more than 15. */
+		assert_in_range(gs->count[PAGE_PRIVATE], g + 1, g + 1 + MIN((g + 1) / 4, 15));
+	}
+	return faults;
+}
+
+static void pages_in_order(void **state)
+{
+	u32 faults;
+
+	(void)state;
+	go_through(&one, 0, 3);
+	assert_int_equal(one.count[PAGE_PRIVATE], 3); /* by chance, as yet */
+	touch(&one, 3, GSPACE_WRITE);
+	expect_state(&one, 4, PAGE_PRIVATE);
+	expect_state(&one, 5, PAGE_ABSENT);
+	assert_int_equal(one.stats.around, 1);
+	faults = 4 + go_through(&one, 4, 512);
+	assert_in_range(faults, 512 / 16, 512 / 8);
+	assert_int_equal(one.count[PAGE_PRIVATE], 512); /* not into the next table */
+	assert_int_equal(one.stats.zero_fills, faults);
+	assert_int_equal(one.stats.around, 512 - faults);
+	touch(&one, 512, GSPACE_WRITE); /* its table comes, and the order goes on */
+	assert_int_equal(one.count[PAGE_PRIVATE], 512 + 16);
+	for (gfn_t g = 0; g < 528; g++)
+		expect_stamp(&one, g, 0);
+}
+
+static void pages_out_of_order(void **state)
+{
+	static const struct mem_alloc few = {.limit = 22, .shares = 1};
+
+	(void)state;
+	for (gfn_t g = 99; g; g--)
+		touch(&one, g, GSPACE_WRITE);
+	for (gfn_t g = 100; g < 300; g += 2)
+		touch(&one, g, GSPACE_WRITE);
+	assert_int_equal(one.count[PAGE_PRIVATE], 99 + 100);
+	for (gfn_t g = 300; g < 340; g++) /* the hypervisor's own writes are no order */
+		fill(&one, g, g);
+	for (gfn_t g = 340; g < 380; g++) /* nor are reads */
+		touch(&one, g, GSPACE_READ);
+	touch(&one, 380, GSPACE_WRITE);
+	assert_int_equal(one.stats.around, 0);
+	for (gfn_t g = 380; g < 480; g++)
+		assert_int_equal(look(&one, g).state, g == 380 ? PAGE_PRIVATE : PAGE_ABSENT);
+	/* The space ends. */
+	assert_int_equal(gspace_init(&two, "two", 22, &fake_format, &few), 0);
+	go_through(&two, 0, 22);
+	assert_int_equal(two.count[PAGE_PRIVATE], 22);
+	assert_int_equal(two.stats.around, 22 - two.stats.zero_fills);
+	destroy(&two);
+}
+
+/* What is not absent is left alone: here a ballooned page, whose touch is a broken promise. */
+static void pages_in_order_stop(void **state)
+{
+	(void)state;
+	assert_int_equal(gspace_balloon_take(&one, 105), 0);
+	touch(&one, 110, GSPACE_READ);
+	for (gfn_t g = 60; look(&one, 104).state == PAGE_ABSENT; g++)
+		if (look(&one, g).state == PAGE_ABSENT)
+			touch(&one, g, GSPACE_WRITE);
+	expect_state(&one, 105, PAGE_BALLOONED);
+	expect_state(&one, 106, PAGE_ABSENT);
+	assert_true(one.stats.around > 0);
+	touch(&one, 105, GSPACE_WRITE);
+	expect_state(&one, 106, PAGE_ABSENT);
+	assert_int_equal(one.stats.balloon_broken, 1);
+	expect_state(&one, 110, PAGE_ZERO);
+}
+
+/* Only with plenty, within target and limit, and where being mapped does not count as being used. */
+static void no_pages_beyond_need(void **state)
+{
+	(void)state;
+	reclaim_init(&(struct reclaim_config){.min_free = FRAMES / 2});
+	frame_set_reserve(0);
+	for (gfn_t g = 0; g < 40; g++)
+		touch(&one, g, GSPACE_WRITE);
+	assert_int_equal(one.stats.around, 0);
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
+	frame_set_reserve(0);
+	one.wss.by_unmapping = true;
+	for (gfn_t g = 40; g < 80; g++)
+		touch(&one, g, GSPACE_WRITE);
+	assert_int_equal(one.stats.around, 0);
+	one.wss.by_unmapping = false;
+	one.target = 100;
+	for (gfn_t g = 80; g < 120; g++)
+		if (look(&one, g).state == PAGE_ABSENT)
+			touch(&one, g, GSPACE_WRITE);
+	assert_int_equal(one.count[PAGE_PRIVATE], 120);
+	assert_int_equal(one.stats.around, 15);
+	one.target = PAGES;
+	one.alloc.limit = 121;
+	touch(&one, 120, GSPACE_WRITE);
+	assert_int_equal(one.stats.around, 15);
+	one.alloc.limit = PAGES;
+	touch(&one, 121, GSPACE_WRITE);
+	assert_int_equal(one.stats.around, 30);
+}
+
 /* ---- copies -------------------------------------------------------------- */
 
 static void copies(void **state)
@@ -820,6 +935,10 @@ int main(void)
 	    CASE(unmapped_before_replaced),
 	    CASE(out_of_frames),
 	    CASE(reclaim_may_refuse),
+	    CASE(pages_in_order),
+	    CASE(pages_out_of_order),
+	    CASE(pages_in_order_stop),
+	    CASE(no_pages_beyond_need),
 	    CASE(copies),
 	    CASE(pins),
 	    CASE(pin_count_is_bounded),

@@ -130,6 +130,7 @@ static void write_page(gfn_t gfn, u32 version, enum content kind)
 	u8 page[PAGE_SIZE];
 
 	content(page, gfn, version, kind);
+	gs.order_next = GFN_NONE; /* it is given this page alone */
 	assert_int_equal(gspace_touch(&gs, gfn, GSPACE_WRITE), 0);
 	assert_int_equal(gspace_write(&gs, gfn_to_gpa(gfn), page, PAGE_SIZE), 0);
 }
