@@ -253,29 +253,20 @@ void vmx_entry_failed(struct vmx_vcpu *v, int code, struct hv_exit *e)
 						 : "VMLAUNCH/VMRESUME failed, reason is the VM-instruction error");
 }
 
-bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e)
+static __attribute__((noinline)) bool decode_other(struct vmx_vcpu *v, struct hv_exit *e)
 {
-	u64 reason = vmread(VMCS_EXIT_REASON);
+	u64 reason = e->reason;
 
-	e->reason = reason;
-	e->len = e->cpl = 0;
-	e->text = NULL;
-	if (likely(reason == VMX_EXIT_EPT_VIOLATION))
-		return exit_ept_violation(e);
 	if (reason & VMX_EXIT_ENTRY_FAILED)
 		return exit_entry_failed(e);
 	switch ((u16)reason) {
-	case VMX_EXIT_EXTINT:
 	case VMX_EXIT_TIMER:
 	case VMX_EXIT_INIT:
 	case VMX_EXIT_SIPI:		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
 	case VMX_EXIT_EXCEPTION:	return exit_exception(v, e);
-	case VMX_EXIT_EPT_VIOLATION:	return exit_ept_violation(e);
 	case VMX_EXIT_INTERRUPT_WINDOW: return exit_window(v, e);
 	case VMX_EXIT_CPUID:		return exit_insn(e, HV_EXIT_CPUID);
 	case VMX_EXIT_HLT:		return exit_insn(e, HV_EXIT_HLT);
-	case VMX_EXIT_VMCALL:		return exit_insn(e, HV_EXIT_HYPERCALL);
-	case VMX_EXIT_IO:		return exit_io(v, e);
 	case VMX_EXIT_RDMSR:		return exit_msr(v, e, false);
 	case VMX_EXIT_WRMSR:		return exit_msr(v, e, true);
 	case VMX_EXIT_CR:		return exit_cr(v, e);
@@ -298,4 +289,22 @@ bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e)
 	case VMX_EXIT_ENCLS:		return exit_insn(e, HV_EXIT_UNDEFINED);
 	}
 	return exit_kind(e, HV_EXIT_UNKNOWN, "exit reason unknown to this version");
+}
+
+/* The commonest by themselves: a long switch is a search, and needs more registers. */
+bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e)
+{
+	u64 reason = e->reason;
+
+	e->len = e->cpl = 0;
+	e->text = NULL;
+	if (likely(reason == VMX_EXIT_EPT_VIOLATION))
+		return exit_ept_violation(e);
+	if (reason == VMX_EXIT_EXTINT)
+		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
+	if (reason == VMX_EXIT_VMCALL)
+		return exit_insn(e, HV_EXIT_HYPERCALL);
+	if (reason == VMX_EXIT_IO)
+		return exit_io(v, e);
+	return decode_other(v, e);
 }

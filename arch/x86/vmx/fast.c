@@ -50,12 +50,10 @@ static bool is_plain(const struct vmx_vcpu *v)
 	       vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA;
 }
 
-bool vmx_fast_exit(struct vmx_vcpu *v)
+bool vmx_fast_exit(struct vmx_vcpu *v, u64 reason)
 {
-	u64 reason = vmread(VMCS_EXIT_REASON), blocked;
+	u64 blocked;
 
-	if (reason != VMX_EXIT_VMCALL && reason != VMX_EXIT_CPUID && reason != VMX_EXIT_RDMSR && reason != VMX_EXIT_WRMSR)
-		return false;
 	if (!is_plain(v) || !answer(v, reason))
 		return false;
 	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread(VMCS_EXIT_INSN_LENGTH));

@@ -132,10 +132,11 @@ static void follow_long_mode(struct vmx_vcpu *v)
 	vmwrite(VMCS_ENTRY_CONTROLS, v->entry_controls);
 }
 
-/* One trip into the guest and back. False: the entry was refused and *e says why. */
+/* One trip into the guest and back; e->reason is why. False: the entry was refused and *e says why. */
 static bool enter(struct vmx_vcpu *v, struct hv_exit *e)
 {
 	struct hv_regs *r = &v->common.regs;
+	u64 reason;
 	int failed;
 
 	vmwrite(VMCS_GUEST_RIP, r->rip);
@@ -145,12 +146,14 @@ static bool enter(struct vmx_vcpu *v, struct hv_exit *e)
 	mitigate_flush_l1d();
 	do {
 		failed = vmx_enter(r, v->launched);
-		v->launched |= !failed;
-	} while (!failed && vmx_fast_exit(v));
-	if (failed) {
-		vmx_entry_failed(v, failed, e);
-		return false;
-	}
+		if (unlikely(failed)) {
+			vmx_entry_failed(v, failed, e);
+			return false;
+		}
+		v->launched = true;
+		reason = vmread(VMCS_EXIT_REASON);
+	} while (vmx_is_fast(reason) && vmx_fast_exit(v, reason));
+	e->reason = reason;
 	v->cr2 = read_cr2();
 	r->rip = vmread(VMCS_GUEST_RIP);
 	r->rsp = vmread(VMCS_GUEST_RSP);
@@ -180,15 +183,24 @@ void vmx_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 	} while (!vmx_exit_decode(v, e));
 }
 
+/* It most often is. */
+static inline void make_current(struct vmx_vcpu *v)
+{
+	const struct vmx_cpu *c = this_cpu()->hv;
+
+	if (unlikely(c->current != v))
+		vmx_make_current(v);
+}
+
 void vmx_skip(struct hv_vcpu *h, u8 len)
 {
 	struct vmx_vcpu *v = vmx_of(h);
 	u64 rflags, blocked;
 
 	CHECK(len && len <= INSN_BYTES_MAX);
-	vmx_make_current(v);
+	make_current(v);
 	h->regs.rip += len;
-	if (!(v->entry_controls & VMX_ENTRY_IA32E && vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L))
+	if (h->regs.rip >> 32 && !(v->entry_controls & VMX_ENTRY_IA32E && vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L))
 		h->regs.rip = (u32)h->regs.rip;
 	blocked = vmread(VMCS_GUEST_INTERRUPTIBILITY);
 	if (blocked & (VMX_BLOCKED_STI | VMX_BLOCKED_MOV_SS))
@@ -209,7 +221,7 @@ static bool vmx_inject_irq(struct hv_vcpu *h, u8 vector)
 {
 	struct vmx_vcpu *v = vmx_of(h);
 
-	vmx_make_current(v);
+	make_current(v);
 	if (h->exception.valid || h->irq.valid || !can_take_irq()) {
 		vmx_window(v, true);
 		return false;
@@ -220,7 +232,7 @@ static bool vmx_inject_irq(struct hv_vcpu *h, u8 vector)
 
 static bool vmx_irq_enabled(struct hv_vcpu *h)
 {
-	vmx_make_current(vmx_of(h));
+	make_current(vmx_of(h));
 	return vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF;
 }
 

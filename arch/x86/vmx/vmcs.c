@@ -21,13 +21,9 @@ _Static_assert(sizeof(struct vmx_vcpu) <= PAGE_SIZE, "one frame");
 
 static const u32 lazy_msr[VMX_LAZY_MSRS] = {MSR_KERNEL_GS_BASE, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SFMASK};
 
-void vmwrite(u32 field, u64 value)
+void vmwrite_failed(u32 field)
 {
-	u8 failed;
-
-	__asm__ volatile("vmwrite %2, %1; setna %0" : "=q"(failed) : "r"((u64)field), "rm"(value) : "cc");
-	if (unlikely(failed))
-		panic("VMWRITE of field %#x failed", field);
+	panic("VMWRITE of field %#x failed", field);
 }
 
 static void vmclear(hfn_t vmcs)

@@ -284,7 +284,16 @@ static inline u64 vmread(u32 field)
 	return v;
 }
 
-void vmwrite(u32 field, u64 value); /* panics if the field does not exist: our fault */
+_Noreturn void vmwrite_failed(u32 field); /* vmcs.c */
+
+/* Panics if the field does not exist: our fault. */
+static inline void vmwrite(u32 field, u64 value)
+{
+	__asm__ goto("vmwrite %1, %0; jna %l[failed]" : : "r"((u64)field), "rm"(value) : "cc" : failed);
+	return;
+failed:
+	vmwrite_failed(field);
+}
 
 /* caps.c */
 int vmx_probe(struct hv_caps *caps, char *why, size_t size);
@@ -299,11 +308,15 @@ void vmx_make_live(struct vmx_vcpu *v);
 void vmx_release(struct hv_vcpu *v);
 void vmx_get_sys(struct hv_vcpu *v, struct hv_sys *s);
 void vmx_dump(struct hv_vcpu *v, const char *who);
-/* exit.c: true: the exit goes to the caller of run(); false: enter again */
+/* exit.c: e->reason is known. True: the exit goes to the caller of run(); false: enter again */
 bool vmx_exit_decode(struct vmx_vcpu *v, struct hv_exit *e);
 void vmx_entry_failed(struct vmx_vcpu *v, int code, struct hv_exit *e);
-/* fast.c: true: the exit is answered, VMCS and registers are those to go on with */
-bool vmx_fast_exit(struct vmx_vcpu *v);
+/* fast.c: of these reasons only. True: the exit is answered, VMCS and registers are those to go on with */
+static inline bool vmx_is_fast(u64 reason)
+{
+	return reason < 64 && BIT(reason) & (BIT(VMX_EXIT_VMCALL) | BIT(VMX_EXIT_CPUID) | BIT(VMX_EXIT_RDMSR) | BIT(VMX_EXIT_WRMSR));
+}
+bool vmx_fast_exit(struct vmx_vcpu *v, u64 reason);
 /* run.c */
 void vmx_run(struct hv_vcpu *v, u64 tlb_gen, struct hv_exit *e);
 void vmx_skip(struct hv_vcpu *v, u8 len);
