@@ -6,7 +6,7 @@
 Runs guest workload `bench` in QEMU, which counts instructions (-icount), and in Bochs, whose TSC counts them on one CPU;
 reads the hypervisor's own memory from its console. Prints a table beside the figures of other hypervisors and writes to FOLDER
 paths.json (QEMU), paths-vmx.json (Bochs), both again with mitigations=off (paths-off.json, paths-vmx-off.json), and growth.json: {name: {median, mean, p99, unit, where}}. growth: the same paths
-with more guests, and the share scan with more memory. docs/BENCHMARKS.md explains the figures.
+with more guests, the share scan with more memory, and what takes frames on larger machines. docs/BENCHMARKS.md explains the figures.
 """
 import argparse
 import json
@@ -43,6 +43,8 @@ BALLOON = "8M"  # of the guest that measures
 PAGE = 4096
 GUESTS = (1, 10, 60)
 SCANNED_MIB = (64, 2048)
+MACHINE_MIB = (512, 2048, 6144)  # for the frame allocator
+FRAME_PATHS = ("fault_4k_stock", "fault_4k_clear", "fault_2m_clear", "cow_break", "balloon_give", "balloon_take")
 MOST_GROWTH = 10  # percent
 
 
@@ -128,13 +130,18 @@ def scan_cost(work, mib):
 
 
 def growth(work):
-    """The paths beside more and more guests, the scan over more and more memory."""
+    """The paths beside more and more guests, the scan over more and more memory, what takes frames on larger and larger machines."""
     found = {}
     for n in GUESTS:
-        for name, f in paths(os.path.join(work, f"guests{n}"), "qemu", 2048, 192, n - 1).items():
+        there = paths(os.path.join(work, f"guests{n}"), "qemu", 2048, 192, n - 1)
+        del there["boot_to_guest"]  # the beginning of the others is in it
+        for name, f in there.items():
             found[f"{name}.{n}"] = dict(f, where=f"{f['where']}, {n} guests")
     for mib in SCANNED_MIB:
         found[f"scan_page.{mib}"] = scan_cost(work, mib)
+    for mib in MACHINE_MIB:
+        there = paths(os.path.join(work, f"machine{mib}"), "qemu", mib, 192)
+        found.update((f"machine_{name}.{mib}", dict(there[name], where=f"QEMU -icount, SVM, {mib} MiB")) for name in FRAME_PATHS)
     return found
 
 
