@@ -356,11 +356,12 @@ int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_chec
 
 /*
  * Working-set samples (wss.c). A watched page shows whether it was touched since, by its accessed bit or, `unmap`, by being mapped
- * again. Flush (gspace_flush) between the two. A page that is not mapped when it is watched counts once it is mapped and used.
+ * again. Flush (gspace_flush) between the two. A page that is not mapped when it is watched counts once it is mapped and used. written:
+ * by its dirty bit; false where `unmap` says nothing of that.
  */
 bool gspace_has_accessed(const struct gspace *gs);
 bool gspace_watch(struct gspace *gs, gfn_t gfn, bool unmap); /* true: there is something to flush */
-bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap);
+bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap, bool *written);
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
 u64 gspace_verify(struct gspace *gs);

@@ -11,13 +11,18 @@ bool gspace_has_accessed(const struct gspace *gs)
 	return gs->pt.fmt->accessed != 0;
 }
 
-/* A processor that holds the translation will not set the bit again before a flush. */
-static bool clear_accessed(struct gspace *gs, const struct page *p)
+/*
+ * A processor that holds the translation will not set the bits again before a flush. A page that did not compress is
+ * known by its dirty bit to have been written since: that is noted before the bit goes.
+ */
+static bool clear_touched(struct gspace *gs, const struct page *p)
 {
-	u64 bit = gs->pt.fmt->accessed;
+	u64 bits = gs->pt.fmt->accessed | gs->pt.fmt->dirty;
 
-	CHECK(bit != 0);
-	if (!(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
+	CHECK(gs->pt.fmt->accessed != 0);
+	if (p->state == PAGE_PRIVATE && !page_is_large(p))
+		(void)gspace_poor_locked(gs, p);
+	if (!(__atomic_fetch_and(p->entry, ~bits, __ATOMIC_SEQ_CST) & bits))
 		return false;
 	gspace_mark_stale(gs);
 	return true;
@@ -35,7 +40,7 @@ bool gspace_watch(struct gspace *gs, gfn_t gfn, bool unmap)
 	else
 		page_look(gs, gfn, &p);
 	if (state_present(p.state) && !page_is_unmapped(gs, &p)) {
-		changed = unmap || clear_accessed(gs, &p);
+		changed = unmap || clear_touched(gs, &p);
 		if (unmap)
 			page_unmap(gs, &p);
 	}
@@ -43,7 +48,7 @@ bool gspace_watch(struct gspace *gs, gfn_t gfn, bool unmap)
 	return changed;
 }
 
-bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap)
+bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap, bool *written)
 {
 	bool touched;
 	struct page p;
@@ -54,6 +59,7 @@ bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap)
 	entry = READ_ONCE(*p.entry);
 	touched = state_present(p.state) && pt_entry_present(gs->pt.fmt, entry) &&
 		  (unmap || entry & gs->pt.fmt->accessed);
+	*written = touched && !unmap && entry & gs->pt.fmt->dirty;
 	lock_release(&gs->lock);
 	return touched;
 }

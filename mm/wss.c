@@ -44,8 +44,8 @@ static void begin(struct gspace *gs)
 
 	w->samples = (u16)READ_ONCE(wss.samples);
 	w->by_unmapping = READ_ONCE(wss.unmap) || !gspace_has_accessed(gs);
-	w->armed = w->look = w->touched = 0;
-	w->current = 0;
+	w->armed = w->look = w->touched = w->written = 0;
+	w->current = w->write_current = 0;
 }
 
 /* What was taken from translations is flushed before anything is concluded from what processors do next. */
@@ -71,11 +71,15 @@ static void arm_piece(struct gspace *gs)
 static void look_at(struct gspace *gs, u32 i)
 {
 	struct wss *w = &gs->wss;
+	gfn_t gfn = w->gfn[i] & ~(u32)(WSS_TOUCHED | WSS_WRITTEN);
+	bool written;
 
-	if (w->gfn[i] & WSS_TOUCHED || !gspace_watched_touched(gs, w->gfn[i], w->by_unmapping))
+	if (w->gfn[i] & WSS_WRITTEN || (w->gfn[i] & WSS_TOUCHED && w->by_unmapping) ||
+	    !gspace_watched_touched(gs, gfn, w->by_unmapping, &written))
 		return;
-	w->gfn[i] |= (u32)WSS_TOUCHED;
-	w->touched++;
+	w->touched += !(w->gfn[i] & WSS_TOUCHED);
+	w->written += written;
+	w->gfn[i] |= (u32)WSS_TOUCHED | (written ? (u32)WSS_WRITTEN : 0);
 }
 
 static void look_piece(struct gspace *gs)
@@ -88,6 +92,7 @@ static void look_piece(struct gspace *gs)
 		w->look = (u16)((w->look + 1) % w->samples);
 	}
 	WRITE_ONCE(w->current, w->touched * WSS_ONE / w->samples);
+	WRITE_ONCE(w->write_current, w->written * WSS_ONE / w->samples);
 }
 
 static u32 average(u32 old, u32 seen, u32 shift)
@@ -95,16 +100,20 @@ static u32 average(u32 old, u32 seen, u32 shift)
 	return (u32)((s32)old + ((s32)seen - (s32)old) / (1 << shift));
 }
 
+static void add_period(u32 *fast, u32 *slow, u32 seen, bool first)
+{
+	WRITE_ONCE(*fast, first ? seen : average(*fast, seen, FAST_SHIFT));
+	WRITE_ONCE(*slow, first ? seen : average(*slow, seen, SLOW_SHIFT));
+}
+
 static void finish(struct gspace *gs)
 {
 	struct wss *w = &gs->wss;
-	u32 seen;
 
 	for (u32 i = 0; i < w->samples; i++)
 		look_at(gs, i);
-	seen = w->touched * WSS_ONE / w->samples;
-	WRITE_ONCE(w->fast, w->periods ? average(w->fast, seen, FAST_SHIFT) : seen);
-	WRITE_ONCE(w->slow, w->periods ? average(w->slow, seen, SLOW_SHIFT) : seen);
+	add_period(&w->fast, &w->slow, w->touched * WSS_ONE / w->samples, !w->periods);
+	add_period(&w->write_fast, &w->write_slow, w->written * WSS_ONE / w->samples, !w->periods);
 	WRITE_ONCE(w->periods, w->periods + 1);
 }
 
@@ -147,6 +156,15 @@ u32 wss_active(const struct gspace *gs)
 	if (!READ_ONCE(w->periods) || !READ_ONCE(wss.samples))
 		return gs->pages;
 	return (u32)((u64)gs->pages * MIN(part, WSS_ONE) / WSS_ONE);
+}
+
+bool wss_written(const struct gspace *gs, u32 *pages)
+{
+	const struct wss *w = &gs->wss;
+	u32 part = MAX(MAX(READ_ONCE(w->write_fast), READ_ONCE(w->write_slow)), READ_ONCE(w->write_current));
+
+	*pages = (u32)((u64)gs->pages * MIN(part, WSS_ONE) / WSS_ONE);
+	return READ_ONCE(w->periods) && READ_ONCE(wss.samples) && !READ_ONCE(w->by_unmapping) && gs->pt.fmt->dirty;
 }
 
 void wss_raise(struct gspace *gs, u32 pages)

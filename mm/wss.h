@@ -6,6 +6,8 @@
  * greatest counts, so that the estimate rises at once and falls slowly. Until the first period is over nothing is known,
  * and the whole space counts as in use.
  *
+ * Of writes there are the same three estimates; they are shown, and move nothing. They need dirty bits.
+ *
  * Touches are seen by the accessed bits of the nested tables, or, where there are none or wss_configure() says so, by
  * unmapping the watched pages. By its accessed bit a large page is watched as a whole.
  *
@@ -29,13 +31,15 @@ struct wss {
 	u64 last_ns;	 /* mm_guest_time_ns() when that was last added to */
 	u16 samples;	 /* of this period; 0: none began yet */
 	u16 armed, look; /* watched so far; the next to be looked at */
-	u16 touched;
+	u16 touched, written;
 	u32 periods;	 /* completed */
 	u32 fast, slow, current;
+	u32 write_fast, write_slow, write_current;
 	bool by_unmapping;
-	u32 gfn[WSS_SAMPLES_MAX]; /* WSS_TOUCHED set once seen */
+	u32 gfn[WSS_SAMPLES_MAX]; /* WSS_TOUCHED, WSS_WRITTEN set once seen */
 };
 #define WSS_TOUCHED BIT(31)
+#define WSS_WRITTEN BIT(30)
 
 void wss_init(u64 seed); /* which pages are drawn is not for guests to know */
 /* From the next periods on. samples 0: no estimate (all of a space is in use). unmap: do without accessed bits. */
@@ -44,6 +48,8 @@ void wss_configure(u32 samples, u32 period_sec, bool unmap);
 void wss_step(struct gspace *gs);
 /* Pages in use by the greatest estimate; all of them while nothing is known. */
 u32 wss_active(const struct gspace *gs);
+/* Pages that are written, by the greatest estimate. False: touches are not seen by bits, so nothing is known. */
+bool wss_written(const struct gspace *gs, u32 *pages);
 /* The guest was seen to be short of memory: at least so many pages are in use, from now and until estimates decay. */
 void wss_raise(struct gspace *gs, u32 pages);
 

@@ -28,6 +28,8 @@ def test_working_set(machine, emulator):
     m.wait_checked("busy")
     m.wait_for(lambda: seen_apart(m), 180, every=1)
     assert new_periods(m, "accessed")
+    seen = m.mem("busy")
+    assert 0 < seen["active-written"] <= seen["active"], seen
     assert "backed=yes missing=0" in m.ok("mem worst")
     m.ok("set wss-unmap 1")
     m.wait_for(lambda: new_periods(m, "unmap"), 120, every=1)

@@ -28,6 +28,7 @@
 
 static struct gspace gs;
 static u64 cached_gen[PAGES]; /* the TLB: valid while it equals gs.tlb_gen */
+static bool cached_dirty[PAGES];
 
 static void begin_space(const struct pt_format *fmt)
 {
@@ -35,6 +36,7 @@ static void begin_space(const struct pt_format *fmt)
 
 	assert_int_equal(gspace_init(&gs, "g", PAGES, fmt, &alloc), 0);
 	memset(cached_gen, 0, sizeof(cached_gen));
+	memset(cached_dirty, 0, sizeof(cached_dirty));
 }
 
 static void end_space(void)
@@ -67,14 +69,15 @@ static void use(gfn_t gfn, enum gspace_access access)
 	u64 *entry;
 	u32 level;
 
-	if (cached_gen[gfn] == gs.tlb_gen && access == GSPACE_READ)
+	if (cached_gen[gfn] == gs.tlb_gen && (access == GSPACE_READ || cached_dirty[gfn]))
 		return;
 	for (u32 tries = 0; tries < 3; tries++) {
 		entry = pt_find(&gs.pt, gfn_to_gpa(gfn).v, &level);
 		if (pt_entry_present(gs.pt.fmt, *entry) &&
 		    (access == GSPACE_READ || gs.pt.fmt->leaf_prot(*entry, level) & PT_W)) {
-			*entry |= gs.pt.fmt->accessed;
+			*entry |= gs.pt.fmt->accessed | (access == GSPACE_WRITE ? gs.pt.fmt->dirty : 0);
 			cached_gen[gfn] = gs.tlb_gen;
+			cached_dirty[gfn] = access == GSPACE_WRITE;
 			return;
 		}
 		assert_int_equal(gspace_touch(&gs, gfn, access), 0);
@@ -135,6 +138,55 @@ static void known_steps(const struct pt_format *fmt, bool unmap)
 	fill();
 	assert_int_equal(gs.count[PAGE_PRIVATE], PAGES);
 	assert_int_equal(gs.stats.zero_fills, PAGES);
+	end_space();
+}
+
+/* Half of what is used is written. Dirty bits say so; without bits nothing is known. */
+static void test_written(void **state)
+{
+	u32 pages;
+
+	(void)state;
+	for (u32 unmap = 0; unmap < 2; unmap++) {
+		wss_configure(WSS_SAMPLES_MAX, PERIOD, unmap);
+		begin_space(&fake_format);
+		fill();
+		assert_false(wss_written(&gs, &pages));
+		for (u32 i = 0; i < 30 * NSEC_PER_SEC / TICK; i++, fake_now_ns += TICK) {
+			for (gfn_t gfn = 0; gfn < 1000; gfn++)
+				use(gfn, gfn < 500 ? GSPACE_WRITE : GSPACE_READ);
+			wss_step(&gs);
+		}
+		assert_int_equal(wss_written(&gs, &pages), !unmap);
+		assert_in_range(active(), 40, 62);
+		if (!unmap)
+			assert_in_range(pages * 100 / PAGES, 16, 36);
+		end_space();
+	}
+}
+
+/* A page that did not compress was written since: the sampling of its dirty bit does not hide that. */
+static void test_written_is_not_poor(void **state)
+{
+	hfn_t hfn;
+
+	(void)state;
+	begin_space(&fake_format);
+	for (u32 wrote = 0; wrote < 2; wrote++) {
+		use(1, GSPACE_READ);
+		use(1, GSPACE_WRITE);
+		assert_int_equal(gspace_pin(&gs, 1, false, &hfn), 0);
+		gspace_unpin(&gs, 1);
+		cached_gen[1] = ~0UL; /* the entry was made anew: neither bit is set */
+		use(1, GSPACE_READ);
+		frame_get(hfn)->flags |= FRAME_F_POOR;
+		if (wrote)
+			use(1, GSPACE_WRITE);
+		assert_true(gspace_watch(&gs, 1, false));
+		gspace_flush(&gs);
+		assert_int_equal(gspace_is_poor(&gs, 1), !wrote);
+		frame_get(hfn)->flags &= ~FRAME_F_POOR;
+	}
 	end_space();
 }
 
@@ -236,6 +288,7 @@ static void test_raise(void **state)
 /* A watched page that is out of the tables is in every other respect what it was. */
 static void test_watched_pages_change(void **state)
 {
+	bool written;
 	hfn_t hfn;
 
 	(void)state;
@@ -253,12 +306,12 @@ static void test_watched_pages_change(void **state)
 	gspace_flush(&gs);
 	assert_int_equal(gspace_verify_all(), 0);
 	for (gfn_t gfn = 0; gfn < 10; gfn++)
-		assert_false(gspace_watched_touched(&gs, gfn, true));
+		assert_false(gspace_watched_touched(&gs, gfn, true, &written));
 
 	assert_int_equal(gspace_balloon_take(&gs, 0), 0);
 	assert_int_equal(gspace_pin(&gs, 1, true, &hfn), 0);
 	assert_int_equal(gspace_state(&gs, 1), PAGE_PINNED);
-	assert_true(gspace_watched_touched(&gs, 1, true));
+	assert_true(gspace_watched_touched(&gs, 1, true, &written));
 	assert_true(gspace_watch(&gs, 1, true));
 	gspace_unpin(&gs, 1);
 	assert_int_equal(gspace_state(&gs, 1), PAGE_PRIVATE);
@@ -268,7 +321,7 @@ static void test_watched_pages_change(void **state)
 	assert_int_equal(gspace_share_zero(&gs, 3), 0);
 	assert_int_equal(gspace_touch(&gs, 8, GSPACE_READ), 0); /* the zero page, mapped again */
 	assert_int_equal(gspace_state(&gs, 8), PAGE_ZERO);
-	assert_true(gspace_watched_touched(&gs, 8, true));
+	assert_true(gspace_watched_touched(&gs, 8, true, &written));
 	assert_true(gspace_watch(&gs, 8, true));
 	assert_int_equal(gspace_touch(&gs, 8, GSPACE_WRITE), 0);
 	assert_int_equal(gspace_state(&gs, 8), PAGE_PRIVATE);
@@ -281,6 +334,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_accessed_bits, start, finish),
+	    cmocka_unit_test_setup_teardown(test_written, start, finish),
+	    cmocka_unit_test_setup_teardown(test_written_is_not_poor, start, finish),
 	    cmocka_unit_test_setup_teardown(test_unmapping, start, finish),
 	    cmocka_unit_test_setup_teardown(test_without_accessed_bits, start, finish),
 	    cmocka_unit_test_setup_teardown(test_large_pages, start, finish),
