@@ -62,6 +62,8 @@ struct entry {
 };
 static_assert_size(struct entry, 16);
 
+static u32 hinted[GSPACE_MAX]; /* hints by the space that owns the frame; share.lock */
+
 static struct {
 	struct lock lock;
 	u64 key;
@@ -171,11 +173,19 @@ static bool table_insert(u64 hash, hfn_t hfn)
 	return true;
 }
 
+static void unmark_hint(struct frame *f)
+{
+	DCHECK(hinted[f->owner] > 0);
+	hinted[f->owner]--;
+	f->flags &= ~FRAME_F_HINT;
+}
+
 static void table_hint(u64 hash, hfn_t hfn)
 {
 	if (!table_insert(hash, hfn))
 		return;
 	frame_get(hfn)->flags |= FRAME_F_HINT;
+	hinted[frame_get(hfn)->owner]++;
 	share.stats.hints++;
 }
 
@@ -247,12 +257,17 @@ bool share_enter(u64 hash, hfn_t hfn)
 	return made;
 }
 
+u32 share_hinted(u16 space)
+{
+	return READ_ONCE(hinted[space]);
+}
+
 void share_forget_hint(hfn_t hfn)
 {
 	lock_acquire(&share.lock);
 	CHECK(frame_get(hfn)->flags & FRAME_F_HINT);
 	table_remove(hfn);
-	frame_get(hfn)->flags &= ~FRAME_F_HINT;
+	unmark_hint(frame_get(hfn));
 	lock_release(&share.lock);
 }
 
@@ -333,7 +348,8 @@ static enum look look_locked(struct candidate *c, bool hint)
 	if (c->match.hfn == HFN_NONE && hint && !(f->share && entry_at(f->share)->hash == c->hash)) {
 		if (f->share)
 			table_remove(c->hfn); /* the page has changed since */
-		f->flags &= ~FRAME_F_HINT;
+		if (f->flags & FRAME_F_HINT)
+			unmark_hint(f);
 		table_hint(c->hash, c->hfn);
 	}
 	lock_release(&share.lock);

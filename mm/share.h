@@ -45,6 +45,7 @@ struct digest;
 int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;
 /* Frame-side bookkeeping, called by gspace.c with the page's gspace lock held: */
 bool share_enter(u64 hash, hfn_t hfn) must_check; /* the frame, HV yet, is about to become a shared one. False: no room */
+u32 share_hinted(u16 space); /* pages of this space that have a hint now */
 void share_forget_hint(hfn_t hfn);   /* private frame with FRAME_F_HINT changes owner or state */
 void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left, or it may no longer be found. No-op without an entry */
 void share_note_cow(void);	     /* a guest wrote to a shared page */

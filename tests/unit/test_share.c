@@ -436,6 +436,7 @@ static void stale_hint(void **state)
 	(void)state;
 	fill(&b, 2, 6);
 	scan_all(); /* hint */
+	assert_int_equal(share_hinted(b.id), 1);
 	fill(&b, 2, 7);
 	fill(&a, 1, 6);
 	assert_false(share_offer(&a, 1));
@@ -449,6 +450,8 @@ static void stale_hint(void **state)
 	scan_all();
 	expect_state(&a, 3, PAGE_SHARED);
 	expect_state(&b, 2, PAGE_SHARED);
+	assert_int_equal(share_hinted(a.id), 1);
+	assert_int_equal(share_hinted(b.id), 0);
 }
 
 static void busy_pages(void **state)
@@ -843,6 +846,7 @@ static void scan_order(void **state)
 	assert_int_equal(share_scan(PAGES), PAGES);
 	share_stats(&s);
 	assert_int_equal(s.hints, PAGES); /* none twice, none left out */
+	assert_int_equal(share_hinted(a.id), PAGES);
 	assert_int_equal(a.scan_pos, PAGES);
 	key = a.scan_key;
 	fake_now_ns += NSEC_PER_SEC;
