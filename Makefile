@@ -125,11 +125,11 @@ Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
 
 # ---- hypervisor ----------------------------------------------------------
-$(B)/hv/%.o: %.c
+$(B)/hv/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HV_CFLAGS) $(HV_THUNKS) -c $< -o $@
-$(B)/hv/%.asm.o: %.asm
+$(B)/hv/%.asm.o: %.asm $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,NASM)
 	$(Q)$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
@@ -163,6 +163,15 @@ HV_CFLAGS += -flto -fno-fat-lto-objects
 HV_LINKED := $(B)/hv/whole.o $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 endif
 $(B)/hv/ksyms0.o $(B)/hv/ksyms1.o $(B)/hv/font.o: HV_CFLAGS += -fno-lto
+# Change when the flags do (DEBUG=0, say), so that everything is compiled with the same. Taken here: of targets' own flags they know nothing.
+FLAGS := $(CC) $(HV_CFLAGS) $(HV_THUNKS) $(EFI_CFLAGS) $(NASMFLAGS)
+FLAGS_HOST := $(CC) $(HOST_CFLAGS) $(CLANG) $(FUZZ_CFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+$(B)/flags-host: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS_HOST)' | cmp -s - $@ || echo '$(FLAGS_HOST)' > $@
 $(B)/hv/pass1.elf: linker.ld $(HV_LINKED) $(HV_LIBS) $(B)/hv/ksyms0.o
 	$(call say,LD)
 	$(Q)$(LD) $(HV_LDFLAGS) -T linker.ld $(filter %.o,$^) $(HV_LIBS) -o $@
@@ -175,11 +184,11 @@ GUEST_CFLAGS := $(filter-out -mcmodel=kernel -flto -fno-fat-lto-objects,$(HV_CFL
 GUEST_SRC := $(addprefix guest/,$(GUEST_C) $(GUEST_PORTABLE_C)) $(addprefix lib/,cstring $(GUEST_LIB_C))
 GUEST_OBJ := $(GUEST_SRC:%=$(B)/guestobj/%.o) $(GUEST_ASM:%=$(B)/guestobj/guest/%.asm.o)
 
-$(B)/guestobj/%.o: %.c
+$(B)/guestobj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(GUEST_CFLAGS) -c $< -o $@
-$(B)/guestobj/%.asm.o: %.asm
+$(B)/guestobj/%.asm.o: %.asm $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,NASM)
 	$(Q)$(NASM) $(NASMFLAGS) -MD $(@:.o=.d) $< -o $@
@@ -189,7 +198,7 @@ $(B)/guest.elf: guest/guest.ld $(GUEST_OBJ)
 
 # A guest of one file, which shares nothing with the other but the contract's header.
 EXAMPLE_CFLAGS := $(GUEST_CFLAGS) -fno-tree-loop-distribute-patterns
-$(B)/guestobj/guest/example/%.o: guest/example/%.c
+$(B)/guestobj/guest/example/%.o: guest/example/%.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(EXAMPLE_CFLAGS) -c $< -o $@
@@ -198,7 +207,7 @@ $(B)/example.elf: $(B)/guestobj/guest/example/entry.asm.o $(B)/guestobj/guest/ex
 	$(Q)$(LD) -nostdlib -static -z max-page-size=4096 -z noexecstack -Ttext-segment=0x100000 $^ -o $@
 
 # ---- UEFI loader ---------------------------------------------------------
-$(B)/efi/%.o: %.c
+$(B)/efi/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(EFI_CFLAGS) -c $< -o $@
@@ -212,7 +221,7 @@ $(B)/BOOTX64.EFI: $(B)/efi/loader.so
 
 # ---- multiboot2 loader ---------------------------------------------------
 MB2_OBJ := $(MB2_ASM:%=$(B)/hv/%.asm.o) $(MB2_C:%=$(B)/loader/%.o) $(B)/hv/font.o
-$(B)/loader/%.o: %.c
+$(B)/loader/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(filter-out -flto -fno-fat-lto-objects,$(HV_CFLAGS)) -c $< -o $@
@@ -299,7 +308,7 @@ debug: $(B)/boot.img $(B)/data.img $(B)/aerostat.elf ## QEMU stopped at start, g
 	echo "serial line: $(B)/debug-serial.txt"; gdb -q -x tools/debug.gdb $(B)/aerostat.elf; kill $$pid
 
 # ---- host unit tests -----------------------------------------------------
-$(B)/host/%.o: %.c
+$(B)/host/%.o: %.c $(B)/flags-host
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) -c $< -o $@
@@ -334,7 +343,7 @@ unit: $(UNIT_TESTS:%=$(B)/unit/test_%) ## host unit tests under ASan and UBSan
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/unit
 
 # ---- fuzzers -------------------------------------------------------------
-$(B)/fuzzobj/%.o: %.c
+$(B)/fuzzobj/%.o: %.c $(B)/flags-host
 	@mkdir -p $(@D)
 	$(call say,CLANG)
 	$(Q)$(CLANG) $(FUZZ_CFLAGS) -c $< -o $@
