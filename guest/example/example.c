@@ -1,51 +1,24 @@
 /*
- * A whole guest in little more than a hundred lines, from docs/GUEST-ABI.md and the header alone: it greets, stamps every page it has,
- * gives pages to the balloon as it is asked to, and reads its stamps back for ever. It uses the first 4 GiB, which are mapped.
+ * A whole guest, from docs/GUEST-ABI.md and the header alone: it greets, stamps every page it has, reads the stamps back for ever, and
+ * gives pages to the balloon as it is asked to. It uses the first 4 GiB, which are mapped; entry.asm has what C cannot say.
  */
 #include "guest/abi/aerostat.h"
 
 #define PAGE   4096ul
-#define WORDS  (PAGE / 8)
-#define VECTOR 0x40	/* of the upcall */
+#define VECTOR 0x40	  /* of the upcall */
 #define TICK   10000000ul /* ns */
-#define CHECKS 64	/* pages read back in a tick */
-#define REPORT 200	/* ticks from one line to the next */
+#define CHECKS 64	  /* pages read back, or stamped anew, in a tick */
 
 extern char upcall[], hypercall_page[];
 static struct aero_info info __attribute__((aligned(4096)));
 static uint64_t batch[AERO_BALLOON_BATCH_MAX] __attribute__((aligned(4096)));
-static uint64_t idt[2 * (VECTOR + 1)], seed, first, end, held, checked, bad;
+static uint64_t idt[2 * (VECTOR + 1)], seed, first, end, held;
 static uint8_t *stamp; /* of each page: 0: it is in the balloon, else which one it has */
-static char line[128];
-static uint32_t length;
 
 static int64_t call(uint64_t number, uint64_t a, uint64_t b, uint64_t c)
 {
 	__asm__ volatile("call hypercall_page" : "+a"(number), "+d"(c) : "D"(a), "S"(b) : "memory", "cc");
 	return (int64_t)number;
-}
-
-static void put(const char *text, uint64_t number)
-{
-	uint64_t unit = 1;
-
-	while (*text)
-		line[length++] = *text++;
-	while (number / unit >= 10)
-		unit *= 10;
-	for (; unit; unit /= 10)
-		line[length++] = (char)('0' + number / unit % 10);
-}
-
-static void report(void)
-{
-	put("example: pages=", end - first);
-	put(" balloon=", held);
-	put(" checked=", checked);
-	put(" bad=", bad);
-	line[length++] = '\n';
-	call(AERO_CALL_CONSOLE_WRITE, (uint64_t)line, length, 0);
-	length = 0;
 }
 
 static uint64_t clock_ns(void)
@@ -62,23 +35,23 @@ static uint64_t clock_ns(void)
 	return ns;
 }
 
-/* Writes the next stamp to the page, or compares: no two pages, stamps and starts of the VM have the same. */
+/* Writes the next stamp to the page, and compares: no two pages, stamps and starts of the VM have the same. */
 static void visit(uint64_t page, int write)
 {
 	volatile uint64_t *at = (volatile uint64_t *)(page * PAGE);
-	uint64_t wrong = 0;
+	int wrong = 0;
 
 	if (write)
 		stamp[page] = stamp[page] % 255 + 1;
-	for (uint64_t i = 0; i < WORDS; i++) {
+	for (uint64_t i = 0; i < PAGE / 8; i++) {
 		uint64_t word = ((page << 20 | i << 8 | stamp[page]) + seed) * 0x9e3779b97f4a7c15ul;
 
 		if (write)
 			at[i] = word;
-		wrong |= at[i] ^ word;
+		wrong |= at[i] != word;
 	}
-	checked++;
-	bad += wrong != 0;
+	info.app.pages_checked++;
+	info.app.errors += wrong;
 }
 
 /* A batch toward the target. What the host has taken is forgotten; what comes back is stamped anew. */
@@ -106,8 +79,8 @@ static void follow_balloon(void)
 	info.balloon_report.achieved = held;
 }
 
-/* What there is to do between two sleeps. */
-static void tick(uint64_t n)
+/* What there is to do, then a sleep until the next tick or event. */
+static void tick(void)
 {
 	static uint64_t random;
 
@@ -119,14 +92,8 @@ static void tick(uint64_t n)
 		uint64_t page = first + (random >> 32) % (end - first);
 
 		if (stamp[page])
-			visit(page, 0);
-		if (stamp[page] && i % 4 == 0)
-			visit(page, 1);
+			visit(page, i % 4 == 0);
 	}
-	info.app.pages_checked = info.app.operations = checked;
-	info.app.errors = bad;
-	if (n % REPORT == 0)
-		report();
 	call(AERO_CALL_TIMER, clock_ns() + TICK, 0, 0);
 	__asm__ volatile("cli" ::: "memory");
 	if (!__atomic_load_n(&info.events, __ATOMIC_SEQ_CST))
@@ -134,6 +101,7 @@ static void tick(uint64_t n)
 	__asm__ volatile("sti" ::: "memory");
 }
 
+/* The hypercall page, the information page, and an interrupt that ends a sleep. */
 static void greet(void)
 {
 	struct {
@@ -150,6 +118,7 @@ static void greet(void)
 	idt[2 * VECTOR] = (gate & 0xffff) | 0x08 << 16 | 0x8eul << 40 | (gate >> 16 & 0xffff) << 48; /* below 4 GiB */
 	__asm__ volatile("lidt %0" ::"m"(idtr));
 	call(AERO_CALL_UPCALL, VECTOR, 0, 0);
+	call(AERO_CALL_CONSOLE_WRITE, (uint64_t)"example: here\n", 14, 0);
 }
 
 void example(const struct aero_start *start);
@@ -167,6 +136,6 @@ void example(const struct aero_start *start)
 	for (int i = 0; i < 7; i++)
 		info.app.name[i] = "example"[i];
 	info.app.state = 1;
-	for (uint64_t n = 0;; n++)
-		tick(n);
+	for (;;)
+		tick();
 }
