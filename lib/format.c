@@ -259,6 +259,18 @@ size_t format_append(char *buf, size_t size, size_t at, const char *fmt, ...)
 	return MIN(at + (size_t)len, size - 1);
 }
 
+size_t format_left(char *buf, size_t size, size_t at, size_t begin, const char *text)
+{
+	return format_append(buf, size, at, "%*s%s", (int)(at < begin ? begin - at : at > 0), "", text);
+}
+
+size_t format_right(char *buf, size_t size, size_t at, size_t end, const char *text)
+{
+	size_t n = strlen(text);
+
+	return format_left(buf, size, at, end > n ? end - n : 0, text);
+}
+
 char *format_size(char buf[FORMAT_SIZE_BYTES], u64 bytes)
 {
 	static const char units[] = "KMGTPE";

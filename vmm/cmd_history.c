@@ -56,7 +56,7 @@ static int find_request(struct command_run *r, struct request *q)
 	q->object = command_arg(r, 0);
 	m = monitor_find(q->object);
 	if (m) {
-		q->h = &m->history;
+		q->h = m->history;
 		q->field = history_vm_field;
 		return 0;
 	}
@@ -69,7 +69,7 @@ static int find_request(struct command_run *r, struct request *q)
 
 static int find_field(struct command_run *r, const struct request *q, const char *word, u32 *field)
 {
-	char list[160], shown[24];
+	char list[240], shown[24];
 	size_t at = 0;
 
 	for (u32 i = 0; i < HISTORY_FIELDS; i++) {

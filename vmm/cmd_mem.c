@@ -98,6 +98,7 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "cow-breaks", gs->stats.cow_breaks);
 	pairs_number(p, "shared-in", gs->stats.shared_in);
 	pairs_number(p, "zero-in", gs->stats.zero_in);
+	pairs_number(p, "hinted", share_hinted(gs->id));
 	pairs_number(p, "zip-in", gs->stats.zip_in);
 	pairs_number(p, "zip-out", gs->stats.zip_out);
 	pairs_number(p, "zip-frames", gs->zip.frames);
@@ -123,11 +124,14 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 static void print_active(struct pairs *p, const struct gspace *gs)
 {
 	const struct wss *w = &gs->wss;
+	u32 written;
 
 	pairs_number(p, "active", wss_active(gs));
 	pairs_number(p, "active-fast", (u64)gs->pages * w->fast / WSS_ONE);
 	pairs_number(p, "active-slow", (u64)gs->pages * w->slow / WSS_ONE);
 	pairs_number(p, "active-now", (u64)gs->pages * w->current / WSS_ONE);
+	if (wss_written(gs, &written))
+		pairs_number(p, "active-written", written);
 	pairs_number(p, "active-periods", w->periods);
 	pairs_format(p, "active-by", "%s", w->by_unmapping ? "unmap" : "accessed");
 }
@@ -356,15 +360,15 @@ static void states_header(struct console_out *o)
 
 static void states_row(struct console_out *o, struct vm *vm)
 {
-	static const u8 width[PAGE_STATES] = {6, 7, 6, 6, 7, 6, 7, 5, 5, 6};
+	static const u8 end[PAGE_STATES] = {16, 24, 31, 38, 46, 53, 61, 67, 73, 80};
 	char row[160], size[FORMAT_SIZE_BYTES];
 	struct counts c;
 	size_t n;
 
 	take_counts(vm, &c);
-	n = format_append(row, sizeof(row), 0, "%-9s", vm->config.name);
+	n = format_append(row, sizeof(row), 0, "%s", vm->config.name);
 	for (u32 s = 0; s < PAGE_STATES; s++)
-		n = format_append(row, sizeof(row), n, " %*s", width[s], size_or_dash(size, c.of[s]));
+		n = format_right(row, sizeof(row), n, end[s], size_or_dash(size, c.of[s]));
 	console_printf(o, "%s\n", row);
 }
 

@@ -58,7 +58,7 @@ int cmd_top(struct command_run *r)
 		if (str_eq(command_arg(r, i), "effect"))
 			page = TOP_EFFECT;
 		else if (!str_eq(command_arg(r, i), "memory") && parse_screen(command_arg(r, i), &columns, &rows))
-			return fail_word(r, i, "memory, effect or COLUMNSxROWS of 60x16 to 240x100");
+			return fail_word(r, i, "memory, effect or COLUMNSxROWS of 60x16 to 260x100");
 	}
 	if (!r->plain && !r->json) {
 		r->request = COMMAND_TOP;

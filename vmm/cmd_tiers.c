@@ -10,6 +10,14 @@
 #define ROWS_PER_PIECE 16U
 
 #define SIZE(pages) format_size((char[FORMAT_SIZE_BYTES]){0}, (u64)(pages) << PAGE_SHIFT)
+#define NUMBER(n)   number((char[NUMBER_BYTES]){0}, n)
+#define NUMBER_BYTES 24
+
+static const char *number(char buf[NUMBER_BYTES], u64 n)
+{
+	format_buf(buf, NUMBER_BYTES, "%lu", n);
+	return buf;
+}
 
 /* Rows from slot r->at on, one piece. True when it was the last. */
 static bool rows(struct command_run *r, void (*row)(struct console_out *o, const struct monitor_vm *m))
@@ -31,11 +39,18 @@ static void share_row(struct console_out *o, const struct monitor_vm *m)
 {
 	const struct vm_figures *f = &m->now;
 	const struct vm *vm = vm_find(m->name);
+	char row[120];
+	size_t n = format_append(row, sizeof(row), 0, "%s", m->name);
 
-	console_printf(o, "%-11s %-8s %6s %6s %6s %8lu %9lu %10lu %5u\n", m->name,
-		       vm && vm->config.share_group[0] ? vm->config.share_group : "-", SIZE(f->count[PAGE_ZERO]),
-		       SIZE(f->count[PAGE_SHARED]), SIZE(figures_vm_saved(f, &monitor_host()->now)), f->stats.zero_in,
-		       f->stats.shared_in, f->stats.cow_breaks, m->rate.cow_breaks);
+	n = format_left(row, sizeof(row), n, 12, vm && vm->config.share_group[0] ? vm->config.share_group : "-");
+	n = format_right(row, sizeof(row), n, 27, SIZE(f->count[PAGE_ZERO]));
+	n = format_right(row, sizeof(row), n, 34, SIZE(f->count[PAGE_SHARED]));
+	n = format_right(row, sizeof(row), n, 41, SIZE(figures_vm_saved(f, &monitor_host()->now)));
+	n = format_right(row, sizeof(row), n, 50, NUMBER(f->stats.zero_in));
+	n = format_right(row, sizeof(row), n, 60, NUMBER(f->stats.shared_in));
+	n = format_right(row, sizeof(row), n, 71, NUMBER(f->stats.cow_breaks));
+	format_right(row, sizeof(row), n, 77, NUMBER(m->rate.cow_breaks));
+	console_printf(o, "%s\n", row);
 }
 
 static int share_some(struct command_run *r)
@@ -58,11 +73,17 @@ int cmd_share(struct command_run *r)
 static void swap_row(struct console_out *o, const struct monitor_vm *m)
 {
 	const struct vm_figures *f = &m->now;
+	char row[120];
+	size_t n = format_append(row, sizeof(row), 0, "%s", m->name);
 
-	console_printf(o, "%-12s %7s %8s %8lu %8lu %7lu %6u %6u %4u.%u%%\n", m->name,
-		       SIZE(f->count[PAGE_SWAPPED] + f->count[PAGE_SWAPPING_IN]), SIZE(f->swap_reserved), f->stats.swap_out,
-		       f->stats.swap_in, f->stats.swap_rescued, m->rate.swap_out, m->rate.swap_in,
-		       m->rate.wait_permille / 10, m->rate.wait_permille % 10);
+	n = format_right(row, sizeof(row), n, 20, SIZE(f->count[PAGE_SWAPPED] + f->count[PAGE_SWAPPING_IN]));
+	n = format_right(row, sizeof(row), n, 29, SIZE(f->swap_reserved));
+	n = format_right(row, sizeof(row), n, 38, NUMBER(f->stats.swap_out));
+	n = format_right(row, sizeof(row), n, 47, NUMBER(f->stats.swap_in));
+	n = format_right(row, sizeof(row), n, 55, NUMBER(f->stats.swap_rescued));
+	n = format_right(row, sizeof(row), n, 62, NUMBER(m->rate.swap_out));
+	n = format_right(row, sizeof(row), n, 69, NUMBER(m->rate.swap_in));
+	console_printf(o, "%s %4u.%u%%\n", row, m->rate.wait_permille / 10, m->rate.wait_permille % 10);
 }
 
 static int swap_some(struct command_run *r)

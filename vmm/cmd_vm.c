@@ -20,6 +20,7 @@
 
 #define ROWS_PER_PIECE 16U
 #define KEY_BYTES      24
+#define COUNT_BYTES    24
 
 static u64 to_bytes(u64 pages)
 {
@@ -37,9 +38,10 @@ static struct vm *arg_vm(struct command_run *r)
 static void list_row(struct console_out *o, struct vm *vm)
 {
 	char memory[FORMAT_SIZE_BYTES], consumed[FORMAT_SIZE_BYTES] = "-", balloon[FORMAT_SIZE_BYTES] = "-";
-	char swapped[FORMAT_SIZE_BYTES] = "-", app[16] = "-";
+	char swapped[FORMAT_SIZE_BYTES] = "-", app[16] = "-", checked[COUNT_BYTES] = "0", errors[COUNT_BYTES] = "0";
+	char row[120];
 	struct aero_info info;
-	u64 checked = 0, errors = 0;
+	size_t n;
 
 	if (vm->gs_valid) {
 		format_size(consumed, to_bytes(gspace_consumed(&vm->gs)));
@@ -48,12 +50,20 @@ static void list_row(struct console_out *o, struct vm *vm)
 	}
 	if (vm_read_info(vm, &info)) {
 		command_word(app, sizeof(app), info.app.name, sizeof(info.app.name));
-		checked = info.app.pages_checked;
-		errors = info.app.errors;
+		format_buf(checked, sizeof(checked), "%lu", info.app.pages_checked);
+		format_buf(errors, sizeof(errors), "%lu", info.app.errors);
 	}
-	console_printf(o, "%3u %-10s %-8s %6s %8s %7s %7s %-7s %9lu %6lu\n", vm->id, vm->config.name,
-		       vm_state_name(vm->state), format_size(memory, vm->gs_valid ? to_bytes(vm->gs.pages) : vm->config.memory_bytes), consumed, balloon,
-		       swapped, app, checked, errors);
+	format_size(memory, vm->gs_valid ? to_bytes(vm->gs.pages) : vm->config.memory_bytes);
+	n = format_append(row, sizeof(row), 0, "%3u %s", vm->id, vm->config.name);
+	n = format_left(row, sizeof(row), n, 15, vm_state_name(vm->state));
+	n = format_right(row, sizeof(row), n, 30, memory);
+	n = format_right(row, sizeof(row), n, 39, consumed);
+	n = format_right(row, sizeof(row), n, 47, balloon);
+	n = format_right(row, sizeof(row), n, 55, swapped);
+	n = format_left(row, sizeof(row), n, 56, app);
+	n = format_right(row, sizeof(row), n, 73, checked);
+	format_right(row, sizeof(row), n, 80, errors);
+	console_printf(o, "%s\n", row);
 }
 
 int cmd_vm_list(struct command_run *r)

@@ -1,31 +1,22 @@
 /*
- * Console commands that explain: why, whatif, forecast, ledger.
- *
- * `why` and `forecast` speak of the monitor's last sample. `whatif` computes from it what reclaim would do, by the same
- * division (mm/policy.h) and the same admission as the real thing, and changes nothing.
+ * Console commands that explain: why, forecast, ledger. They speak of the monitor's last sample.
  */
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/platform.h"
 #include "lib/string.h"
-#include "mm/policy.h"
 #include "vmm/command.h"
+#include "vmm/explain.h"
 #include "vmm/monitor.h"
 #include "vmm/pairs.h"
-#include "vmm/settings.h"
 
 #define SAY_COLUMNS      79U
 #define SAY_BYTES        400
 #define ENTRIES_PER_PIECE 24U
-#define GOAL_PERCENT     112U /* of minFree: what reclaim's targets leave free */
-
-#define SIZE(pages) format_size((char[FORMAT_SIZE_BYTES]){0}, (u64)(pages) << PAGE_SHIFT)
 
 /* ---- saying ---- */
 
-/* A paragraph in lines of at most 79 characters, broken at blanks. */
-static void say(struct console_out *o, const char *fmt, ...) printf_like(2, 3);
-static void say(struct console_out *o, const char *fmt, ...)
+void say(struct console_out *o, const char *fmt, ...)
 {
 	char text[SAY_BYTES], *line = text;
 	u32 indent = 0;
@@ -54,7 +45,7 @@ static u64 percent(u64 part, u64 all)
 	return all ? part * 100 / all : 0;
 }
 
-static const struct monitor_vm *live_vm(struct command_run *r, const char *name)
+const struct monitor_vm *live_vm(struct command_run *r, const char *name)
 {
 	const struct monitor_vm *m = monitor_find(name);
 
@@ -67,8 +58,7 @@ static const struct monitor_vm *live_vm(struct command_run *r, const char *name)
 	return m;
 }
 
-/* The most that it could hold: its size, or of Dynamic Memory what it wants now. */
-static u32 cap_of(const struct vm_figures *f)
+u32 cap_of(const struct vm_figures *f)
 {
 	return MIN(f->limit, f->demand != DYNMEM_OFF ? f->wanted : f->pages);
 }
@@ -201,152 +191,6 @@ int cmd_why(struct command_run *r)
 	return 0;
 }
 
-/* ---- whatif ---- */
-
-static struct policy_vm division[VM_MAX + 1];
-
-/* What each could hold if all wanted all, with one VM more or not. Returns its place in division[], of n. */
-static u32 divide(const struct policy_vm *more, const char *name, u32 *n)
-{
-	const struct host_figures *h = &monitor_host()->now;
-	u64 avail = h->memory.free, goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100;
-	u32 place = ~0u;
-
-	*n = 0;
-	for (u32 i = 0; i < VM_MAX; i++) {
-		const struct monitor_vm *m = monitor_at(i);
-		u32 cap = m ? cap_of(&m->now) : 0;
-
-		if (!m || !m->now.live)
-			continue;
-		if (str_eq(m->name, name))
-			place = *n;
-		avail += m->now.consumed;
-		division[(*n)++] = (struct policy_vm){.size = cap,
-						      .reservation = m->now.reservation,
-						      .limit = cap,
-						      .shares = m->now.shares,
-						      .consumed = cap,
-						      .active = cap,
-						      .wants = cap};
-	}
-	if (more) {
-		place = *n;
-		division[(*n)++] = *more;
-	}
-	policy_divide(division, *n, avail - MIN(avail, goal), settings_number(NUMBER_IDLE_TAX));
-	return place;
-}
-
-static const char *state_at(u64 free)
-{
-	const struct reclaim_stats *s = &monitor_host()->now.reclaim;
-	enum reclaim_state state = RECLAIM_HIGH;
-
-	for (enum reclaim_state i = RECLAIM_CLEAR; i < RECLAIM_STATES; i++)
-		if (free < s->threshold[i])
-			state = i;
-	return reclaim_state_name(state);
-}
-
-static int whatif_start(struct command_run *r)
-{
-	struct vm *vm = command_vm(r, command_arg(r, 1));
-	const struct host_figures *h = &monitor_host()->now;
-	struct policy_vm more;
-	u32 n, place;
-	u64 left;
-	int err;
-
-	if (!vm)
-		return E_NOENT;
-	if (vm->gs_valid)
-		return command_fail(r, E_BUSY, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
-	err = vm_would_start(vm, r->why, sizeof(r->why));
-	if (err) {
-		say(r->out, "%s would not start: %s", vm->config.name, r->why);
-		return 0;
-	}
-	more = (struct policy_vm){.size = (u32)(vm->config.memory_bytes >> PAGE_SHIFT),
-				  .reservation = (u32)(vm->config.reservation_bytes >> PAGE_SHIFT),
-				  .shares = vm->config.shares ? vm->config.shares
-							      : (u32)(vm->config.memory_bytes / MIB * 10)};
-	more.limit = vm->config.limit_bytes ? MIN((u32)(vm->config.limit_bytes >> PAGE_SHIFT), more.size) : more.size;
-	more.consumed = more.active = more.wants = more.limit;
-	place = divide(&more, "", &n);
-	left = h->memory.free > more.limit ? h->memory.free - more.limit : 0;
-	say(r->out, "%s would start: reservation and swap suffice.", vm->config.name);
-	if (left >= h->reclaim.threshold[RECLAIM_SOFT])
-		say(r->out, "If it touches all of its %s, %s stay free: state %s, nothing is taken from anybody.",
-		    SIZE(more.limit), SIZE(left), state_at(left));
-	else
-		say(r->out, "It wants up to %s and %s are free, so memory becomes short: of %u VMs that all want all, it "
-			    "could hold %s.",
-		    SIZE(more.limit), SIZE(h->memory.free), n, SIZE(division[place].target));
-	return 0;
-}
-
-static void whatif_guest(struct console_out *o, const struct monitor_vm *m, u64 grow)
-{
-	const struct guest_figures *g = &m->now.guest;
-
-	if (!m->now.speaks)
-		say(o, "Its guest has told nothing of its memory: what it would cost cannot be said.");
-	else if (grow <= g->free)
-		say(o, "Its guest has %s free: it gives %s and notices nothing.", SIZE(g->free), SIZE(grow));
-	else if (grow <= g->free + g->cached)
-		say(o, "Its guest has %s free and %s of cache, of which %s would go.", SIZE(g->free), SIZE(g->cached),
-		    SIZE(grow - g->free));
-	else
-		say(o, "Its guest has %s free and %s of cache: it would page %s to its own disk, or refuse.",
-		    SIZE(g->free), SIZE(g->cached), SIZE(grow - g->free - g->cached));
-}
-
-static int whatif_balloon(struct command_run *r)
-{
-	const struct monitor_vm *m = live_vm(r, command_arg(r, 1));
-	const struct host_figures *h = &monitor_host()->now;
-	u64 bytes, pages, now, room;
-	char word[40];
-
-	if (!m)
-		return E_BUSY;
-	room = MIN(m->now.balloon_max, m->now.pages - MIN(m->now.reservation, m->now.pages));
-	if (r->argc < 4 || parse_size(command_arg(r, 2), VM_MEMORY_MAX, &bytes))
-		return command_fail(r, E_INVAL, "'%s': expected a size of 0 to 64G",
-				    r->argc < 4 ? "" : command_word(word, sizeof(word), command_arg(r, 2), sizeof(word)));
-	pages = bytes >> PAGE_SHIFT;
-	now = m->now.count[PAGE_BALLOONED];
-	if (pages > room) {
-		say(r->out, "Not possible: the balloon of %s holds at most %s, and nothing of its reservation of %s.",
-		    m->name, SIZE(room), SIZE(m->now.reservation));
-		return 0;
-	}
-	if (pages <= now) {
-		say(r->out, "The balloon of %s would give back %s as its guest wants it; %s are free now.", m->name,
-		    SIZE(now - pages), SIZE(h->memory.free));
-		return 0;
-	}
-	say(r->out, "The balloon of %s would grow by %s, which leaves its guest %s.", m->name, SIZE(pages - now),
-	    SIZE(m->now.pages - pages));
-	whatif_guest(r->out, m, pages - now);
-	say(r->out, "The host would have up to %s free instead of %s: state %s.", SIZE(h->memory.free + pages - now),
-	    SIZE(h->memory.free), state_at(h->memory.free + pages - now));
-	return 0;
-}
-
-int cmd_whatif(struct command_run *r)
-{
-	char word[40];
-
-	if (str_eq(command_arg(r, 0), "start") && r->argc == 3)
-		return whatif_start(r);
-	if (str_eq(command_arg(r, 0), "balloon") && r->argc == 4)
-		return whatif_balloon(r);
-	return command_fail(r, E_INVAL, "'%s': expected start NAME, or balloon NAME SIZE",
-			    command_word(word, sizeof(word), command_arg(r, 0), sizeof(word)));
-}
-
 /* ---- forecast ---- */
 
 int cmd_forecast(struct command_run *r)
@@ -380,15 +224,22 @@ int cmd_forecast(struct command_run *r)
 static void entry_row(struct console_out *o, const struct ledger_entry *e)
 {
 	u64 away_ms = e->back ? e->away_us / e->back / 1000 : 0;
+	char row[160], out[24], back[24], away[24] = "-";
+	size_t n = format_append(row, sizeof(row), 0, "%4lu %5lu %3lu %s", e->seq, e->begin_ns / NSEC_PER_SEC,
+				 (e->end_ns - e->begin_ns) / NSEC_PER_SEC, e->vm);
 
-	console_printf(o, "%4lu %5lu %3lu %-8s %-7s %-7s %-10s %-8s %5lu %5lu", e->seq, e->begin_ns / NSEC_PER_SEC,
-		       (e->end_ns - e->begin_ns) / NSEC_PER_SEC, e->vm, ledger_tier_name(e->tier),
-		       page_state_name(ledger_from(e->tier)), page_state_name(ledger_to(e->tier)),
-		       ledger_cause_name(e->cause), e->out, e->back);
+	format_buf(out, sizeof(out), "%lu", e->out);
+	format_buf(back, sizeof(back), "%lu", e->back);
 	if (e->back)
-		console_printf(o, " %lu.%lus\n", away_ms / 1000, away_ms / 100 % 10);
-	else
-		console_printf(o, " -\n");
+		format_buf(away, sizeof(away), "%lu.%lus", away_ms / 1000, away_ms / 100 % 10);
+	n = format_left(row, sizeof(row), n, 24, ledger_tier_name(e->tier));
+	n = format_left(row, sizeof(row), n, 32, page_state_name(ledger_from(e->tier)));
+	n = format_left(row, sizeof(row), n, 40, page_state_name(ledger_to(e->tier)));
+	n = format_left(row, sizeof(row), n, 51, ledger_cause_name(e->cause));
+	n = format_right(row, sizeof(row), n, 65, out);
+	n = format_right(row, sizeof(row), n, 71, back);
+	format_left(row, sizeof(row), n, 72, away);
+	console_printf(o, "%s\n", row);
 }
 
 static int ledger_some(struct command_run *r)

@@ -47,8 +47,8 @@ static const struct command table[] = {
      cmd_top},
     {"alerts", NULL, "[all]", "what needs attention now; all: every rule", "alerts", 0, 1, cmd_alerts},
     {"why", NULL, "NAME", "why a VM holds what it holds, what it costs it", "why db", 1, 1, cmd_why},
-    {"whatif", NULL, "start|balloon NAME [SIZE]", "what would happen, without doing it", "whatif balloon db 32M", 2, 3,
-     cmd_whatif},
+    {"whatif", NULL, "start|balloon|reservation NAME [SIZE]", "what would happen, without doing it",
+     "whatif reservation db 96M", 2, 3, cmd_whatif},
     {"forecast", NULL, "", "when memory and swap run short at this rate", "forecast", 0, 0, cmd_forecast},
     {"ledger", NULL, "[NAME]", "what was taken, from whom, why, and what came back", "ledger db", 0, 1, cmd_ledger},
     {"events", NULL, "[COUNT|since SEQ]", "what happened, the last 20", "events since 41", 0, 2, cmd_events},
@@ -247,6 +247,17 @@ void command_rest(struct command_run *r, u32 words)
 	memmove(r->rest, in, strlen(in) + 1);
 }
 
+/* "?" alone, or behind a command that is being typed, asks for help. */
+static void take_question(struct command_run *r)
+{
+	if (!str_eq(r->argv[r->argc - 1], "?"))
+		return;
+	r->argc = MIN(r->argc, 3U);
+	for (u32 i = r->argc - 1; i; i--)
+		r->argv[i] = r->argv[i - 1];
+	r->argv[0] = "help";
+}
+
 static int look_up(struct command_run *r)
 {
 	const char *second = r->argc > 1 ? r->argv[1] : NULL;
@@ -277,6 +288,7 @@ void command_begin(struct command_run *r, struct console_out *out, const char *l
 	}
 	if (r->err || r->argc == 0)
 		return;
+	take_question(r);
 	r->err = look_up(r);
 	if (!r->err)
 		r->more = r->cmd->run;
@@ -382,7 +394,7 @@ static int cmd_help(struct command_run *r)
 		console_printf(r->out,
 			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
 			       "any with --json, or with --plain for a last line that says ok or error;\n"
-			       "`more help`: by pages; `help COMMAND`: with an example):\n");
+			       "`more help`: by pages; `help COMMAND` or `COMMAND ?`: with an example):\n");
 	return help_some(r);
 }
 

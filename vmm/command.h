@@ -125,9 +125,10 @@ int cmd_alerts(struct command_run *r);
 int cmd_history(struct command_run *r);
 int cmd_metrics(struct command_run *r);
 
+/* cmd_whatif.c */
+int cmd_whatif(struct command_run *r);
 /* cmd_why.c */
 int cmd_why(struct command_run *r);
-int cmd_whatif(struct command_run *r);
 int cmd_forecast(struct command_run *r);
 int cmd_ledger(struct command_run *r);
 /* cmd_tiers.c */

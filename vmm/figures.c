@@ -89,6 +89,8 @@ static void take_memory(struct gspace *gs, u64 now, struct vm_figures *f)
 	f->consumed = gspace_consumed(gs);
 	f->target = READ_ONCE(gs->target);
 	f->active = wss_active(gs);
+	f->hinted = share_hinted(gs->id);
+	f->written_known = wss_written(gs, &f->written);
 	f->active_slow = (u32)((u64)gs->wss.slow * 1000 / WSS_ONE);
 	f->active_fast = (u32)((u64)gs->wss.fast * 1000 / WSS_ONE);
 	f->swap_reserved = gs->swap_reserved;

@@ -55,6 +55,9 @@ struct vm_figures {
 	u32 zip_frames, zip_max; /* of its compressed pages: frames they take, and may take */
 	u64 zip_bytes;           /* their data */
 	u32 tables_max; /* frames that its tables can grow to */
+	u32 hinted;  /* private pages that the search for equal ones has seen */
+	u32 written; /* pages written, by the same samples */
+	bool written_known;
 	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
 	bool balloon_present, balloon_stalled, balloon_manual;
 	enum dynmem_status demand; /* OFF: its size is fixed, and the next four are 0 */

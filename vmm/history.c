@@ -9,6 +9,7 @@ const struct history_field history_vm_field[HISTORY_FIELDS] = {
     {"saved", HISTORY_PAGES},        {"swap-in", HISTORY_RATE},   {"swap-out", HISTORY_RATE},
     {"refaults", HISTORY_RATE},      {"operations", HISTORY_RATE}, {"latency", HISTORY_US},
     {"cpu", HISTORY_PERMILLE},       {"waiting", HISTORY_PERMILLE}, {"disk", HISTORY_RATE},
+    {"zip-in", HISTORY_RATE},        {"zip-out", HISTORY_RATE},   {"pressure", HISTORY_PERMILLE},
 };
 
 const struct history_field history_host_field[HISTORY_FIELDS] = {
@@ -17,6 +18,7 @@ const struct history_field history_host_field[HISTORY_FIELDS] = {
     {"compressed", HISTORY_PAGES}, {"saved", HISTORY_PAGES},          {"swap-in", HISTORY_RATE},
     {"swap-out", HISTORY_RATE},   {"disk-latency", HISTORY_US},      {"disk", HISTORY_RATE},
     {"overcommit", HISTORY_NUMBER}, {"state", HISTORY_NUMBER},        {"alerts", HISTORY_NUMBER},
+    {"zip-in", HISTORY_RATE},     {"zip-out", HISTORY_RATE},         {"pressure", HISTORY_PERMILLE},
 };
 
 static const u32 kept[HISTORY_SPANS] = {HISTORY_KEPT_SECONDS, HISTORY_KEPT_MINUTES, HISTORY_KEPT_HOURS};
@@ -77,7 +79,21 @@ void history_of_vm(const struct monitor_vm *m, struct history_sample *out)
 	    .value = {f->consumed, f->target, f->count[PAGE_BALLOONED], f->balloon_target, f->count[PAGE_SWAPPED],
 		      f->count[PAGE_COMPRESSED], f->count[PAGE_ZERO] + f->count[PAGE_SHARED], r->swap_in, r->swap_out,
 		      r->refaults, r->operations, low(f->guest.latency_ns / NSEC_PER_USEC), r->run_permille,
-		      r->wait_permille, r->disk_reads + r->disk_writes}};
+		      r->wait_permille, r->disk_reads + r->disk_writes, r->zip_in, r->zip_out, f->pressure * 10}};
+}
+
+/* Of all VMs with Dynamic Memory together, in permille; 0: there is none. */
+static u32 pressure_of_all(void)
+{
+	u64 committed = 0, has = 0;
+
+	for (u32 i = 0; i < VM_MAX; i++) {
+		const struct monitor_vm *m = monitor_at(i);
+
+		committed += m ? m->now.committed : 0;
+		has += m ? m->now.has : 0;
+	}
+	return has ? low(committed * 1000 / has) : 0;
 }
 
 void history_of_host(const struct monitor_host *h, struct history_sample *out)
@@ -90,5 +106,6 @@ void history_of_host(const struct monitor_host *h, struct history_sample *out)
 	    .value = {low(f->memory.free), low(f->memory.hypervisor), low(f->memory.guest), low(f->reclaim.ballooned),
 		      low(f->reclaim.ballooned_target), low(f->swap.used), low(f->page[PAGE_COMPRESSED]),
 		      low(figures_saved(f)), r->swap_in, r->swap_out, r->disk_us, r->disk_reads + r->disk_writes,
-		      low(figures_overcommit(f)), f->reclaim.state, alerts_raised()}};
+		      low(figures_overcommit(f)), f->reclaim.state, alerts_raised(), r->zip_in, r->zip_out,
+		      pressure_of_all()}};
 }

@@ -17,8 +17,10 @@
 
 #define VMS_PER_PIECE 16U
 #define SAMPLE_NS     NSEC_PER_SEC
-#define BLOCK_ORDER   2
-_Static_assert(sizeof(struct monitor_vm) <= PAGE_SIZE << BLOCK_ORDER, "a VM's block");
+#define HISTORY_ORDER 2
+#define BLOCK_BYTES   (PAGE_SIZE + (PAGE_SIZE << HISTORY_ORDER))
+_Static_assert(sizeof(struct monitor_vm) <= PAGE_SIZE, "a VM's frame");
+_Static_assert(sizeof(struct history) <= PAGE_SIZE << HISTORY_ORDER, "a VM's history");
 
 static struct monitor_vm *slot[VM_MAX];
 static struct monitor_host host;
@@ -62,18 +64,23 @@ u64 monitor_seconds_to(enum reclaim_state state)
 
 u64 monitor_bytes(void)
 {
-	return (u64)blocks * PAGE_SIZE << BLOCK_ORDER;
+	return (u64)blocks * BLOCK_BYTES;
 }
 
 /* ---- blocks ---- */
 
 static struct monitor_vm *new_block(struct vm *vm, u32 i)
 {
-	hfn_t hfn = frame_alloc(BLOCK_ORDER, FRAME_FOR_HV, FRAME_HV, true);
+	hfn_t hfn = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, true);
+	hfn_t history = hfn == HFN_NONE ? HFN_NONE : frame_alloc(HISTORY_ORDER, FRAME_FOR_HV, FRAME_HV, true);
 
-	if (hfn == HFN_NONE)
+	if (history == HFN_NONE) {
+		if (hfn != HFN_NONE)
+			frame_free(hfn, 0);
 		return NULL;
+	}
 	slot[i] = mm_hfn_to_va(hfn);
+	slot[i]->history = mm_hfn_to_va(history);
 	slot[i]->id = vm->id;
 	str_copy(slot[i]->name, vm->config.name, sizeof(slot[i]->name));
 	blocks++;
@@ -83,7 +90,8 @@ static struct monitor_vm *new_block(struct vm *vm, u32 i)
 static void drop_block(u32 i)
 {
 	alerts_forget_vm(slot[i]);
-	frame_free(mm_va_to_hfn(slot[i]), BLOCK_ORDER);
+	frame_free(mm_va_to_hfn(slot[i]->history), HISTORY_ORDER);
+	frame_free(mm_va_to_hfn(slot[i]), 0);
 	slot[i] = NULL;
 	blocks--;
 }
@@ -200,6 +208,8 @@ static void set_host_rates(void)
 		return;
 	r->swap_out = rate(n->swap.out, b->swap.out, ms);
 	r->swap_in = rate(n->swap.in, b->swap.in, ms);
+	r->zip_in = rate(n->zip.in, b->zip.in, ms);
+	r->zip_out = rate(n->zip.out, b->zip.out, ms);
 	r->disk_reads = rate(n->disk.read_pages, b->disk.read_pages, ms);
 	r->disk_writes = rate(n->disk.write_pages, b->disk.write_pages, ms);
 	r->disk_us =
@@ -209,15 +219,17 @@ static void set_host_rates(void)
 	r->free_change = (s32)((r->free_change * 3L + change) / 4);
 }
 
-/* Means as of a load average: each sample a second. */
+/* Means as of a load average, each sample a second; until its time has passed once, of all samples there are. */
 static void set_overcommit(void)
 {
 	static const u32 seconds[MONITOR_LOADS] = {60, 300, 900};
 	u64 now = figures_overcommit(&host.now) * 1000;
 
-	for (u32 i = 0; i < MONITOR_LOADS; i++)
-		host.overcommit[i] =
-		    host.samples == 1 ? now : (host.overcommit[i] * (seconds[i] - 1) + now) / seconds[i];
+	for (u32 i = 0; i < MONITOR_LOADS; i++) {
+		u32 n = MIN(seconds[i], host.samples);
+
+		host.overcommit[i] = (host.overcommit[i] * (n - 1) + now) / n;
+	}
 }
 
 /* ---- what becomes an event ---- */
@@ -255,7 +267,7 @@ static void sample_vm(struct vm *vm)
 	set_vm_rates(m);
 	note_state(m);
 	history_of_vm(m, &s);
-	history_push(&m->history, &s);
+	history_push(m->history, &s);
 	paging_vms += m->rate.refaults + m->rate.swap_out + m->rate.paged_in + m->rate.paged_out > 0;
 	alerts_look_vm(m);
 	ledger_look(m);

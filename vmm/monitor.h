@@ -2,7 +2,7 @@
  * The monitor: once a second it takes the figures of host and VMs, a few VMs a piece, and works out rates. Alerts,
  * history and `top` live on what it has taken.
  *
- * Each VM has a block of its own for that, from its creation (at the latest with the next sample) to its end; without
+ * Each VM has a frame and a block for its history of its own for that, from its creation (at the latest with the next sample) to its end; without
  * memory for it a VM is not monitored. Belongs to the boot CPU.
  */
 #ifndef VMM_MONITOR_H
@@ -30,6 +30,7 @@ struct vm_rates {
 
 struct host_rates {
 	u32 swap_out, swap_in;
+	u32 zip_in, zip_out; /* pages compressed, expanded */
 	u32 disk_reads, disk_writes, disk_us;
 	u32 errors;      /* not a rate: of devices and swap, since the last sample */
 	u32 paging_vms;  /* VMs of which pages moved to or from a disk for lack of memory */
@@ -45,7 +46,7 @@ struct monitor_vm {
 	struct alert_state alert[ALERT_VM_RULES];
 	struct ledger_total ledger[LEDGER_TIERS]; /* since the VM's start */
 	u64 entry[LEDGER_TIERS];                  /* the ledger's newest of this VM, 0: none */
-	struct history history;
+	struct history *history; /* in frames of its own */
 };
 
 #define MONITOR_LOADS 3U /* 1, 5, 15 minutes */

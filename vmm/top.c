@@ -54,6 +54,7 @@ COLUMN(balloon_target, f->balloon_target)
 COLUMN(balloon_max, f->balloon_max)
 COLUMN(balloon_driver, f->balloon_present && !f->balloon_stalled)
 COLUMN(touched, f->active)
+COLUMN(written, f->written_known ? f->written : UNKNOWN)
 COLUMN(active, f->pages ? (u64)f->active * 1000 / f->pages : 0)
 COLUMN(active_slow, f->active_slow)
 COLUMN(active_fast, f->active_fast)
@@ -62,6 +63,7 @@ COLUMN(swap_in, r->swap_in)
 COLUMN(swap_out, r->swap_out)
 COLUMN(zero, f->count[PAGE_ZERO])
 COLUMN(shared, f->count[PAGE_SHARED])
+COLUMN(hinted, f->hinted)
 COLUMN(cow, r->cow_breaks)
 COLUMN(compressed, f->count[PAGE_COMPRESSED])
 COLUMN(zip_size, f->zip_frames)
@@ -95,19 +97,30 @@ COLUMN(hit_rate, f->speaks ? f->guest.hit_permille : UNKNOWN)
 COLUMN(refaults, r->refaults)
 COLUMN(guest_free, f->speaks ? f->guest.free : UNKNOWN)
 
-/* What swap would have to take: above its target, and the balloon is not on its way for it. */
-COLUMN(swap_target, f->consumed > f->target ? (u64)MAX((s64)f->consumed - f->target -
-							    MAX((s64)f->balloon_target - f->count[PAGE_BALLOONED], 0L),
-							0L)
-					    : 0)
+/*
+ * What compression and swap still have to take: what it holds above its target, or above its limit while they take
+ * nothing for the host (from *hard* on they do), and what its balloon is not about to take.
+ */
+static u64 swap_target(const struct vm_figures *f)
+{
+	u32 bound = monitor_host()->now.reclaim.state >= RECLAIM_HARD ? f->target : f->limit;
+	u32 coming = f->balloon_target - MIN(f->count[PAGE_BALLOONED], f->balloon_target);
+	u32 over = f->consumed - MIN(f->consumed, bound);
+
+	return over - MIN(over, coming);
+}
+
+COLUMN(swap_target, swap_target(f))
+COLUMN(pressure, f->demand == DYNMEM_OFF ? UNKNOWN : (u64)f->pressure * 10)
 
 static const struct column memory_column[] = {
     {"MEMSZ", PAGES, get_memsz},         {"CNSM", PAGES, get_consumed},      {"SZTGT", PAGES, get_target},
     {"MCTLSZ", PAGES, get_balloon},      {"MCTLTG", PAGES, get_balloon_target}, {"SWCUR", PAGES, get_swapped},
     {"SWR/s", NUMBER, get_swap_in},      {"SWW/s", NUMBER, get_swap_out},    {"SHRD", PAGES, get_shared},
-    {"%LAT_M", PERMILLE, get_waiting},   {"TCHD", PAGES, get_touched},    {"%ACTV", PERMILLE, get_active},
-    {"%ACTVS", PERMILLE, get_active_slow}, {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},          {"SHSAVD", PAGES, get_saved},
-    {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},
+    {"%LAT_M", PERMILLE, get_waiting},   {"%PRES", PERMILLE, get_pressure},  {"TCHD", PAGES, get_touched},
+    {"TCHD_W", PAGES, get_written},      {"%ACTV", PERMILLE, get_active},    {"%ACTVS", PERMILLE, get_active_slow},
+    {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},        {"SHSAVD", PAGES, get_saved},
+    {"COWH", PAGES, get_hinted},         {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},
     {"CACHSZ", PAGES, get_zip_size},     {"CACHUS", PAGES, get_zip_used},      {"ZIP/s", NUMBER, get_zip_in},
     {"UNZP/s", NUMBER, get_zip_out},          {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
     {"LIMIT", PAGES, get_limit},         {"SHARES", NUMBER, get_shares},     {"MCTL?", YES_NO, get_balloon_driver},
@@ -288,17 +301,17 @@ static void balloon_line(const struct top *t, char *b, size_t size)
 	char is[FORMAT_SIZE_BYTES], target[FORMAT_SIZE_BYTES], most[FORMAT_SIZE_BYTES];
 	const struct host_figures *h = &monitor_host()->now;
 	char swap[FORMAT_SIZE_BYTES];
-	u64 max = 0, swap_target = 0;
+	u64 max = 0, to_swap = 0;
 
 	for (u32 i = 0; i < t->count; i++) {
 		const struct monitor_vm *m = monitor_at(t->order[i]);
 
 		max += m ? m->now.balloon_max : 0;
-		swap_target += m ? get_swap_target(m) : 0;
+		to_swap += m ? get_swap_target(m) : 0;
 	}
 	format_buf(b, size, "balloon balloon=%s target=%s max=%s  swap-target=%s",
 		   size_of(is, h->reclaim.ballooned), size_of(target, h->reclaim.ballooned_target), size_of(most, max),
-		   size_of(swap, swap_target));
+		   size_of(swap, to_swap));
 }
 
 static void swap_line(char *b, size_t size)
@@ -371,10 +384,9 @@ static void vm_line(const struct top *t, u32 row, char *b, size_t size)
 	b[0] = 0;
 	if (!m)
 		return;
-	at = format_append(b, size, 0, "%c%-*.*s", m->id == t->selected && !t->plain ? '>' : ' ', (int)NAME_WIDTH - 1,
-			   (int)NAME_WIDTH - 1, m->name);
+	at = format_append(b, size, 0, "%c%s", m->id == t->selected && !t->plain ? '>' : ' ', m->name);
 	for (u32 i = 0; i < columns_shown(t); i++)
-		at = format_append(b, size, at, " %6s", cell(text, &c[i], m));
+		at = format_right(b, size, at, NAME_WIDTH + (i + 1) * COLUMN_WIDTH, cell(text, &c[i], m));
 }
 
 static void keys_line(const struct top *t, char *b, size_t size)

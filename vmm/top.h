@@ -12,7 +12,7 @@
 #include "vmm/vm.h"
 
 #define TOP_COLUMNS_MIN 60U
-#define TOP_COLUMNS_MAX 240U
+#define TOP_COLUMNS_MAX 260U
 #define TOP_ROWS_MIN    16U
 #define TOP_ROWS_MAX    100U
 

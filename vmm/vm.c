@@ -268,21 +268,30 @@ static u64 firm_frames(u64 reservation_bytes)
 	return pages + vm_headroom_frames(pages);
 }
 
-int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
+int vm_would_reserve(struct vm *vm, u64 bytes, char *why, size_t size)
 {
-	u64 old = vm->config.reservation_bytes;
-	int err;
+	u64 old = vm->config.reservation_bytes, less, was, will;
 
 	if (bytes > vm_memory_max(&vm->config) || (vm->config.limit_bytes && bytes > vm->config.limit_bytes))
 		return vm_fail(why, size, E_RANGE, "reservation must be at most the VM's memory and limit");
+	if (!vm->gs_valid)
+		return 0;
+	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
+	less = bytes < old ? (old - bytes) >> PAGE_SHIFT : 0;
+	was = firm_frames(old);
+	will = firm_frames(bytes) + swap_frames_for(less);
+	return vm_admit(will > was ? will - was : 0, 0, less, why, size);
+}
+
+int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	u64 old = vm->config.reservation_bytes;
+	int err = vm_would_reserve(vm, bytes, why, size);
+
+	if (err)
+		return err;
 	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
 	if (vm->gs_valid) {
-		u64 less = bytes < old ? (old - bytes) >> PAGE_SHIFT : 0;
-		u64 was = firm_frames(old), will = firm_frames(bytes) + swap_frames_for(less);
-
-		err = vm_admit(will > was ? will - was : 0, 0, less, why, size);
-		if (err)
-			return err;
 		swap_unreserve(&vm->gs);
 		err = swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(&vm->config), bytes));
 		if (err) {

@@ -121,6 +121,8 @@ int vm_stop(struct vm *vm, bool force, char *why, size_t size) must_check;
 int vm_destroy(struct vm *vm, char *why, size_t size) must_check;
 
 /* Takes effect on a running VM too; admission is checked. bytes. */
+/* Could vm_set_reservation() do it? Nothing is changed. */
+int vm_would_reserve(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
 int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
 int vm_set_limit(struct vm *vm, u64 bytes, char *why, size_t size) must_check;
 int vm_set_shares(struct vm *vm, u32 shares, char *why, size_t size) must_check;

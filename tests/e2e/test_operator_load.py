@@ -9,8 +9,10 @@ SLICE_US = 5000  # SLICE_NS of vmm/sched.h
 NAMES = [f"v{i}" for i in range(6)]
 COMMANDS = ("help", "vm list", "vm show v0", "mem", "mem v0", "mem worst", "mem demand", "mem check", "balloon", "share", "zip",
             "swap", "top --plain", "top --plain effect 132x43", "top --json", "alerts all", "events 256", "history host free",
-            "history host csv", "history v0 json", "metrics", "why v0", "whatif balloon v0 8M", "forecast", "ledger", "get",
-            "log 200", "host", "host work", "disk", "vm create t memory=16M", "whatif start t", "vm destroy t")
+            "history host csv", "history v0 json", "metrics", "why v0", "whatif balloon v0 8M", "whatif reservation v0 16M", "forecast", "ledger", "get",
+            "log 200", "host", "host work", "disk", "vm create t memory=16M", "whatif start t", "vm destroy t", "?", "vm set v0 shares high",
+            "vm set v0 reservation 4M", "vm pause v0", "vm resume v0", "set share-rate 4000", "balloon v0 auto", "share ?",
+            "vm create u memory=16M", "vm start u", "vm stop u force")
 
 
 def test_top_disturbs_nobody(machine):
@@ -40,6 +42,7 @@ def longest_piece(m, line):
     return int(row.group(2))
 
 
+@pytest.mark.takes(60)
 def test_no_command_holds_a_cpu(machine):
     """Time is instructions, one a nanosecond: the same whatever else the emulator has to wait for."""
     m = machine(config="".join(vm_section(name, 24, "app=idle mem=60% same=20%", disk=None) for name in NAMES), mem=320,

@@ -60,6 +60,8 @@ def test_top_and_explanations(squeezed):
     assert "Rule: there is less than all VMs" in text and "by shares" in text, text
     assert "would grow by" in m.ok("whatif balloon v0 61M") or "give back" in m.ok("whatif balloon v0 61M")
     assert "running" in m.refused("whatif start v0")
+    text = m.ok("whatif reservation v0 80%")
+    assert "could have a reservation of" in text and "instead of" in text, text
     assert "swap full" in m.ok("forecast")
     mem = stand_still(m)
     m.run_for(2)
@@ -73,6 +75,8 @@ def test_top_and_explanations(squeezed):
         total = dict(re.findall(r"(\S+)=(\d+)", m.ok(f"ledger {name}")))
         assert int(total["swap-out"]) == shown["swap-out"] and int(total["swap-back"]) == shown["swap-in"], (name, total)
         assert int(total["balloon-out"]) == shown["balloon-out"]
+        assert int(total["share-out"]) == shown["shared-in"] + shown["zero-in"], (name, total)
+        assert int(total["zip-out"]) == shown["zip-in"] and int(total["zip-back"]) == shown["zip-out"], (name, total)
     m.check()
 
 

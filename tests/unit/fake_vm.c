@@ -227,12 +227,21 @@ int vm_stop(struct vm *vm, bool force, char *why, size_t size)
 	return 0;
 }
 
-int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
+int vm_would_reserve(struct vm *vm, u64 bytes, char *why, size_t size)
 {
 	if (fake_vm_refuse)
 		return refuse(why, size, E_NOMEM, "%s", fake_vm_refuse);
 	if (bytes > vm->config.memory_bytes)
 		return refuse(why, size, E_RANGE, "reservation must be at most the VM's memory");
+	return 0;
+}
+
+int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
+{
+	int err = vm_would_reserve(vm, bytes, why, size);
+
+	if (err)
+		return err;
 	vm->config.reservation_bytes = bytes;
 	if (vm->gs_valid)
 		vm->gs.alloc.reservation = (u32)(bytes >> PAGE_SHIFT);

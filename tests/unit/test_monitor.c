@@ -110,7 +110,7 @@ static void test_blocks_come_and_go(void **state)
 	tick();
 	assert_non_null(monitor_find("v0"));
 	assert_non_null(monitor_find("v39"));
-	assert_true(monitor_bytes() <= 40 * 16 * KIB);
+	assert_true(monitor_bytes() <= 40 * 20 * KIB);
 	for (u32 i = 0; i < 40; i += 2) {
 		snprintf(line, sizeof(line), "vm destroy v%u", i);
 		ok(line);
@@ -233,6 +233,9 @@ static void test_pressure_alert(void **state)
 	has(ok("alerts"), "  122% with 8M\n");
 	has(ok("why a"), "Dynamic Memory: its guest has committed 9.7M and wants 11.7M");
 	has(ok("metrics"), "aerostat_vm_memory_pressure_ratio{vm=\"a\"} 1.22\n");
+	has(ok("history a pressure"), "pressure of a: now 122.0%");
+	has(ok("history host pressure"), "pressure of host: now 122.0%");
+	has(ok("top --plain 132x43"), "  122.0");
 	a->gs.dyn.committed = 500;
 	expect_alert("pressure", "a");
 	for (u32 i = 0; i < 1200; i++)
@@ -316,6 +319,25 @@ static void test_events(void **state)
 	bad("alerts none", "error: 'none': expected nothing or all\n");
 }
 
+/* Means are of what there was so far, until their time has passed once. */
+static void test_overcommit(void **state)
+{
+	u64 now;
+
+	(void)state;
+	make_a();
+	ticks(4);
+	ok("vm create b memory=64M autostart=yes");
+	ticks(4);
+	now = figures_overcommit(&monitor_host()->now);
+	assert_true(now > 4 && now < 1000);
+	assert_in_range(monitor_overcommit(0), now / 2, now * 3 / 4);
+	assert_int_equal(monitor_overcommit(2), monitor_overcommit(0));
+	ticks(600);
+	assert_in_range(monitor_overcommit(0), now - 1, now);
+	assert_in_range(monitor_overcommit(2), now - now / 50 - 1, now);
+}
+
 static void test_history(void **state)
 {
 	const struct monitor_vm *m;
@@ -328,9 +350,9 @@ static void test_history(void **state)
 	fake_vm_touch(a, 256);
 	ticks(30);
 	m = monitor_find("a");
-	assert_int_equal(m->history.count[HISTORY_SECONDS], 60);
-	assert_int_equal(m->history.count[HISTORY_MINUTES], 1);
-	assert_int_equal(history_get(&m->history, HISTORY_MINUTES, 0)->value[0], 128);
+	assert_int_equal(m->history->count[HISTORY_SECONDS], 60);
+	assert_int_equal(m->history->count[HISTORY_MINUTES], 1);
+	assert_int_equal(history_get(m->history, HISTORY_MINUTES, 0)->value[0], 128);
 	assert_string_equal(history_vm_field[0].name, "consumed");
 	has(ok("history a consumed"), "consumed of a: now 1M, lowest 0, highest 1M; 1s a column\n       1M |      ");
 	has(out.text, "     512K |                              ##############################\n");
@@ -349,11 +371,18 @@ static void test_history(void **state)
 	bad("history a consumed weeks", "error: 'weeks': expected seconds, minutes or hours\n");
 	/* Rings go round; hours are means of minutes. */
 	ticks(3600);
-	assert_int_equal(m->history.count[HISTORY_HOURS], 1);
-	assert_int_equal(m->history.count[HISTORY_MINUTES], 61);
-	assert_int_equal(history_first(&m->history, HISTORY_SECONDS), 3540);
-	assert_int_equal(history_get(&m->history, HISTORY_HOURS, 0)->value[0], (128 + 59 * 256 + 30) / 60);
+	assert_int_equal(m->history->count[HISTORY_HOURS], 1);
+	assert_int_equal(m->history->count[HISTORY_MINUTES], 61);
+	assert_int_equal(history_first(m->history, HISTORY_SECONDS), 3540);
+	assert_int_equal(history_get(m->history, HISTORY_HOURS, 0)->value[0], (128 + 59 * 256 + 30) / 60);
 	has(ok("history a cpu"), "2s a column\n");
+	a->gs.stats.zip_in += 40;
+	a->gs.stats.zip_out += 30;
+	tick();
+	has(ok("history a zip-in"), "zip-in of a: now 40/s");
+	has(ok("history a zip-out"), "zip-out of a: now 30/s");
+	has(ok("history a pressure"), "pressure of a: now 0.0%");
+	has(ok("history host zip-in"), "zip-in of host: now 0/s");
 }
 
 /* The VM goes away while it is printed. */
@@ -395,7 +424,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
-	    T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
+	    T(test_overcommit), T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
 	    T(test_history), T(test_history_ends_with_its_vm),
 	};

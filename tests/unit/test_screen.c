@@ -123,8 +123,8 @@ static void check_screen(const char *text, u32 columns, u32 rows)
 static void test_top_fits(void **state)
 {
 	static const char *const line[] = {"top --plain", "top --plain effect", "top --plain 132x43",
-					   "top --plain effect 132x43", "top --plain 60x16", "top --plain 240x100"};
-	static const u32 size[][2] = {{80, 24}, {80, 24}, {132, 43}, {132, 43}, {60, 16}, {240, 100}};
+					   "top --plain effect 132x43", "top --plain 60x16", "top --plain 260x100"};
+	static const u32 size[][2] = {{80, 24}, {80, 24}, {132, 43}, {132, 43}, {60, 16}, {260, 100}};
 
 	(void)state;
 	/* Everything as large as it can be. */
@@ -142,7 +142,7 @@ static void test_top_fits(void **state)
 		out.text[out.len - 3] = 0;
 		check_screen(out.text, size[i][0], size[i][1]);
 	}
-	bad("top --plain 40x20", "error: '40x20': expected memory, effect or COLUMNSxROWS of 60x16 to 240x100\n");
+	bad("top --plain 40x20", "error: '40x20': expected memory, effect or COLUMNSxROWS of 60x16 to 260x100\n");
 	bad("top --plain x", "error: 'x': expected");
 	bad("top --plain 80x", "error: '80x': expected");
 	bad("top --plain 99999999999x24", "expected");
@@ -159,7 +159,7 @@ static void test_top_equals_mem(void **state)
 		     {"SHRD", "shared=", 9}};
 	static const char *const all[] = {"GRANT", "TCHD", "%ACTV", "%ACTVS", "%ACTVF", "RESV", "LIMIT", "SHARES", "MCTL?",
 					  "MCTLMX", "SWTGT", "SWR/s", "SWW/s", "ZERO", "SHSAVD", "COW/s", "ZIP", "OVHD",
-					  "OVHDMX", "%LAT_M", "CACHSZ", "CACHUS", "ZIP/s", "UNZP/s"};
+					  "OVHDMX", "%LAT_M", "CACHSZ", "CACHUS", "ZIP/s", "UNZP/s", "%PRES", "TCHD_W", "COWH"};
 	char screen[8192], want[FORMAT_SIZE_BYTES], name[8], line[16];
 
 	(void)state;
@@ -182,12 +182,79 @@ static void test_top_equals_mem(void **state)
 		}
 	}
 	assert_string_equal(cell(screen, "v2", 4), "80K");
+	/* What swap has to take: while memory is not short, what is held above the limit. */
+	command_vm_at(3)->gs.target = 10;
+	command_vm_at(3)->gs.alloc.limit = 40;
+	tick();
+	has(ok("top --plain"), " swap-target=96K\n");
+	command_vm_at(3)->gs.balloon_target = 8;
+	tick();
+	has(ok("top --plain"), " swap-target=64K\n");
+	((struct monitor_host *)monitor_host())->now.reclaim.state = RECLAIM_HARD;
+	has(ok("top --plain"), " swap-target=184K\n");
 	/* All columns, on the widest screen. */
-	ok("top --plain 240x43");
+	ok("top --plain 260x43");
 	for (u32 i = 0; i < ARRAY_SIZE(all); i++)
 		has(out.text, all[i]);
 	ok("mem");
 	has(screen, strstr(out.text, "hypervisor=") ? "hypervisor=" : "?");
+}
+
+static void check_lines(const char *text)
+{
+	for (const char *end; *text; text = end + 1) {
+		end = strchr(text, '\n');
+		assert_non_null(end);
+		if (end - text > 80)
+			fail_msg("%d columns: %.*s", (int)(end - text), (int)(end - text), text);
+	}
+}
+
+/* Names as long as they may be: no row is wider than the screen, and none of them is cut. */
+static void test_long_names(void **state)
+{
+	static const char *const line[] = {"vm list", "mem", "mem demand", "balloon", "share", "swap", "zip", "ledger", "alerts all",
+					   "alerts", "events", "top --plain", "top --plain effect"};
+	const char *name = "fifteen-letters";
+	struct vm *vm;
+
+	(void)state;
+	ok("vm create fifteen-letters memory=12M minimum=8M maximum=64M share-group=a-group-of-many autostart=yes");
+	vm = vm_find(name);
+	fake_vm_touch(vm, 300);
+	tick();
+	strcpy(fake_vm_info.app.name, "desktop");
+	fake_vm_info.app.pages_checked = 12345678;
+	vm->gs.balloon_present = true;
+	for (u32 i = 0; i < 30; i++) { /* every tier, with numbers of many digits */
+		vm->gs.stats.swap_out += 12345;
+		vm->gs.stats.swap_in += 2345;
+		vm->gs.stats.balloon_out += 23456;
+		vm->gs.stats.balloon_back += 3456;
+		vm->gs.stats.zip_in += 3456;
+		vm->gs.stats.shared_in += 4567;
+		vm->gs.stats.cow_breaks += 123;
+		tick();
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(line); i++) {
+		check_lines(ok(line[i]));
+		has(out.text, name);
+	}
+	has(ok("vm list"), "fifteen-letters running ");
+	has(out.text, " desktop  12345678      0\n"); /* back in its columns */
+}
+
+static void test_question_mark(void **state)
+{
+	static const char *const line[][2] = {{"?", "Commands ("}, {"vm set ?", "for example: vm set db reservation 50%"},
+					      {"vm set db ?", "for example: vm set db"}, {"mem ?", "for example: mem check"},
+					      {"balloon web 3M ?", "for example: balloon"}, {"vm ?", "vm create NAME"}};
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(line); i++)
+		has(ok(line[i][0]), line[i][1]);
+	bad("nonsense ?", "error: 'nonsense': unknown command");
+	bad("vm nonsense ?", "error: vm 'nonsense': expected one of");
 }
 
 /* The first VM on the screen. */
@@ -422,6 +489,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
 	    T(test_top_fits),   T(test_top_equals_mem), T(test_top_keys), T(test_top_selects_and_scrolls),
+	    T(test_long_names), T(test_question_mark),
 	    T(test_plain_flag), T(test_json),           T(test_metrics), T(test_pager),    T(test_help_and_completion),
 	};
 

@@ -143,7 +143,7 @@ static void test_whatif(void **state)
 	has(ok("whatif balloon a 0"), "would give back 0");
 	assert_int_equal(frame_free_count(), free);
 	assert_int_equal(a->gs.balloon_manual, GFN_NONE);
-	bad("whatif balloon a", "error: 'balloon': expected start NAME, or balloon NAME SIZE");
+	bad("whatif balloon a", "error: 'balloon': expected start NAME, or balloon|reservation NAME SIZE");
 	bad("whatif balloon a x", "error: 'x': expected a size");
 	bad("whatif balloon b 1M", "error: 'b' has no memory");
 	bad("whatif rain a", "error: 'rain': expected start NAME");
@@ -153,6 +153,65 @@ static void test_whatif(void **state)
 	ok(line);
 	tick();
 	has(ok("whatif start b"), "state clear, nothing is taken from anybody");
+}
+
+/* Two VMs that want all, and room for one and a half. */
+static void test_whatif_reservation(void **state)
+{
+	u32 target;
+	char line[40];
+
+	(void)state;
+	make_a();
+	ok("vm create b memory=8M autostart=yes");
+	fake_vm_touch(a, 1700);
+	fake_vm_touch(vm_find("b"), 1700);
+	snprintf(line, sizeof(line), "set min-free %uK", (frame_free_count() + 600) * 4 * 100 / 112);
+	ok(line);
+	tick();
+	has(ok("whatif reservation a 4M"), "a could have a reservation of 4M instead of 0.");
+	has(out.text, "If all VMs wanted all, it could hold 5");
+	has(out.text, ", as it is now.");
+	assert_null(strstr(out.text, "b could hold"));
+	zip_set_percent(0);
+	tick();
+	has(ok("whatif reservation a 100%"), "it could hold 8M instead of 5");
+	has(out.text, "b could hold 3");
+	has(out.text, "by compression and swap.");
+	has(out.text, "Compression is off.");
+	target = a->gs.alloc.reservation;
+	assert_int_equal(target, 0);
+	/* A balloon can take it. */
+	a->gs.balloon_present = true;
+	zip_set_percent(10);
+	tick();
+	has(ok("whatif reservation b 100%"), "all of it by balloons.");
+	fake_vm_refuse = "not admitted: 3M missing";
+	has(ok("whatif reservation a 2M"), "a could not have a reservation of 2M: not admitted: 3M missing");
+	fake_vm_refuse = NULL;
+	bad("whatif reservation a", "error: 'reservation': expected start NAME");
+	bad("whatif reservation a x", "error: 'x': expected a size or a percentage");
+	bad("whatif reservation c 1M", "error: 'c': expected the name of a VM");
+}
+
+/* Starts with little and may grow; a balloon tells in its guest's pressure. */
+static void test_whatif_dynamic_memory(void **state)
+{
+	struct vm *t;
+
+	(void)state;
+	make_a();
+	ok("vm create t memory=8M minimum=8M maximum=64M");
+	has(ok("whatif start t"), "With Dynamic Memory it has 8M at first; its maximum of 64M is promised RAM or swap.");
+	has(out.text, "If it touches all of its 8M");
+	has(out.text, "If its guest comes to want the maximum:");
+	has(out.text, "It wants up to 64M and");
+	ok("vm start t");
+	t = vm_find("t");
+	t->gs.dyn.committed = 1024;
+	tick();
+	has(ok("whatif balloon t 2M"), "its guest has committed 4M, so its pressure would be 66% instead of 50%.");
+	assert_int_equal(t->gs.balloon_manual, GFN_NONE);
 }
 
 static void test_forecast(void **state)
@@ -238,6 +297,7 @@ static void test_ledger(void **state)
 	has(out.text, "swap-total=");
 	has(ok("share"), "\na ");
 	has(out.text, "shared-frames=");
+	has(ok("ledger ?"), "for example: ledger db");
 	has(ok("host work reset"), "work: ");
 	has(ok("host work"), "longest-us");
 	bad("host work x", "error: 'x': expected nothing or reset");
@@ -246,7 +306,8 @@ static void test_ledger(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
-	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_forecast), T(test_ledger)};
+	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_whatif_reservation),
+					   T(test_whatif_dynamic_memory), T(test_forecast), T(test_ledger)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
