@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aerostat import LOG_LINE, MIB, vm_section
+from aerostat import LOG_LINE, MIB, pairs, vm_section
 
 
 def alerts(m):
@@ -60,6 +60,57 @@ def raise_and_clear(m):
 @pytest.mark.takes(40)
 def test_alerts_are_raised_and_cleared(machine):
     raise_and_clear(machine(config=PRESSED, mem=224, parts=(("swap", 320), ("data", 128))).boot())
+
+
+def totals(m, vm):
+    """The ledger's totals of a VM, and its counters, once both stand still."""
+    counters = {"share-out": ("shared-in", "zero-in"), "share-back": ("cow-breaks",), "balloon-out": ("balloon-out",),
+                "balloon-back": ("balloon-back", "balloon-broken"), "zip-out": ("zip-in",), "zip-back": ("zip-out",),
+                "swap-out": ("swap-out",), "swap-back": ("swap-in",)}
+    seen = []
+
+    def equal():
+        """the ledger's totals are the counters"""
+        told, shown = pairs(m.ok(f"ledger {vm}").split("seq")[0]), m.mem(vm)
+        seen.append(({key: told[key] for key in counters}, {key: sum(shown[of] for of in all) for key, all in counters.items()}))
+        return seen[-1][0] == seen[-1][1]
+
+    m.wait_for(equal, 60, every=1)
+    return seen[-1][0]
+
+
+TIERS = (vm_section("soft", 48, "app=verify mem=70% zero=10% same=20% soft=70% without=3", disk=None, zip_max="4%") +
+         vm_section("tide", 32, "app=tide high=48M low=48M hold=3600 rate=200", disk="96M", minimum="16M", maximum="64M"))
+
+
+@pytest.mark.takes(40)
+def test_alerts_of_compression_and_dynamic_memory(machine):
+    """A guest without a balloon above its limit fills its part of compressed memory; one with Dynamic Memory has less than it has
+    committed. Both are told, and cleared when they have what they need; the ledger has counted what moved."""
+    m = machine(config=TIERS, mem=256, parts=(("swap", 256), ("data", 128))).boot()
+    m.ok("set alert-clear 2")
+    m.ok("set alert-zip-full 50")  # what is beyond seven eighths goes on to swap
+    m.wait_checked("soft", "tide")
+    m.wait_for(lambda: m.mem("tide")["committed"] * 4096 >= 48 * MIB and m.mem("tide")["demand-status"] == "ok", 180, every=1)
+    m.ok("vm set soft limit 16M")
+    m.ok("vm set tide memory 32M")
+    wanted = {("zip-full", "soft"), ("pressure", "tide")}
+    m.wait_for(lambda: wanted <= alerts(m), 240, every=1)
+    m.ok("vm set soft limit 0")
+    m.ok("vm set tide memory auto")
+    m.full_check("soft")  # whatever is compressed comes back
+    m.wait_for(lambda: not wanted & alerts(m), 240, every=1)
+    told = m.ok("alerts all")
+    for name, _ in wanted:
+        assert re.search(rf"{name} +(soft|tide) +no +\S+ +\d+\.\ds +[1-9]", told), (name, told)
+    m.ok("set share-rate 0")
+    for vm in ("soft", "tide"):
+        m.ok(f"vm pause {vm}")
+    moved = totals(m, "soft")
+    assert moved["zip-out"] and moved["zip-back"] and moved["swap-out"] and moved["share-out"], moved
+    moved = totals(m, "tide")
+    assert moved["balloon-out"] and moved["balloon-back"], moved
+    m.check()
 
 
 def test_settings_and_mistakes(machine):
