@@ -150,17 +150,15 @@ static u64 slots_needed(u64 reserved)
 int swap_reserve(struct gspace *gs, u32 slots)
 {
 	int err = 0;
+	u64 all;
 
-	if (!slots)
-		return 0;
 	lock_acquire(&swap.lock);
-	if (swap.reserved + slots > swap.slots.total)
-		err = E_NOSPC;
-	else
-		err = slots_grow(&swap.slots, slots_needed(swap.reserved + slots));
+	all = swap.reserved - gs->swap_reserved + slots;
+	if (slots > gs->swap_reserved)
+		err = all > swap.slots.total ? E_NOSPC : slots_grow(&swap.slots, slots_needed(all));
 	if (!err) {
-		swap.reserved += slots;
-		gs->swap_reserved += slots;
+		swap.reserved = all;
+		gs->swap_reserved = slots;
 	}
 	lock_release(&swap.lock);
 	return err;
@@ -189,10 +187,7 @@ u64 swap_frames(void)
 
 void swap_unreserve(struct gspace *gs)
 {
-	lock_acquire(&swap.lock);
-	swap.reserved -= gs->swap_reserved;
-	gs->swap_reserved = 0;
-	lock_release(&swap.lock);
+	CHECK(!swap_reserve(gs, 0));
 }
 
 void swap_trim(void)

@@ -47,8 +47,8 @@ void swap_keep_off(const char *why);	/* for good, before or after swap_init(): s
 int swap_on(struct blk_part *part) must_check;
 
 /*
- * Promises more slots to a space and allocates the tables for them; E_NOSPC, E_NOMEM. Admission is the caller's (stats.unreserved):
- * a promise can be given back and taken again in any state but OFF, as the tables are kept until swap_trim().
+ * From now on so many slots are promised to the space, and there are tables for them. More than before: E_NOSPC, E_NOMEM, and all is
+ * as it was; fewer cannot fail. Admission is the caller's (stats.unreserved).
  */
 int swap_reserve(struct gspace *gs, u32 slots) must_check;
 u64 swap_frames_for(u32 slots); /* frames that a promise of so many more slots would take for tables */

@@ -285,20 +285,15 @@ int vm_would_reserve(struct vm *vm, u64 bytes, char *why, size_t size)
 
 int vm_set_reservation(struct vm *vm, u64 bytes, char *why, size_t size)
 {
-	u64 old = vm->config.reservation_bytes;
 	int err = vm_would_reserve(vm, bytes, why, size);
 
 	if (err)
 		return err;
 	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
 	if (vm->gs_valid) {
-		swap_unreserve(&vm->gs);
 		err = swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(&vm->config), bytes));
-		if (err) {
-			/* What it had is still there: nothing else ran in between. */
-			CHECK(swap_reserve(&vm->gs, vm_swap_need(vm_memory_max(&vm->config), old)) == 0);
+		if (err)
 			return vm_fail(why, size, err, "no swap for the memory above the reservation");
-		}
 		lock_acquire(&vm->gs.lock);
 		vm->gs.alloc.reservation = (u32)(bytes >> PAGE_SHIFT);
 		lock_release(&vm->gs.lock);

@@ -270,6 +270,36 @@ static void test_promises(void **state)
 	assert_int_equal(swap_on(&fake_blk_part), E_EXIST);
 }
 
+/* A promise that cannot grow stays, also if slots have gone bad since it was made; one that shrinks needs nothing. */
+static void test_promise_that_cannot_grow(void **state)
+{
+	static const u32 promised = 4 * SLOTS_PER_CHUNK - 16 * BLK_PAGES_MAX; /* and as many to spare fill their tables */
+	static hfn_t held[FRAMES];
+	u32 n = 0;
+
+	(void)state;
+	assert_int_equal(swap_reserve(&gs, promised), 0);
+	fill();
+	fake_blk.bad_write_to = SLOTS;
+	while (swap_out(&gs, 64))
+		fake_blk_drain();
+	swap_stats(&stats);
+	assert_true(stats.bad >= 200);
+	while ((held[n] = frame_alloc(0, FRAME_FOR_HV, FRAME_HV, false)) != HFN_NONE)
+		n++;
+	assert_int_equal(swap_reserve(&gs, 2 * PAGES), E_NOMEM);
+	assert_int_equal(gs.swap_reserved, promised);
+	assert_int_equal(swap_reserve(&gs, promised), 0); /* though there are not so many good ones any more */
+	assert_int_equal(swap_reserve(&gs, promised - 1), 0);
+	assert_int_equal(swap_reserve(&gs, SLOTS + 1), E_NOSPC);
+	swap_stats(&stats);
+	assert_int_equal(stats.reserved, promised - 1);
+	while (n--)
+		frame_free(held[n], 0);
+	assert_int_equal(swap_reserve(&gs, 2 * PAGES), 0);
+	assert_int_equal(swap_reserve(&gs, PAGES), 0);
+}
+
 static void test_off(void **state)
 {
 	struct gspace other = {.name = "other"};
@@ -725,7 +755,7 @@ static void test_lost_slot_is_retired(void **state)
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &all_of_it), 0);
 	reclaim_add(&gs);
 	for (u32 round = 0; round < 2 * SLOTS / PAGES; round++) {
-		assert_int_equal(swap_reserve(&gs, round ? 0 : PAGES), 0);
+		assert_int_equal(swap_reserve(&gs, PAGES), 0);
 		fill();
 		all_out();
 		for (gfn_t gfn = 0; gfn < PAGES; gfn++)
@@ -881,6 +911,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_slots_model, start, finish_unchecked),
 	    cmocka_unit_test_setup_teardown(test_slots_neighbours, start, finish),
 	    cmocka_unit_test_setup_teardown(test_promises, start, finish),
+	    cmocka_unit_test_setup_teardown(test_promise_that_cannot_grow, start, finish),
 	    cmocka_unit_test_setup_teardown(test_off, start, finish_unchecked),
 	    cmocka_unit_test_setup_teardown(test_round_trip, start, finish),
 	    cmocka_unit_test_setup_teardown(test_unchanged_is_not_written, start, finish),
