@@ -31,6 +31,7 @@
 #define OUT_RECORDS   16U
 #define OUT_START     4U /* writes in flight at first */
 #define IN_RECORDS    64U
+#define AHEAD_RECORDS (IN_RECORDS / 2) /* at most in flight when one more is taken for a page that nobody has asked for */
 #define SLOW_WRITE_NS (200 * NSEC_PER_MSEC)
 #define FAST_WRITE_NS (50 * NSEC_PER_MSEC)
 #define MIN_SLOTS     64U
@@ -682,9 +683,9 @@ static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn
 	struct in_io *io;
 
 	lock_acquire(&swap.lock);
-	link = list_pop(&swap.in_free);
+	link = ahead && swap.stats.in_flight_in >= AHEAD_RECORDS ? NULL : list_pop(&swap.in_free);
 	if (!link) {
-		swap.in_starved = true;
+		swap.in_starved |= !ahead;
 		lock_release(&swap.lock);
 		return E_AGAIN;
 	}

@@ -427,6 +427,32 @@ static u32 slot_of(gfn_t gfn)
 	return (u32)pt_token_payload(e);
 }
 
+/* However much is read ahead, whoever asks for a page is served. */
+static void test_ahead_leaves_room(void **state)
+{
+	u32 waits = 0;
+
+	(void)state;
+	fill();
+	all_out();
+	fake_blk.hold = true;
+	for (gfn_t gfn = 0; gfn + 8 < PAGES && waits < 40; gfn += 8) {
+		gs.ahead = 8;
+		gs.ahead_next = gfn;
+		if (gspace_state(&gs, gfn) != PAGE_SWAPPED)
+			continue;
+		assert_int_equal(gspace_touch(&gs, gfn, GSPACE_READ), E_AGAIN);
+		assert_int_equal(gspace_state(&gs, gfn), PAGE_SWAPPING_IN);
+		waits++;
+	}
+	assert_int_equal(waits, 40);
+	assert_in_range(gs.stats.swap_ahead, 8, 31);
+	fake_blk.hold = false;
+	fake_blk_drain();
+	for (gfn_t gfn = 0; gfn < PAGES; gfn++)
+		check_page(gfn, 0);
+}
+
 /* A page that was only read ahead and is bad ends nobody until it is asked for. */
 static void test_bad_page_ahead(void **state)
 {
@@ -916,6 +942,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_round_trip, start, finish),
 	    cmocka_unit_test_setup_teardown(test_unchanged_is_not_written, start, finish),
 	    cmocka_unit_test_setup_teardown(test_read_ahead, start, finish),
+	    cmocka_unit_test_setup_teardown(test_ahead_leaves_room, start, finish),
 	    cmocka_unit_test_setup_teardown(test_bad_page_ahead, start, finish),
 	    cmocka_unit_test_setup_teardown(test_copies_go, start, finish),
 	    cmocka_unit_test_setup_teardown(test_copies_make_room, start, finish),
