@@ -360,6 +360,24 @@ u32 zpool_drop(struct zpool *z, u32 handle)
 
 /* ---- out of RAM and back ------------------------------------------------- */
 
+/* What lies between the entries is of those that had the frame before, who may be others: it does not go to the disk. */
+static void clear_gaps(const struct zpool *z, const struct block *b)
+{
+	u8 *data = mm_hfn_to_va(b->hfn);
+
+	for (u64 left = ~b->taken; left;) {
+		u32 at = __builtin_ctzl(left), units = __builtin_ctzl(~(left >> at)); /* not all are free */
+
+		memset(data + at * ZPOOL_UNIT, 0, units * ZPOOL_UNIT);
+		left &= ~run_mask(at, units);
+	}
+	for (u32 i = b->first; i; i = entry_at(z, i)->next) {
+		const struct entry *e = entry_at(z, i);
+
+		memset(data_of(z, e) + e->bytes, 0, units_of(e->bytes) * ZPOOL_UNIT - e->bytes);
+	}
+}
+
 u32 zpool_write_begin(struct zpool *z, hfn_t *hfn)
 {
 	u32 index = z->oldest;
@@ -367,6 +385,7 @@ u32 zpool_write_begin(struct zpool *z, hfn_t *hfn)
 	if (!index)
 		return 0;
 	unlist(z, index);
+	clear_gaps(z, block_at(z, index));
 	block_at(z, index)->kind = KIND_WRITING;
 	z->writing++;
 	*hfn = block_at(z, index)->hfn;

@@ -57,7 +57,8 @@ void zpool_look(const struct zpool *z, u32 handle, struct zpage *page);
 /* Returns the slot that is free now, or ZPOOL_NO_SLOT. */
 u32 zpool_drop(struct zpool *z, u32 handle);
 
-/* The oldest block is to be written: its index, and its frame, which does not change till the end. 0: there is none. */
+/* The oldest block is to be written: its index, and its frame, which does not change till the end and holds the data of its entries
+ * and zeroes. 0: there is none. */
 u32 zpool_write_begin(struct zpool *z, hfn_t *hfn);
 /* Its frame is gone. False: so are its entries, and the slot is not needed. */
 bool zpool_write_done(struct zpool *z, u32 block, u32 slot);

@@ -229,6 +229,41 @@ static void test_compact(void **state)
 		drop(&quarter[i]);
 }
 
+/* What goes to the disk is the entries' data and zeroes, whoever had the frame before. */
+static void test_nothing_between(void **state)
+{
+	static const u32 bytes[] = {700, 64, 1, 2048, 63, 300, 129};
+	static u8 ours[PAGE_SIZE];
+	struct model m[ARRAY_SIZE(bytes)];
+	const u8 *data;
+	struct zpage is;
+	hfn_t hfn;
+	u32 block;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(bytes); i++)
+		assert_int_equal(put(&m[i], bytes[i], 1), 0);
+	drop(&m[3]);
+	drop(&m[5]);
+	assert_int_equal(put(&m[5], 5, 1), 0);
+	block = zpool_write_begin(&pool, &hfn);
+	assert_int_not_equal(block, 0);
+	data = mm_hfn_to_va(hfn);
+	for (u32 i = 0; i < ARRAY_SIZE(bytes); i++) {
+		if (i == 3)
+			continue;
+		check(&m[i]);
+		zpool_look(&pool, m[i].handle, &is);
+		memset(ours + ((const u8 *)is.data - data), 1, is.bytes);
+	}
+	for (u32 i = 0; i < PAGE_SIZE; i++)
+		assert_true(ours[i] || !data[i]);
+	zpool_write_failed(&pool, block);
+	for (u32 i = 0; i < ARRAY_SIZE(bytes); i++)
+		if (i != 3)
+			drop(&m[i]);
+}
+
 static void test_full(void **state)
 {
 	struct model a, b, c, same, big;
@@ -294,6 +329,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_model, start, finish),
 	    cmocka_unit_test_setup_teardown(test_model_away, start, finish),
 	    cmocka_unit_test_setup_teardown(test_compact, start, finish),
+	    cmocka_unit_test_setup_teardown(test_nothing_between, start, finish),
 	    cmocka_unit_test_setup_teardown(test_full, start, finish),
 	    cmocka_unit_test_setup_teardown(test_no_memory, start, finish),
 	    cmocka_unit_test_setup_teardown(test_stale_handle, start, finish),
