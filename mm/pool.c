@@ -7,7 +7,7 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 
-#define DIR_ENTRIES ((u32)(PAGE_SIZE / sizeof(hfn_t)))
+#define DIR_ENTRIES POOL_DIR_ENTRIES
 
 static hfn_t *dir_slot(hfn_t dir, u32 i)
 {
@@ -16,11 +16,7 @@ static hfn_t *dir_slot(hfn_t dir, u32 i)
 
 void *pool_at(const struct pool *p, u32 index)
 {
-	u32 chunk = index / p->per_frame, at = index % p->per_frame;
-	hfn_t dir = *dir_slot(p->root, chunk / DIR_ENTRIES);
-
-	DCHECK(index && chunk < p->frames);
-	return (u8 *)mm_hfn_to_va(*dir_slot(dir, chunk % DIR_ENTRIES)) + at * p->entry_bytes;
+	return pool_at_sized(p, index, p->entry_bytes);
 }
 
 static hfn_t pool_frame(void)
@@ -53,9 +49,9 @@ static hfn_t *grow_dirs(struct pool *p, u32 chunk)
 	return dir_slot(*dir, chunk % DIR_ENTRIES);
 }
 
-static void free_push(struct pool *p, u32 index)
+static void free_push(struct pool *p, u32 index, void *entry)
 {
-	*(u32 *)pool_at(p, index) = p->free_head;
+	*(u32 *)entry = p->free_head;
 	p->free_head = index;
 	p->free++;
 }
@@ -72,7 +68,7 @@ static int grow(struct pool *p)
 	p->frames++;
 	for (u32 i = p->per_frame; i-- > 0;)
 		if (chunk || i)
-			free_push(p, chunk * p->per_frame + i);
+			free_push(p, chunk * p->per_frame + i, pool_at(p, chunk * p->per_frame + i));
 	return 0;
 }
 
@@ -106,11 +102,16 @@ u32 pool_take(struct pool *p)
 	return index;
 }
 
-void pool_give(struct pool *p, u32 index)
+void pool_give_at(struct pool *p, u32 index, void *entry)
 {
 	CHECK(p->used);
 	p->used--;
-	free_push(p, index);
+	free_push(p, index, entry);
+}
+
+void pool_give(struct pool *p, u32 index)
+{
+	pool_give_at(p, index, pool_at(p, index));
 }
 
 void pool_release(struct pool *p)

@@ -12,6 +12,8 @@
 #define MM_POOL_H
 
 #include "lib/types.h"
+#include "lib/panic.h"
+#include "mm/platform.h"
 
 struct pool {
 	u32 entry_bytes; /* at least 4 */
@@ -30,12 +32,26 @@ struct pool {
 		.entry_bytes = (bytes), .per_frame = PAGE_SIZE / (bytes), .root = HFN_NONE                             \
 	}
 
+#define POOL_DIR_ENTRIES ((u32)(PAGE_SIZE / sizeof(hfn_t)))
+
+/* pool_at() where entry_bytes are known when it is compiled. */
+static inline void *pool_at_sized(const struct pool *p, u32 index, u32 entry_bytes)
+{
+	u32 per_frame = PAGE_SIZE / entry_bytes, chunk = index / per_frame;
+	hfn_t dir = ((const hfn_t *)mm_hfn_to_va(p->root))[chunk / POOL_DIR_ENTRIES];
+	hfn_t hfn = ((const hfn_t *)mm_hfn_to_va(dir))[chunk % POOL_DIR_ENTRIES];
+
+	DCHECK(index && chunk < p->frames);
+	return (u8 *)mm_hfn_to_va(hfn) + index % per_frame * entry_bytes;
+}
+
 /* Promises n entries: as many pool_take() cannot fail. E_NOMEM. */
 int pool_reserve(struct pool *p, u32 n) must_check;
 void pool_unreserve(struct pool *p, u32 n);
 /* Takes a promised entry; its content is undefined. */
 u32 pool_take(struct pool *p);
 void pool_give(struct pool *p, u32 index);
+void pool_give_at(struct pool *p, u32 index, void *entry); /* the same: the entry is pool_at(index) */
 void *pool_at(const struct pool *p, u32 index);
 /* Gives every frame back. No entry may be in use or promised. */
 void pool_release(struct pool *p);

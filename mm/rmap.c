@@ -30,7 +30,7 @@ void rmap_init(void)
 
 static struct node *node_at(u32 index)
 {
-	return pool_at(&rmap.pool, index);
+	return pool_at_sized(&rmap.pool, index, sizeof(struct node));
 }
 
 int rmap_prepare(u32 n)

@@ -120,7 +120,7 @@ void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm)
 
 static struct entry *entry_at(u32 index)
 {
-	return pool_at(&share.pool, index);
+	return pool_at_sized(&share.pool, index, sizeof(struct entry));
 }
 
 static u32 *head_of(u64 hash)
