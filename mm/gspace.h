@@ -365,7 +365,8 @@ bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap, bool *writ
 
 /* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
 u64 gspace_verify(struct gspace *gs);
-/* The same, `regions` regions a piece: begin, some until it is false, then how many are wrong. */
+/* The same, `regions` regions a piece, or as many records of the pool as pages of these: begin, some until it is false, then how many
+ * are wrong. */
 void gspace_verify_begin(struct gspace *gs);
 bool gspace_verify_some(struct gspace *gs, u32 regions);
 u64 gspace_verify_end(struct gspace *gs);

@@ -156,7 +156,7 @@ static void verify_large(struct gspace *gs)
 static void verify_zip(struct gspace *gs)
 {
 	u32 pages = gs->proof.count[PAGE_COMPRESSED] + gs->proof.in_blocks;
-	u64 bad = zpool_verify(&gs->zip);
+	u64 bad = zpool_verify_end(&gs->zip);
 
 	if (!bad && gs->zip.entries == pages)
 		return;
@@ -168,6 +168,7 @@ static void verify_zip(struct gspace *gs)
 static void begin(struct gspace *gs)
 {
 	gs->proof = (struct gspace_proof){.large_changes = large_changes(gs)};
+	zpool_verify_begin(&gs->zip);
 }
 
 /* The table's entries are what they say only while no region is being rebuilt. */
@@ -214,8 +215,12 @@ bool gspace_verify_some(struct gspace *gs, u32 regions)
 	bool more;
 
 	lock_acquire(&gs->lock);
-	walk_to(gs, (gfn_t)MIN(region_of(gs->proof.at) + (u64)regions * LARGE_PAGES, (u64)gs->pages));
-	more = gs->proof.at < gs->pages;
+	if (gs->proof.at < gs->pages) {
+		walk_to(gs, (gfn_t)MIN(region_of(gs->proof.at) + (u64)regions * LARGE_PAGES, (u64)gs->pages));
+		more = true;
+	} else {
+		more = zpool_verify_some(&gs->zip, regions * LARGE_PAGES);
+	}
 	lock_release(&gs->lock);
 	return more;
 }

@@ -8,7 +8,7 @@
 #include "mm/platform.h"
 
 /* Blocks: in RAM; being written (in RAM, too); away; being read. */
-enum kind { KIND_ENTRY = 1, KIND_SAME, KIND_BLOCK, KIND_WRITING, KIND_AWAY, KIND_READING };
+enum kind { KIND_FREE, KIND_ENTRY, KIND_SAME, KIND_BLOCK, KIND_WRITING, KIND_AWAY, KIND_READING };
 
 struct entry {
 	u32 next; /* in its block; first: the pool links free records through it */
@@ -38,6 +38,7 @@ struct block {
 	u8 kind;
 };
 
+_Static_assert(KIND_READING + 1 == ZPOOL_KINDS, "kinds");
 /* What kind a record is can be told of any. */
 _Static_assert(offsetof(struct entry, kind) == offsetof(struct block, kind), "kind");
 
@@ -52,9 +53,14 @@ void zpool_init(struct zpool *z)
 	*z = (struct zpool){.records = POOL_INIT(sizeof(union record))};
 }
 
+static inline void *record_at(const struct zpool *z, u32 index)
+{
+	return pool_at_sized(&z->records, index, sizeof(union record));
+}
+
 static struct entry *entry_at(const struct zpool *z, u32 index)
 {
-	struct entry *e = pool_at(&z->records, index);
+	struct entry *e = record_at(z, index);
 
 	CHECK(e->kind == KIND_ENTRY || e->kind == KIND_SAME);
 	return e;
@@ -62,10 +68,35 @@ static struct entry *entry_at(const struct zpool *z, u32 index)
 
 static struct block *block_at(const struct zpool *z, u32 index)
 {
-	struct block *b = pool_at(&z->records, index);
+	struct block *b = record_at(z, index);
 
 	CHECK(b->kind >= KIND_BLOCK && b->kind <= KIND_READING);
 	return b;
+}
+
+/* For a proof under way. */
+static inline bool is_behind(const struct zpool *z, u32 index)
+{
+	return unlikely(index < z->proof.at);
+}
+
+/* The only writer of kinds: *is, of record `index`. */
+static inline void set_kind(struct zpool *z, u32 index, u8 *is, enum kind kind)
+{
+	if (is_behind(z, index)) {
+		z->proof.kinds[*is]--;
+		z->proof.kinds[kind]++;
+	}
+	*is = kind;
+}
+
+/* An entry with so much data comes to the block, or goes (sign -1). */
+static inline void follow_data(struct zpool *z, u32 entry, u32 block, u32 bytes, s32 sign)
+{
+	if (is_behind(z, entry))
+		z->proof.bytes += (u64)((s64)bytes * sign);
+	if (is_behind(z, block))
+		z->proof.in_blocks += (u32)sign;
 }
 
 /* ---- units --------------------------------------------------------------- */
@@ -196,13 +227,15 @@ static void unlist(struct zpool *z, u32 index)
 static u32 block_make(struct zpool *z)
 {
 	hfn_t hfn = frame_alloc(0, FRAME_FOR_TABLE, FRAME_ZIP, false);
+	struct block *b;
 	u32 index;
 
 	if (hfn == HFN_NONE)
 		return 0;
 	index = pool_take(&z->records);
-	*(struct block *)pool_at(&z->records, index) =
-	    (struct block){.kind = KIND_BLOCK, .hfn = hfn, .run = ZPOOL_UNITS};
+	b = record_at(z, index);
+	*b = (struct block){.hfn = hfn, .run = ZPOOL_UNITS};
+	set_kind(z, index, &b->kind, KIND_BLOCK);
 	list_newest(z, index);
 	z->frames++;
 	return index;
@@ -210,7 +243,7 @@ static u32 block_make(struct zpool *z)
 
 static void record_end(struct zpool *z, u32 index)
 {
-	block_at(z, index)->kind = 0;
+	set_kind(z, index, &block_at(z, index)->kind, KIND_FREE);
 	pool_give(&z->records, index);
 }
 
@@ -248,9 +281,10 @@ static u8 *data_of(const struct zpool *z, const struct entry *e)
 static u32 entry_make(struct zpool *z, const struct zpage *page, enum kind kind)
 {
 	u32 index = pool_take(&z->records);
+	struct entry *e = record_at(z, index);
 
-	*(struct entry *)pool_at(&z->records, index) =
-	    (struct entry){.kind = kind, .gfn = page->gfn, .sum = page->sum, .word = page->word};
+	*e = (struct entry){.gfn = page->gfn, .sum = page->sum, .word = page->word};
+	set_kind(z, index, &e->kind, kind);
 	z->entries++;
 	return index;
 }
@@ -271,6 +305,7 @@ static u32 put_data(struct zpool *z, const struct zpage *page, u32 block)
 	b->run = longest_run(b->taken);
 	memcpy(data_of(z, e), page->data, page->bytes);
 	z->bytes += page->bytes;
+	follow_data(z, index, block, page->bytes, 1);
 	return index;
 }
 
@@ -334,6 +369,7 @@ static u32 drop_data(struct zpool *z, u32 handle)
 		link = &entry_at(z, *link)->next;
 	*link = e->next;
 	z->bytes -= e->bytes;
+	follow_data(z, handle, index, e->bytes, -1);
 	b->taken &= ~run_mask(e->at, units_of(e->bytes));
 	b->run = longest_run(b->taken);
 	if (!--b->entries)
@@ -352,7 +388,7 @@ u32 zpool_drop(struct zpool *z, u32 handle)
 		z->same--;
 	else
 		slot = drop_data(z, handle);
-	e->kind = 0;
+	set_kind(z, handle, &e->kind, KIND_FREE);
 	z->entries--;
 	pool_give(&z->records, handle);
 	return slot;
@@ -386,7 +422,7 @@ u32 zpool_write_begin(struct zpool *z, hfn_t *hfn)
 		return 0;
 	unlist(z, index);
 	clear_gaps(z, block_at(z, index));
-	block_at(z, index)->kind = KIND_WRITING;
+	set_kind(z, index, &block_at(z, index)->kind, KIND_WRITING);
 	z->writing++;
 	*hfn = block_at(z, index)->hfn;
 	return index;
@@ -411,7 +447,7 @@ bool zpool_write_done(struct zpool *z, u32 index, u32 slot)
 		record_end(z, index);
 		return false;
 	}
-	b->kind = KIND_AWAY;
+	set_kind(z, index, &b->kind, KIND_AWAY);
 	b->slot = slot;
 	z->away++;
 	return true;
@@ -422,7 +458,7 @@ static bool settle(struct zpool *z, u32 index)
 {
 	struct block *b = block_at(z, index);
 
-	b->kind = KIND_BLOCK;
+	set_kind(z, index, &b->kind, KIND_BLOCK);
 	list_newest(z, index);
 	if (b->entries) {
 		consider_open(z, index);
@@ -455,7 +491,7 @@ void zpool_read_begin(struct zpool *z, u32 index, hfn_t hfn)
 
 	CHECK(b->kind == KIND_AWAY);
 	frame_set_state(hfn, FRAME_ZIP);
-	b->kind = KIND_READING;
+	set_kind(z, index, &b->kind, KIND_READING);
 	b->hfn = hfn;
 	z->away--;
 	z->frames++;
@@ -486,7 +522,7 @@ bool zpool_read_failed(struct zpool *z, u32 index)
 		record_end(z, index);
 		return false;
 	}
-	b->kind = KIND_AWAY;
+	set_kind(z, index, &b->kind, KIND_AWAY);
 	z->away++;
 	return true;
 }
@@ -511,14 +547,18 @@ void zpool_release(struct zpool *z)
 
 /* ---- proof --------------------------------------------------------------- */
 
-/* What the records are found to be. */
-struct proof {
-	u32 kinds[KIND_READING + 1];
-	u32 in_blocks; /* entries */
-	u64 bytes, bad;
-};
+/* Neighbours in the list name each other, and its ends are known: with as many in it as there are, it is one list. */
+static bool links_are_good(const struct zpool *z, u32 index)
+{
+	const struct block *b = block_at(z, index);
 
-static void verify_block(const struct zpool *z, u32 index, struct proof *v)
+	if (b->older ? block_at(z, b->older)->newer != index : z->oldest != index)
+		return false;
+	return b->newer ? block_at(z, b->newer)->older == index : z->newest == index;
+}
+
+/* Returns how many entries it has. */
+static u32 verify_block(const struct zpool *z, u32 index, struct zpool_proof *v)
 {
 	const struct block *b = block_at(z, index);
 	u64 taken = 0;
@@ -535,47 +575,69 @@ static void verify_block(const struct zpool *z, u32 index, struct proof *v)
 	v->bad += n != b->entries || taken != b->taken || b->run != longest_run(taken);
 	v->bad += !n && (b->kind == KIND_BLOCK || b->kind == KIND_AWAY);
 	v->bad += b->kind != KIND_AWAY && frame_get(b->hfn)->state != FRAME_ZIP;
+	v->bad += b->kind == KIND_BLOCK && !links_are_good(z, index);
+	return n;
 }
 
-static void verify_record(const struct zpool *z, u32 index, struct proof *v)
+/* Returns what it took, in records. */
+static u32 verify_record(const struct zpool *z, u32 index, struct zpool_proof *v)
 {
-	const union record *r = pool_at(&z->records, index);
+	const union record *r = record_at(z, index);
 	u32 kind = r->entry.kind;
 
 	if (kind > KIND_READING) {
 		v->bad++;
-		return;
+		return 1;
 	}
 	v->kinds[kind]++;
 	if (kind == KIND_ENTRY)
 		v->bytes += r->entry.bytes;
-	else if (kind >= KIND_BLOCK)
-		verify_block(z, index, v);
+	return kind >= KIND_BLOCK ? 1 + verify_block(z, index, v) : 1;
 }
 
-static void verify_list(const struct zpool *z, struct proof *v)
+static u64 verify_open(const struct zpool *z)
 {
-	u32 older = 0, n = 0;
+	u64 bad = 0;
 
-	for (u32 i = z->oldest; i && n <= z->frames; older = i, i = block_at(z, i)->newer, n++)
-		v->bad += block_at(z, i)->older != older || block_at(z, i)->kind != KIND_BLOCK;
-	v->bad += z->newest != older || n != v->kinds[KIND_BLOCK];
 	for (u32 i = 0; i < ZPOOL_OPEN; i++)
-		v->bad += z->open[i] ? block_at(z, z->open[i])->kind != KIND_BLOCK || block_at(z, z->open[i])->run != z->open_run[i]
-				     : z->open_run[i] != 0;
+		bad += z->open[i] ? block_at(z, z->open[i])->kind != KIND_BLOCK || block_at(z, z->open[i])->run != z->open_run[i]
+				  : z->open_run[i] != 0;
+	return bad;
 }
 
-u64 zpool_verify(const struct zpool *z)
+void zpool_verify_begin(struct zpool *z)
 {
-	u32 records = z->records.frames * (PAGE_SIZE / sizeof(union record));
-	struct proof v = {0};
+	z->proof = (struct zpool_proof){.at = 1};
+}
 
-	for (u32 i = 1; i < records; i++)
-		verify_record(z, i, &v);
-	verify_list(z, &v);
-	v.bad += v.kinds[KIND_ENTRY] != v.in_blocks || v.kinds[KIND_SAME] != z->same || v.bytes != z->bytes;
-	v.bad += v.kinds[KIND_ENTRY] + v.kinds[KIND_SAME] != z->entries;
-	v.bad += v.kinds[KIND_WRITING] != z->writing || v.kinds[KIND_READING] != z->reading;
-	v.bad += v.kinds[KIND_AWAY] != z->away;
-	return v.bad + (v.kinds[KIND_BLOCK] + z->writing + z->reading != z->frames);
+bool zpool_verify_some(struct zpool *z, u32 records)
+{
+	u32 end = z->records.frames * (PAGE_SIZE / sizeof(union record)), took = 0;
+
+	while (z->proof.at < end && took < records)
+		took += verify_record(z, z->proof.at++, &z->proof);
+	return z->proof.at < end;
+}
+
+u64 zpool_verify_end(struct zpool *z)
+{
+	struct zpool_proof *v = &z->proof;
+	u64 bad;
+
+	(void)zpool_verify_some(z, ~0U); /* what has been added since the last piece */
+	bad = v->bad + verify_open(z);
+	bad += v->kinds[KIND_ENTRY] != v->in_blocks || v->kinds[KIND_SAME] != z->same || v->bytes != z->bytes;
+	bad += v->kinds[KIND_ENTRY] + v->kinds[KIND_SAME] != z->entries;
+	bad += v->kinds[KIND_WRITING] != z->writing || v->kinds[KIND_READING] != z->reading;
+	bad += v->kinds[KIND_AWAY] != z->away;
+	bad += v->kinds[KIND_BLOCK] + z->writing + z->reading != z->frames;
+	bad += !v->kinds[KIND_BLOCK] != !z->oldest || !z->oldest != !z->newest;
+	v->at = 0;
+	return bad;
+}
+
+u64 zpool_verify(struct zpool *z)
+{
+	zpool_verify_begin(z);
+	return zpool_verify_end(z);
 }

@@ -8,8 +8,8 @@
  * slot it was written to. It comes back as a whole. Entries may be dropped meanwhile; of a block whose last entry
  * goes, frame or slot are free at once, or at the end of the transfer.
  *
- * Invariants: the units taken in a block are those of its entries; a block without entries does not exist;
- * zpool_verify() proves both.
+ * Invariants: the units taken in a block are those of its entries; a block without entries does not exist. zpool_verify() proves
+ * both, also in pieces: then what changes behind it is followed.
  *
  * Locking: the owner's (the space's lock).
  */
@@ -26,6 +26,15 @@
 #define ZPOOL_RECORD_BYTES 32U /* of an entry or a block */
 #define ZPOOL_NO_SLOT   (~0u)
 
+#define ZPOOL_KINDS 7U /* of records, those that are free included */
+
+struct zpool_proof {
+	u32 at; /* records below are in the figures; 0: no proof is under way */
+	u32 kinds[ZPOOL_KINDS];
+	u32 in_blocks; /* entries */
+	u64 bytes, bad;
+};
+
 struct zpool {
 	struct pool records;
 	u32 most; /* records; 0: any number */
@@ -37,6 +46,7 @@ struct zpool {
 	u32 away;	      /* blocks that have none */
 	u32 entries, same;    /* all, and those that are same-filled */
 	u64 bytes;            /* of data, without what is lost to units */
+	struct zpool_proof proof;
 };
 
 /* What is kept of a page. */
@@ -75,7 +85,10 @@ u32 zpool_entry_of(const struct zpool *z, u32 block, u32 handle);
 bool zpool_here(const struct zpool *z, u32 handle);
 /* Gives the records back; nothing may be stored. */
 void zpool_release(struct zpool *z);
-/* Walks everything; returns what does not agree (0: consistent). */
-u64 zpool_verify(const struct zpool *z);
+/* Walks everything; returns what does not agree (0: consistent). In pieces: begin; some until it is false; end, which returns it. */
+u64 zpool_verify(struct zpool *z);
+void zpool_verify_begin(struct zpool *z);
+bool zpool_verify_some(struct zpool *z, u32 records); /* about so many, a few at least */
+u64 zpool_verify_end(struct zpool *z);
 
 #endif

@@ -154,8 +154,9 @@ static u32 some_bytes(void)
 static void run_model(bool with_disk)
 {
 	static struct model model[ENTRIES];
-	u32 stored = 0, refused = 0;
+	u32 stored = 0, refused = 0, proofs = 0;
 
+	zpool_verify_begin(&pool);
 	for (u32 i = 0; i < STEPS; i++) {
 		struct model *m = &model[prng_below(&rnd, ENTRIES)];
 		int err;
@@ -176,10 +177,14 @@ static void run_model(bool with_disk)
 		if (with_disk)
 			end_transfer(prng_below(&rnd, SLOTS), prng_below(&rnd, 4));
 		assert_true(with_disk || pool.frames <= 60);
-		if (i % 500 == 0)
-			assert_int_equal(zpool_verify(&pool), 0);
+		/* One proof after the other, in pieces, while everything changes. */
+		if (prng_below(&rnd, 10) || zpool_verify_some(&pool, 1 + (u32)prng_below(&rnd, 40)))
+			continue;
+		assert_int_equal(zpool_verify_end(&pool), 0);
+		zpool_verify_begin(&pool);
+		proofs++;
 	}
-	assert_true(stored > 100 && refused > 100);
+	assert_true(stored > 100 && refused > 100 && proofs > 50);
 	for (u32 i = 0; i < ENTRIES; i++)
 		if (model[i].handle)
 			drop(&model[i]);
@@ -202,6 +207,33 @@ static void test_model_away(void **state)
 	(void)state;
 	run_model(true);
 	assert_true(writes > 100 && reads > 20);
+}
+
+/* A piece of a proof takes what it is told to, and no piece hides what is wrong. */
+static void test_pieces(void **state)
+{
+	static struct model m[2000];
+	u32 pieces = 0, size = 100;
+
+	(void)state;
+	for (u32 i = 0; i < ARRAY_SIZE(m); i++)
+		assert_int_equal(put(&m[i], i % 3 ? 64 : 0, 100), 0);
+	zpool_verify_begin(&pool);
+	while (zpool_verify_some(&pool, size)) {
+		assert_true(pool.proof.at <= ++pieces * size + 1);
+		drop(&m[pieces]);
+		assert_int_equal(put(&m[pieces], 2048, 100), 0);
+	}
+	assert_true(pieces >= ARRAY_SIZE(m) / size);
+	assert_int_equal(zpool_verify_end(&pool), 0);
+	pool.bytes++;
+	assert_int_not_equal(zpool_verify(&pool), 0);
+	pool.bytes--;
+	pool.same++;
+	assert_int_not_equal(zpool_verify(&pool), 0);
+	pool.same--;
+	for (u32 i = 0; i < ARRAY_SIZE(m); i++)
+		drop(&m[i]);
 }
 
 /* Two halves and four quarters fill a frame; what comes first decides nothing. */
@@ -328,6 +360,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_model, start, finish),
 	    cmocka_unit_test_setup_teardown(test_model_away, start, finish),
+	    cmocka_unit_test_setup_teardown(test_pieces, start, finish),
 	    cmocka_unit_test_setup_teardown(test_compact, start, finish),
 	    cmocka_unit_test_setup_teardown(test_nothing_between, start, finish),
 	    cmocka_unit_test_setup_teardown(test_full, start, finish),
