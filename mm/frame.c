@@ -461,11 +461,17 @@ static hfn_t stock_alloc(enum frame_state state, bool clear)
 	return hfn;
 }
 
-static void stock_free(hfn_t hfn)
+static __attribute__((noinline)) void stock_make_room(struct stock *s)
 {
-	struct frame *f = frame_get(hfn);
-	struct stock *s = my_stock();
+	lock_acquire(&frames.lock);
+	stock_begin(s);
+	if (s->plain_count >= s->max)
+		stock_return(s->plain, &s->plain_count, s->plain_count - s->max / 2);
+	lock_release(&frames.lock);
+}
 
+static inline void stock_free(struct stock *s, hfn_t hfn, struct frame *f)
+{
 	entry_reset(f);
 	if (likely(f->state == FRAME_GUEST && s->max))
 		s->guest--;
@@ -474,13 +480,8 @@ static void stock_free(hfn_t hfn)
 	follow(hfn, f->state, FRAME_STOCK, 1);
 	f->state = FRAME_STOCK;
 	s->frees++;
-	if (s->plain_count >= READ_ONCE(s->max)) {
-		lock_acquire(&frames.lock);
-		stock_begin(s);
-		if (s->plain_count >= s->max)
-			stock_return(s->plain, &s->plain_count, s->plain_count - s->max / 2);
-		lock_release(&frames.lock);
-	}
+	if (unlikely(s->plain_count >= READ_ONCE(s->max)))
+		stock_make_room(s);
 	s->plain[s->plain_count++] = hfn;
 }
 
@@ -643,6 +644,15 @@ void frame_make_whole(hfn_t hfn, u32 order)
 	head->flags = FRAME_F_WHOLE;
 }
 
+static inline void check_single(hfn_t hfn, const struct frame *f)
+{
+	if (unlikely(f->state <= FRAME_FREE_TAIL || f->state == FRAME_ZERO))
+		panic("frame %#x freed in state %u", hfn, f->state);
+	if (unlikely(f->flags || (f->state == FRAME_GUEST && f->pins)))
+		panic("frame %#x freed while in use: flags %#x", hfn, f->flags);
+	CHECK(!f->order);
+}
+
 static void check_freeable(hfn_t hfn, u32 order)
 {
 	CHECK(order <= FRAME_ORDER_MAX && !(hfn & ((1U << order) - 1)));
@@ -663,12 +673,14 @@ void frame_free(hfn_t hfn, u32 order)
 {
 	struct frame *f = frame_get(hfn);
 
-	check_freeable(hfn, order);
-	poison_fill(hfn, order);
 	if (order == 0) {
-		stock_free(hfn);
+		check_single(hfn, f);
+		poison_fill(hfn, 0);
+		stock_free(my_stock(), hfn, f);
 		return;
 	}
+	check_freeable(hfn, order);
+	poison_fill(hfn, order);
 	lock_acquire(&frames.lock);
 	frames.frees++;
 	if (f->flags & FRAME_F_WHOLE) {
@@ -679,6 +691,25 @@ void frame_free(hfn_t hfn, u32 order)
 	}
 	block_give(hfn, order);
 	lock_release(&frames.lock);
+}
+
+void frame_free_list(hfn_t hfn)
+{
+	struct stock *s = my_stock();
+
+	while (hfn != HFN_NONE) {
+		struct frame *f = frame_get(hfn);
+		hfn_t next = f->next;
+
+		if (unlikely(f->order)) {
+			frame_free(hfn, f->order);
+		} else {
+			check_single(hfn, f);
+			poison_fill(hfn, 0);
+			stock_free(s, hfn, f);
+		}
+		hfn = next;
+	}
 }
 
 u32 frame_free_count(void)

@@ -106,6 +106,8 @@ void frame_break(hfn_t hfn);
 void frame_make_whole(hfn_t hfn, u32 order);
 /* Any allocated state but ZERO; flags and pins must be zero; the block as allocated (claimed ranges: any aligned blocks). */
 void frame_free(hfn_t hfn, u32 order);
+/* The same for blocks in state HV that name each other by `next`, the last HFN_NONE: each of its head's order. */
+void frame_free_list(hfn_t hfn);
 
 /* Clears one frame of this CPU's stock ahead of need: for idle time. False: the stock is full, or memory is short. */
 bool frame_stock_fill(void);

@@ -350,7 +350,8 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 
 	forget_marks(gs, was, to, payload);
 	kept = state_has_frame(was->state) && state_has_frame(to) && was->payload == payload;
-	if (was->state != PAGE_ABSENT)
+	/* The hints of pages on their way out are forgotten together. */
+	if (was->state != PAGE_ABSENT && to != PAGE_SWAPPING_OUT)
 		page_leave(gs, gfn, was, to, kept);
 	page_enter(gs, gfn, to, payload);
 	mine = my_count();
@@ -359,13 +360,35 @@ static inline __attribute__((always_inline)) void change(struct gspace *gs, u64 
 	follow(gs, gfn, was, to, payload, 1);
 }
 
+void gspace_change_from(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload)
+{
+	lock_assert_held(&gs->lock);
+	CHECK(was->level == 1 && to != PAGE_SWAPPING_OUT);
+	change(gs, was->entry, gfn, was, to, payload);
+}
+
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload)
 {
 	struct page was;
 
-	lock_assert_held(&gs->lock);
 	page_decode(gs->pt.fmt, entry, 1, &was);
-	change(gs, entry, gfn, &was, to, payload);
+	gspace_change_from(gs, gfn, &was, to, payload);
+}
+
+void gspace_change_out(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn)
+{
+	const struct page was = {.state = PAGE_PRIVATE, .payload = hfn};
+
+	lock_assert_held(&gs->lock);
+	change(gs, entry, gfn, &was, PAGE_SWAPPING_OUT, hfn);
+}
+
+void gspace_change_swapped(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn, u32 slot)
+{
+	const struct page was = {.state = PAGE_SWAPPING_OUT, .payload = hfn};
+
+	lock_assert_held(&gs->lock);
+	change(gs, entry, gfn, &was, PAGE_SWAPPED, slot);
 }
 
 static u64 region_encode(const struct gspace *gs, enum page_state s, u32 payload)
@@ -543,12 +566,7 @@ void gspace_flush(struct gspace *gs)
 	flush_tlb(gs);
 	if (shared)
 		flush_stale_spaces();
-	while (hfn != HFN_NONE) {
-		hfn_t next = frame_get(hfn)->next;
-
-		frame_free(hfn, frame_get(hfn)->order);
-		hfn = next;
-	}
+	frame_free_list(hfn);
 }
 
 #define AHEAD_MAX   8U /* pages read for one touch: as many as go out from one place */

@@ -269,14 +269,19 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
  * still belongs to the page. For every out_begin there must be one out_done or out_failed with the same hfn, also if the space is dying.
  *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
+ *  out_begin_some  the same for at most `most` of the next `look` pages from `from` < pages on: those that can go, whose numbers and
+ *             frames it stores. Returns how many
  *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed after the next flush; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
+ *  out_done_all  the same for n <= 64 pages and as many slots from `slot` on. Returns bit i set: slot + i is used
  *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
  *  out_unchanged  instead of out_done, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
  *             what it was then. False: it is not, or has none, or was rescued: all as before
  *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED. in_done keeps `slot` with the page, if it returns true
  */
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
+u32 gspace_swap_out_begin_some(struct gspace *gs, gfn_t from, u32 look, u32 most, gfn_t *gfn, hfn_t *hfn) must_check;
 int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
+u64 gspace_swap_out_done_all(struct gspace *gs, u32 n, const gfn_t *gfn, const hfn_t *hfn, u32 slot) must_check;
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 struct digest;
 bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;

@@ -78,6 +78,12 @@ void page_look_single(struct gspace *gs, gfn_t gfn, struct page *p);
  * comes allocated and filled.
  */
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload);
+/* The same for who has just looked: the page is *was. */
+void gspace_change_from(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload);
+/* The same by short ways: PRIVATE hfn -> SWAPPING_OUT, after which the caller forgets its hint (share_forget_hints), with gs->lock still
+ * held; SWAPPING_OUT hfn -> SWAPPED slot. */
+void gspace_change_out(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn);
+void gspace_change_swapped(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn, u32 slot);
 /*
  * The same for all pages of a region, whose level-2 entry is `entry`: between ABSENT, PRIVATE (a large leaf; payload is a
  * frame block, whole or not, and the caller has pushed a spare table page) and BALLOONED (a token).

@@ -132,40 +132,77 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out)
 
 /* ---- swap ---------------------------------------------------------------- */
 
-static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
+/* gs->lock held. The page is *p, single. Its hint is left to the caller. */
+static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, struct page *p)
 {
-	struct page p;
+	struct frame *f;
 
-	if (gs->dying)
-		return E_PERM;
-	if (gfn >= gs->pages)
-		return E_INVAL;
-	page_look_single(gs, gfn, &p);
-	if (p.state == PAGE_PINNED || p.state == PAGE_SWAPPING_OUT || p.state == PAGE_SWAPPING_IN)
+	if (p->state == PAGE_PINNED || p->state == PAGE_SWAPPING_OUT || p->state == PAGE_SWAPPING_IN)
 		return E_BUSY;
-	if (page_is_sole(&p) && gspace_shared_is_sole(p.payload)) {
-		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, p.payload);
-		page_look(gs, gfn, &p);
+	if (page_is_sole(p) && gspace_shared_is_sole(p->payload)) {
+		gspace_change_from(gs, gfn, p, PAGE_PRIVATE, p->payload);
+		page_look(gs, gfn, p);
 	}
-	if (p.state != PAGE_PRIVATE)
+	if (p->state != PAGE_PRIVATE)
 		return E_INVAL;
-	if (!page_is_candidate(&p))
+	f = frame_get(p->payload);
+	if (f->flags & FRAME_F_IO)
 		return E_BUSY; /* rescued, and its first transfer is still under way */
-	(void)gspace_poor_locked(gs, &p); /* the last look at the dirty bit */
-	gspace_change(gs, p.entry, gfn, PAGE_SWAPPING_OUT, p.payload);
-	frame_get(p.payload)->flags |= FRAME_F_IO;
-	*hfn = p.payload;
+	(void)gspace_poor_locked(gs, p); /* the last look at the dirty bit */
+	gspace_change_out(gs, gfn, p->entry, p->payload);
+	f->flags |= FRAME_F_IO;
 	return 0;
 }
 
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn)
 {
-	int err;
+	struct page p;
+	int err = E_PERM;
 
+	if (gfn >= gs->pages)
+		return E_INVAL;
 	lock_acquire(&gs->lock);
-	err = swap_out_begin_locked(gs, gfn, hfn);
+	if (!gs->dying) {
+		page_look_single(gs, gfn, &p);
+		err = swap_out_begin_locked(gs, gfn, &p);
+	}
+	if (!err) {
+		*hfn = p.payload;
+		share_forget_hints(hfn, 1);
+	}
 	lock_release(&gs->lock);
 	return err;
+}
+
+/* The page behind *p, which is single: its entry is the next one if that is in the same table. */
+static void look_next(struct gspace *gs, gfn_t gfn, struct page *p)
+{
+	if (gfn == region_of(gfn))
+		page_look_single(gs, gfn, p);
+	else
+		page_decode(gs->pt.fmt, p->entry + 1, 1, p);
+}
+
+u32 gspace_swap_out_begin_some(struct gspace *gs, gfn_t from, u32 look, u32 most, gfn_t *gfn, hfn_t *hfn)
+{
+	gfn_t end = from + MIN(look, gs->pages - from);
+	struct page p;
+	u32 n = 0;
+
+	lock_acquire(&gs->lock);
+	for (gfn_t at = from; at < end && n < most && !gs->dying; at++) {
+		if (at == from || p.level > 1)
+			page_look_single(gs, at, &p);
+		else
+			look_next(gs, at, &p);
+		if (swap_out_begin_locked(gs, at, &p))
+			continue;
+		hfn[n] = p.payload;
+		gfn[n++] = at;
+	}
+	share_forget_hints(hfn, n);
+	lock_release(&gs->lock);
+	return n;
 }
 
 bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p)
@@ -182,19 +219,27 @@ bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p
 	return false;
 }
 
-int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
+u64 gspace_swap_out_done_all(struct gspace *gs, u32 n, const gfn_t *gfn, const hfn_t *hfn, u32 slot)
 {
-	struct page p;
-	bool waits;
+	u64 done = 0;
 
 	lock_acquire(&gs->lock);
-	waits = gspace_swap_out_end(gs, gfn, hfn, &p);
-	if (waits) {
-		gspace_change(gs, p.entry, gfn, PAGE_SWAPPED, slot);
+	for (u32 i = 0; i < n; i++) {
+		struct page p;
+
+		if (!gspace_swap_out_end(gs, gfn[i], hfn[i], &p))
+			continue;
+		gspace_change_swapped(gs, gfn[i], p.entry, p.payload, slot + i);
 		gs->stats.swap_out++;
+		done |= BIT(i);
 	}
 	lock_release(&gs->lock);
-	return waits ? 0 : E_BUSY;
+	return done;
+}
+
+int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
+{
+	return gspace_swap_out_done_all(gs, 1, &gfn, &hfn, slot) ? 0 : E_BUSY;
 }
 
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
@@ -203,7 +248,7 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 
 	lock_acquire(&gs->lock);
 	if (gspace_swap_out_end(gs, gfn, hfn, &p))
-		gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+		gspace_change_from(gs, gfn, &p, PAGE_PRIVATE, hfn);
 	lock_release(&gs->lock);
 	gspace_flush(gs);
 }
@@ -317,7 +362,7 @@ bool gspace_swap_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
 	CHECK(f->state == FRAME_HV);
 	lock_acquire(&gs->lock);
 	p = swap_in_end(gs, gfn);
-	gspace_change(gs, p.entry, gfn, PAGE_PRIVATE, hfn);
+	gspace_change_from(gs, gfn, &p, PAGE_PRIVATE, hfn);
 	if (keep) {
 		f->flags |= FRAME_F_COPY;
 		f->pins = slot & UINT16_MAX;

@@ -20,7 +20,7 @@ int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage 
 	gs->zip.most = gs->pages; /* what admission counted on (zip_frames_for) */
 	err = zpool_put(&gs->zip, page, zip_max_frames(gs), &handle);
 	if (!err && gspace_swap_out_end(gs, gfn, hfn, &p)) {
-		gspace_change(gs, p.entry, gfn, PAGE_COMPRESSED, handle);
+		gspace_change_from(gs, gfn, &p, PAGE_COMPRESSED, handle);
 		gs->stats.zip_in++;
 	} else if (!err) {
 		CHECK(zpool_drop(&gs->zip, handle) == ZPOOL_NO_SLOT);
@@ -75,7 +75,7 @@ static u32 change_block(struct gspace *gs, u32 block, enum page_state to)
 
 		zpool_look(&gs->zip, h, &entry);
 		page_look(gs, entry.gfn, &p);
-		gspace_change(gs, p.entry, entry.gfn, to, to == PAGE_SWAPPED ? h | SWAP_PACKED : h);
+		gspace_change_from(gs, entry.gfn, &p, to, to == PAGE_SWAPPED ? h | SWAP_PACKED : h);
 	}
 	return n;
 }

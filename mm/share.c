@@ -47,6 +47,7 @@
 #include "mm/pool.h"
 #include "mm/reclaim.h"
 #include "mm/rmap.h"
+#include "mm/zip.h"
 
 #define CHAIN_MAX         64   /* entries looked at under one head; more are not kept */
 #define FRAMES_PER_HEAD   4    /* at least 2 after rounding to a power of two */
@@ -189,9 +190,9 @@ static void table_hint(u64 hash, hfn_t hfn)
 	share.stats.hints++;
 }
 
-static void table_remove(hfn_t hfn)
+/* Of the frame, whose entry this is. */
+static void table_remove(struct frame *f, hfn_t hfn)
 {
-	struct frame *f = frame_get(hfn);
 	u32 index = f->share;
 	struct entry *e = entry_at(index);
 	u32 *link = head_of(e->hash);
@@ -202,7 +203,7 @@ static void table_remove(hfn_t hfn)
 		link = &entry_at(*link)->next;
 	}
 	*link = e->next;
-	pool_give(&share.pool, index);
+	pool_give_at(&share.pool, index, e);
 	f->share = 0;
 }
 
@@ -236,6 +237,21 @@ static struct match table_find(u64 hash, hfn_t own)
 	return m;
 }
 
+/* Short, for many pages of which few have a match. */
+static bool table_has_other(u64 hash, hfn_t own)
+{
+	u32 steps = 0;
+
+	for (u32 i = *head_of(hash); i && steps < CHAIN_MAX; steps++) {
+		const struct entry *e = entry_at(i);
+
+		if (e->hash == hash && e->hfn != own)
+			return true;
+		i = e->next;
+	}
+	return false;
+}
+
 static bool table_has(u64 hash, hfn_t hfn)
 {
 	u32 i = share.heads == HFN_NONE ? 0 : *head_of(hash);
@@ -262,20 +278,33 @@ u32 share_hinted(u16 space)
 	return READ_ONCE(hinted[space]);
 }
 
-void share_forget_hint(hfn_t hfn)
+void share_forget_hints(const hfn_t *hfn, u32 n)
 {
 	lock_acquire(&share.lock);
-	CHECK(frame_get(hfn)->flags & FRAME_F_HINT);
-	table_remove(hfn);
-	unmark_hint(frame_get(hfn));
+	for (u32 i = 0; i < n; i++) {
+		struct frame *f = frame_get(hfn[i]);
+
+		if (!(f->flags & FRAME_F_HINT))
+			continue;
+		table_remove(f, hfn[i]);
+		unmark_hint(f);
+	}
 	lock_release(&share.lock);
+}
+
+void share_forget_hint(hfn_t hfn)
+{
+	CHECK(frame_get(hfn)->flags & FRAME_F_HINT);
+	share_forget_hints(&hfn, 1);
 }
 
 void share_forget_shared(hfn_t hfn)
 {
+	struct frame *f = frame_get(hfn);
+
 	lock_acquire(&share.lock);
-	if (frame_get(hfn)->share)
-		table_remove(hfn);
+	if (f->share)
+		table_remove(f, hfn);
 	lock_release(&share.lock);
 }
 
@@ -347,7 +376,7 @@ static enum look look_locked(struct candidate *c, bool hint)
 	c->match = table_find(c->hash, c->hfn);
 	if (c->match.hfn == HFN_NONE && hint && !(f->share && entry_at(f->share)->hash == c->hash)) {
 		if (f->share)
-			table_remove(c->hfn); /* the page has changed since */
+			table_remove(f, c->hfn); /* the page has changed since */
 		if (f->flags & FRAME_F_HINT)
 			unmark_hint(f);
 		table_hint(c->hash, c->hfn);
@@ -528,13 +557,39 @@ static int offer_out(struct candidate *c)
 	return c->err == E_BUSY ? E_BUSY : E_NOENT;
 }
 
-int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest)
+/* Bit i: there is an entry like hash[i]. */
+static u64 matches_of(const u64 *hash, const struct victims *v)
 {
-	struct candidate c = {
-	    .gs = gs, .gfn = gfn, .hfn = hfn, .hash = digest_hash(digest, group_key(gs)), .out = true};
+	u64 found = 0;
+
+	lock_acquire(&share.lock);
+	for (u32 i = 0; i < v->count && share.heads != HFN_NONE; i++)
+		found |= (u64)table_has_other(hash[i], v->hfn[i]) << i;
+	lock_release(&share.lock);
+	return found;
+}
+
+u32 share_offer_out(struct gspace *gs, struct victims *v)
+{
+	u64 hash[BLK_PAGES_MAX], key = group_key(gs), found;
+	u32 left = 0, shared = 0;
 
 	assert_alone();
-	return offer_out(&c);
+	for (u32 i = 0; i < v->count; i++)
+		hash[i] = digest_hash(&v->digest[i], key);
+	found = matches_of(hash, v);
+	for (u32 i = 0; i < v->count; i++) {
+		struct candidate c = {.gs = gs, .gfn = v->gfn[i], .hfn = v->hfn[i], .hash = hash[i], .out = true};
+		int err = E_NOENT;
+
+		if (found >> i & 1 || !*(const u64 *)mm_hfn_to_va(v->hfn[i])) /* one of many, or perhaps a page of zeroes */
+			err = offer_out(&c);
+		shared += !err;
+		if (err == E_NOENT)
+			victims_keep(v, i, &left);
+	}
+	v->count = left;
+	return shared;
 }
 
 /* ---- scanner ------------------------------------------------------------- */

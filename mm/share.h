@@ -37,15 +37,15 @@ void share_set_rate(u32 pages_per_sec_host, u32 pages_per_sec_vm); /* 0 stops */
 u32 share_scan(u32 budget);
 /* Offers one page (that cannot go elsewhere). True if it is now shared or zero. */
 bool share_offer(struct gspace *gs, gfn_t gfn);
-/*
- * The same for a page on its way out, begun (gspace_swap_out_begin) and flushed: 0: it is shared or zero now. E_BUSY: it was rescued, its
- * transfer is over. E_NOENT: it waits as before.
+/* The same for pages on their way out. Returns how many are shared or zero now; the others, but for those rescued meanwhile, stay in v,
+ * in order.
  */
-struct digest;
-int share_offer_out(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;
+struct victims;
+u32 share_offer_out(struct gspace *gs, struct victims *v);
 /* Frame-side bookkeeping, called by gspace.c with the page's gspace lock held: */
 bool share_enter(u64 hash, hfn_t hfn) must_check; /* the frame, HV yet, is about to become a shared one. False: no room */
 u32 share_hinted(u16 space); /* pages of this space that have a hint now */
+void share_forget_hints(const hfn_t *hfn, u32 n); /* of frames that change their state, some of which may have one */
 void share_forget_hint(hfn_t hfn);   /* private frame with FRAME_F_HINT changes owner or state */
 void share_forget_shared(hfn_t hfn); /* last mapper of a shared frame left, or it may no longer be found. No-op without an entry */
 void share_note_cow(void);	     /* a guest wrote to a shared page */

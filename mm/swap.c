@@ -20,6 +20,7 @@
 #include "lib/panic.h"
 #include "lib/platform.h"
 #include "lib/prng.h"
+#include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/platform.h"
@@ -377,13 +378,22 @@ static bool add_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 	return true;
 }
 
-/* One candidate: added to v if it can go out. One that could only be shared is at once: 1 if it was. */
-static u32 try_victim(struct gspace *gs, struct victims *v, gfn_t gfn, bool writes)
+/* The next pages from gfn on, as far as they can go out. Those that could only be shared are at once; returns how many were. */
+static u32 try_victims(struct gspace *gs, struct victims *v, gfn_t gfn, u32 most, bool writes)
 {
-	if (!writes && gspace_is_poor(gs, gfn))
-		return share_offer(gs, gfn);
-	add_victim(gs, v, gfn);
-	return 0;
+	u32 shared = 0;
+
+	if (writes) {
+		v->count += gspace_swap_out_begin_some(gs, gfn, VICTIM_RUN, most, &v->gfn[v->count], &v->hfn[v->count]);
+		return 0;
+	}
+	for (gfn_t end = MIN(gfn + VICTIM_RUN, gs->pages); gfn < end && most; gfn++) {
+		bool poor = gspace_is_poor(gs, gfn), went = poor ? share_offer(gs, gfn) : add_victim(gs, v, gfn);
+
+		shared += poor && went;
+		most -= went;
+	}
+	return shared;
 }
 
 /* With nothing private left, a shared page goes in a copy of its own: the frame comes free with its last mapper. */
@@ -410,8 +420,7 @@ static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 				break;
 			continue;
 		}
-		for (u32 j = 0; j < VICTIM_RUN && gfn < gs->pages && v->count + shared < want; j++, gfn++)
-			shared += try_victim(gs, v, gfn, writes);
+		shared += try_victims(gs, v, gfn, want - v->count - shared, writes);
 	}
 	return shared;
 }
@@ -423,8 +432,7 @@ static void submit_out(struct out_io *io, const struct digest *digest)
 	for (u32 i = 0; i < io->req.pages; i++)
 		sum[i] = page_sum(&digest[i], io->gs, io->blocks ? ~io->gfn[i] : io->gfn[i], io->slot + i);
 	lock_acquire(&swap.lock);
-	for (u32 i = 0; i < io->req.pages; i++)
-		*slots_sum(&swap.slots, io->slot + i) = sum[i];
+	memcpy(slots_sums(&swap.slots, io->slot, io->req.pages), sum, io->req.pages * sizeof(sum[0]));
 	swap.stats.in_flight_out += io->req.pages;
 	lock_release(&swap.lock);
 	io->req.op = BLK_WRITE;
@@ -486,22 +494,6 @@ static void digest_victims(struct victims *v)
 		v->digest[i] = digest_page(mm_hfn_to_va(v->hfn[i]));
 }
 
-/* Those that come to share a frame, or to be zero. The others, but for those rescued meanwhile, stay in v, in order. */
-static u32 share_victims(struct gspace *gs, struct victims *v)
-{
-	u32 left = 0, shared = 0;
-
-	for (u32 i = 0; i < v->count; i++) {
-		int err = share_offer_out(gs, v->gfn[i], v->hfn[i], &v->digest[i]);
-
-		shared += !err;
-		if (err == E_NOENT)
-			victims_keep(v, i, &left);
-	}
-	v->count = left;
-	return shared;
-}
-
 /* Those whose slot of the last time still holds what they are: nothing to write. The others stay in v, in order. */
 static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 {
@@ -554,7 +546,7 @@ static u32 out_some(struct gspace *gs, u32 want)
 	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
 	digest_victims(&v);
-	done += share_victims(gs, &v);
+	done += share_offer_out(gs, &v);
 	done += drop_unchanged(gs, &v);
 	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
@@ -605,26 +597,29 @@ static void account_out(struct out_io *io, u32 out, u32 rescued)
 	lock_release(&swap.lock);
 }
 
-/* False: nobody needs the slot. */
-static bool out_one(struct out_io *io, u32 i)
+/* Bit i: its slot is needed. */
+static u64 blocks_done(struct out_io *io)
 {
-	if (io->blocks)
-		return gspace_zip_out_done(io->gs, io->gfn[i], io->slot + i);
-	return !gspace_swap_out_done(io->gs, io->gfn[i], io->req.frame[i], io->slot + i);
+	u64 done = 0;
+
+	for (u32 i = 0; i < io->req.pages; i++)
+		done |= (u64)(gspace_zip_out_done(io->gs, io->gfn[i], io->slot + i) != 0) << i;
+	return done;
 }
 
 static void out_written(struct out_io *io)
 {
-	u32 rescued = 0;
+	u32 n = io->req.pages, rescued = 0;
+	u64 done = io->blocks ? blocks_done(io) : gspace_swap_out_done_all(io->gs, n, io->gfn, io->req.frame, io->slot);
 
-	for (u32 i = 0; i < io->req.pages; i++) {
-		if (out_one(io, i))
+	for (u32 i = 0; i < n; i++) {
+		if (done >> i & 1)
 			continue;
 		rescued++;
 		swap_slot_free(io->slot + i);
 	}
 	gspace_flush(io->gs);
-	account_out(io, io->req.pages - rescued, rescued);
+	account_out(io, n - rescued, rescued);
 }
 
 /* The pages stay in RAM. Slots of a failed write are not used again, unless it is the whole device that went. */

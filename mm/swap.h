@@ -67,7 +67,8 @@ bool swap_can_out(void); /* on, not saturated; notices that the device is gone *
 
 /*
  * Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read into hfn, page becomes SWAPPING_IN by the
- * caller. ahead: nobody has asked for it yet, so if it cannot be read it just stays SWAPPED. E_AGAIN: too many transfers, mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
+ * caller. ahead: nobody has asked for it yet, so if it cannot be read it just stays SWAPPED. E_AGAIN: too many transfers (ahead: half of
+ * them are enough), else mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
  */
 int swap_in_start(struct gspace *gs, gfn_t gfn, u32 slot, hfn_t hfn, bool ahead) must_check;
 /* The same for the block of compressed pages that a touch of gfn asks for; the caller then calls zpool_read_begin(). */

@@ -195,8 +195,15 @@ void slots_retire(struct slots *s, u32 slot)
 	s->bad++;
 }
 
+u64 *slots_sums(struct slots *s, u32 first, u32 n)
+{
+	CHECK(n && first / SLOTS_PER_CHUNK == (first + n - 1) / SLOTS_PER_CHUNK);
+	check_taken(s, first);
+	check_taken(s, first + n - 1);
+	return &chunk_of(s, first / SLOTS_PER_CHUNK)->sum[first % SLOTS_PER_CHUNK];
+}
+
 u64 *slots_sum(struct slots *s, u32 slot)
 {
-	check_taken(s, slot);
-	return &chunk_of(s, slot / SLOTS_PER_CHUNK)->sum[slot % SLOTS_PER_CHUNK];
+	return slots_sums(s, slot, 1);
 }

@@ -40,5 +40,6 @@ void slots_free(struct slots *s, u32 slot);
 void slots_retire(struct slots *s, u32 slot);
 /* The checksum of an allocated slot. */
 u64 *slots_sum(struct slots *s, u32 slot);
+u64 *slots_sums(struct slots *s, u32 first, u32 n); /* of all that one slots_alloc() gave, or the first n of them */
 
 #endif
