@@ -379,7 +379,7 @@ bench: ## what the paths cost, in instructions; COMPARE=FILE: changes
 # EXPERIMENTS: some of them alone (trips,scan,zip,a,b,c,d,e,f,g); RESUME=1: only those without a result.
 EXPERIMENTS ?=
 RESUME ?=
-bench-memory: ## memory experiments: tables, plots; half an hour and more
+bench-memory: ## memory experiments: tables, plots; a quarter of an hour
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all $(B)/bench/loader.elf
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/memory.py $(B)/bench \
 	  $(if $(EXPERIMENTS),--only $(EXPERIMENTS)) $(if $(RESUME),--resume)

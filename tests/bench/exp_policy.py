@@ -11,7 +11,7 @@ ACTIVE_MEM, PERIOD = 64, 5
 
 def active(work):
     sets = ",".join(map(str, STEPS))
-    vm = vm_section("set", ACTIVE_MEM, f"app=verify mem=90% zero=0 same=0 write=20% rate=6000 report=0 sets={sets} step={STEP}",
+    vm = vm_section("set", ACTIVE_MEM, f"app=verify mem=90% zero=0 same=0 write=20% rate=3000 report=0 sets={sets} step={STEP}",
                     disk=None, reservation="100%")
     looks = range(1, len(STEPS) * STEP)
     seen = run(work, [vm], ACTIVE_MEM + 64, [(at, "vm show set") for at in looks] + [(looks[-1] + 1, "vm console set")],
@@ -60,11 +60,11 @@ def idle_tax(work):
 # ---- e: five guests ----
 
 FIVE_SECONDS, PEAK_SECONDS = 60, 30
-FIVE = (("store", 96, "app=verify mem=80% zero=5% same=5% rate=3000 report=0"),
-        ("db", 96, f"app=db size=96M cache=90% report=1 run={FIVE_SECONDS} rate=8000"),
+FIVE = (("store", 96, "app=verify mem=80% zero=5% same=5% rate=1500 report=0"),
+        ("db", 96, f"app=db size=96M cache=90% report=1 run={FIVE_SECONDS} rate=4000"),
         ("desk", 96, "app=desktop mem=85%"),
         ("web", 64, "app=idle mem=85% checks=100"),
-        ("batch", 64, "app=verify mem=70% zero=20% same=0 write=50% rate=1000 report=0"))
+        ("batch", 64, "app=verify mem=70% zero=20% same=0 write=50% rate=500 report=0"))
 FIVE_ROOM = 270  # of 416 MiB: 1.6 times what is left beside the hypervisor's own
 
 

@@ -2,7 +2,7 @@
 from memlab import pages, pairs, run, vm_section
 
 SIZE, MOST = 40, 10
-RATE = 1000000  # pages a second that may be looked at; while memory is not short it is an eighth, and a quarter of that for one VM
+RATE = 1000000  # pages a second that may be looked at; while memory is not short it is less by itself
 BOOT = 1        # s until a guest has touched its memory
 DESK = "app=desktop mem=90% writes=1 checks=8"
 MIXES = {"ten alike": [DESK] * 10,
@@ -78,8 +78,8 @@ def sharing(work):
 def costs(work):
     """Instructions for a page that is like no other, and for one that comes to share a frame, by the scanner's own counts."""
     vms = [section(name, f"app=idle mem=90% zero=0 same={same}") for name, same in (("unique", 0), ("twin1", 100), ("twin2", 100))]
-    middle = BOOT + 2
-    end = middle + BOOT + 3
+    middle = BOOT + 4  # while memory is not short the scan takes its time
+    end = middle + BOOT + 14
     seen = run(work, vms, SIZE + 260, [(0, "vm start unique"), (middle, "mem unique"), (middle, "mem"), (middle, "vm stop unique force"),
                                 (middle + 0.1, "vm start twin1"), (middle + 0.1, "vm start twin2"), (end, "mem")],
                min_free="70M", share_rate=RATE)

@@ -1,13 +1,17 @@
 #!/usr/bin/python3
 """The experiments with memory: `make bench-memory`.
 
-  memory.py FOLDER [--only a,b,...] [--resume]
+  memory.py FOLDER [--only a,b,...] [--resume] [--jobs N]
 
 Each runs machines of its own in QEMU, which counts instructions (memlab.py), and leaves FOLDER/memory/NAME.json. Then tables
 go to the terminal, plots and memory.json, {name: {value, unit, paper}}, into FOLDER, from all experiments that have a result
-there. --only: these alone; --resume: only those without a result. docs/BENCHMARKS.md explains the figures.
+there. --only: these alone; --resume: only those without a result; --jobs: so
+many at a time, which changes no figure (by default one a processor). docs/BENCHMARKS.md explains the figures.
 """
 import argparse
+import concurrent.futures
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -32,6 +36,7 @@ EXPERIMENTS = {
     "f": ("a guest without balloon", exp_swap.uncooperative),
     "g": ("half of the guests idle", exp_policy.half_idle),
 }
+LONGEST = "g d e c a b f trips scan zip".split()
 # name: (at least, at most)
 GOALS = {"balloon_overhead_percent_max": (None, 1.4), "share_percent_10vms": (67, None), "scan_unique": (None, 3500),
          "share_page": (None, 10000), "idle_tax_gain_percent": (30, None), "uncooperative_gain": (3, None),
@@ -59,6 +64,31 @@ class Places(os.PathLike):
 
     def __fspath__(self):
         return os.path.join(self.work, f"machine{next(self.counter)}")
+
+
+def attempt(name, results):
+    """In a process of its own. What it said, and whether it came to its end."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            run(name, results)
+        except (AssertionError, OSError, LookupError, subprocess.SubprocessError) as error:
+            print(f"  failed: {error}")
+            return said.getvalue(), False
+    return said.getvalue(), True
+
+
+def run_all(names, results, jobs):
+    """The longest first. Names of those that failed."""
+    failed = []
+    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        going = {pool.submit(attempt, name, results): name for name in sorted(names, key=LONGEST.index)}
+        for done in concurrent.futures.as_completed(going):
+            said, good = done.result()
+            print(said, end="", flush=True)
+            if not good:
+                failed.append(going[done])
+    return failed
 
 
 def collect(results):
@@ -89,18 +119,12 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--only", default=",".join(EXPERIMENTS))
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count(), 4))
     args = parser.parse_args()
     results = os.path.join(args.folder, "memory")
     os.makedirs(results, exist_ok=True)
-    failed = []
-    for name in args.only.split(","):
-        if args.resume and os.path.exists(os.path.join(results, f"{name}.json")):
-            continue
-        try:
-            run(name, results)
-        except (AssertionError, OSError, LookupError, subprocess.CalledProcessError) as error:
-            failed.append(name)
-            print(f"  failed: {error}", flush=True)
+    names = [name for name in args.only.split(",") if not (args.resume and os.path.exists(os.path.join(results, f"{name}.json")))]
+    failed = run_all(names, results, args.jobs)
     found = collect(results)
     measured = figures(found)
     show(measured)
