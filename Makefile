@@ -12,7 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 GOALS := $(or $(MAKECMDGOALS),all)
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
-ifeq ($(filter run run-bochs debug unit fuzz test bench soak,$(GOALS)),)
+ifeq ($(filter run run-bochs debug unit fuzz test bench bench-memory soak,$(GOALS)),)
 MAKEFLAGS += --output-sync=target
 endif
 endif
