@@ -454,13 +454,25 @@ enum page_state gspace_state(struct gspace *gs, gfn_t gfn)
 	return p.state;
 }
 
-u32 gspace_consumed(const struct gspace *gs)
+/* Its part of the frames behind shared pages. */
+static u32 shared_part(const struct gspace *gs)
 {
 	u64 mapping = READ_ONCE(host_shared);
-	u64 part = mapping ? (u64)gs->count[PAGE_SHARED] * frame_shared_count() / mapping : 0;
 
+	return mapping ? (u32)((u64)gs->count[PAGE_SHARED] * frame_shared_count() / mapping) : 0;
+}
+
+u32 gspace_consumed(const struct gspace *gs)
+{
 	return gs->count[PAGE_PRIVATE] + gs->count[PAGE_PINNED] + gs->count[PAGE_SWAPPING_OUT] +
-	       gs->count[PAGE_SWAPPING_IN] + gs->zip.frames + part;
+	       gs->count[PAGE_SWAPPING_IN] + gs->zip.frames + shared_part(gs);
+}
+
+u32 gspace_saved(const struct gspace *gs)
+{
+	u32 shared = gs->count[PAGE_SHARED];
+
+	return gs->count[PAGE_ZERO] + shared - MIN(shared, shared_part(gs));
 }
 
 void gspace_host_counts(u64 out[PAGE_STATES])

@@ -202,6 +202,8 @@ enum page_state gspace_state(struct gspace *gs, gfn_t gfn); /* a snapshot */
  * of all spaces add up to the frames in use, and no change of one frame's references has to visit all its mappers.
  */
 u32 gspace_consumed(const struct gspace *gs);
+/* Pages it can read that are not charged: zero pages, and of shared pages the rest. */
+u32 gspace_saved(const struct gspace *gs);
 /* Host-wide sums of count[] over live spaces. */
 void gspace_host_counts(u64 out[PAGE_STATES]);
 

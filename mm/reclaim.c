@@ -12,6 +12,11 @@
  * reached; they fall only in high, in steps, as far as free memory is above the goal, and small changes are left out.
  * Room that one VM was given and does not use stays its own until memory is short again.
  *
+ * What sharing saves of a VM's pages is given back too, for it would be of use to nobody else: in high a balloon falls until
+ * the guest, with as many of its pages shared as now, would come to its target. Pages that it gets and has not touched yet
+ * are not among those, so the fall does not run ahead of what it does to free memory. If it writes to its shared pages it
+ * holds more than its target; only if that makes memory short (soft) the balloon rises again, by just that.
+ *
  * A VM with Dynamic Memory (dynmem.h) takes part as a VM of the size that it wants just now. Of that its target is what its
  * shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory is above the goal.
  *
@@ -297,6 +302,23 @@ static bool has_limit(const struct gspace *gs)
 	return gs->alloc.limit < gs->pages;
 }
 
+/* Pages that a balloon falls in one period. */
+static u32 fall_step(const struct gspace *gs)
+{
+	return MAX(gs->pages / 32, DEFLATE_STEP_MIN);
+}
+
+/*
+ * Who says so would be larger, or who has a balloon and has touched what it was given of it, all but one step: so nobody gets
+ * more than it uses while another could use it. Those without a balloon are as large as they please already.
+ */
+static bool wants_more(const struct gspace *gs)
+{
+	bool ballooned = balloon_size(gs) || gs->balloon_target;
+
+	return dynmem_active(gs) || (ballooned && gs->count[PAGE_ABSENT] <= fall_step(gs));
+}
+
 static u64 collect(void)
 {
 	u64 sum = 0;
@@ -311,8 +333,7 @@ static u64 collect(void)
 						   .shares = gs->alloc.shares,
 						   .active = wss_active(gs),
 						   .consumed = gspace_consumed(gs)};
-		/* Who has a balloon would be larger, or who says so; the others are as large as they please already. */
-		reclaim.vm[i].wants = balloon_size(gs) || gs->balloon_target || dynmem_active(gs) ? cap : 0;
+		reclaim.vm[i].wants = wants_more(gs) ? cap : 0;
 		sum += reclaim.vm[i].consumed;
 	}
 	return sum;
@@ -450,18 +471,27 @@ static u32 raised_target(struct gspace *gs, u32 fair, bool trouble, u64 now)
 	return want;
 }
 
+/* What it may have in high: its target, and what sharing saves of its pages; never more than its limit and what it wants. */
+static u32 target_and_saved(const struct gspace *gs)
+{
+	u32 most = MIN(cap_of(gs), dynmem_wanted(gs));
+
+	return (u32)MAX((u64)gs->target, MIN((u64)gs->target + gspace_saved(gs), (u64)most));
+}
+
 /* Down toward what the target still asks for: what was not yet given at once, what was given when memory is back. */
 static u32 lowered_target(const struct gspace *gs)
 {
-	u32 old = gs->balloon_target, full = full_balloon(gs, gs->target), size = balloon_size(gs);
-	u32 step = MAX(gs->pages / 32, DEFLATE_STEP_MIN);
+	bool back = reclaim.state == RECLAIM_HIGH && frame_free_count() >= reclaim.min_free;
+	u32 old = gs->balloon_target, full = full_balloon(gs, back ? target_and_saved(gs) : gs->target);
+	u32 step = fall_step(gs);
 
 	if (full >= old)
 		return old;
+	if (!back)
+		return MAX(full, MIN(old, balloon_size(gs)));
 	if (dynmem_active(gs)) /* it does not hope for more, it needs it */
 		step = MAX(step, excess(frame_free_count(), reclaim.goal));
-	if (reclaim.state != RECLAIM_HIGH || frame_free_count() < reclaim.min_free)
-		return MAX(full, MIN(old, size));
 	/* Small changes are left out, but not what keeps it from its reservation. */
 	if (old - full < deadband(gs) && full && old <= full_balloon(gs, gs->alloc.reservation))
 		return old;

@@ -291,6 +291,18 @@ class Machine:
             assert time.monotonic() < end, f"still not so after {timeout} s: {what.__doc__ or what}"
             self.run_for(every)
 
+    def wait_settled(self, what, timeout, looks=5, every=1):
+        """Polls what() until it has been true so many times in a row: what is meant to last, not to be so for a moment."""
+        row = []
+
+        def lasts():
+            row.append(what())
+            return len(row) >= looks and all(row[-looks:])
+
+        lasts.__doc__ = f"{what.__doc__ or what}, {looks} times in a row"
+        self.wait_for(lasts, timeout, every)
+        return row[-1]
+
     def wait_state(self, vm, state, timeout=PATIENCE):
         self.wait_for(lambda: self.state(vm) == state, timeout)
 

@@ -56,6 +56,7 @@ static int start_machine(bool with_swap)
 	if (with_swap)
 		assert_int_equal(swap_on(&fake_blk_part), 0);
 	fake_mm_on_wake = on_wake;
+	fake_log_echo = getenv("SIM_TRACE") != NULL;
 	guests = idle = 0;
 	free_before = frame_free_count();
 	return 0;
@@ -89,7 +90,7 @@ static void host_tick(void)
 		due = 0; /* another test's clock */
 }
 
-/* SIM_TRACE=1: where everything stands, before each run(). */
+/* SIM_TRACE=1: the log, and where everything stands, before each run(). */
 static void trace(void)
 {
 	struct share_stats sh;
@@ -578,6 +579,148 @@ static void test_plenty_goes_to_the_ballooned(void **state)
 		assert_int_equal(sim_verify(guest[i], host_tick), 0);
 }
 
+/* As run(), and the scanner works as often as it does in earnest. */
+static void run_scanned(u32 ms, u32 accesses)
+{
+	for (u32 i = 0; i < ms; i += 10) {
+		run(10, accesses);
+		reclaim_scan();
+	}
+}
+
+/* How often balloon targets turned upward in `periods`, of all guests. */
+static u32 count_turns(u32 periods, u32 accesses)
+{
+	u32 turns = 0, last[GUESTS];
+	bool fell[GUESTS] = {false};
+
+	for (u32 i = 0; i < guests; i++)
+		last[i] = guest[i]->gs.balloon_target;
+	for (u32 t = 0; t < periods; t++) {
+		run_scanned(250, accesses);
+		for (u32 i = 0; i < guests; i++) {
+			u32 is = guest[i]->gs.balloon_target;
+
+			turns += is > last[i] && fell[i];
+			fell[i] = is < last[i] || (fell[i] && is == last[i]);
+			last[i] = is;
+		}
+	}
+	return turns;
+}
+
+/* Half of what all hold is the same: with what that saves their balloons fall until free memory is the goal, and stay. */
+static void test_what_sharing_saves_is_given_back(void **state)
+{
+	u32 goal, saved = 0;
+
+	(void)state;
+	for (u32 i = 0; i < 4; i++)
+		add("g0\0g1\0g2\0g3" + 3 * i, 4000, 3900, SIM_GOOD, 0)->common = 1900;
+	share_set_rate(0, 0); /* the scanner comes late, to balloons that are full */
+	run(20000, 2);
+	share_set_rate(1000000, 1000000);
+	run_scanned(60000, 1);
+	reclaim_stats(&rs);
+	goal = rs.min_free * 112 / 100;
+	assert_true(rs.ballooned > 500);
+	assert_in_range(rs.free, rs.threshold[RECLAIM_SOFT], goal + 4 * 64);
+	for (u32 i = 0; i < guests; i++)
+		saved += gspace_saved(&guest[i]->gs);
+	assert_true(saved > 1500);
+	assert_in_range(count_turns(240, 1), 0, 4);
+	check_consistent();
+	for (u32 i = 0; i < guests; i++)
+		assert_int_equal(sim_verify(guest[i], host_tick), 0);
+}
+
+/* A balloon that is only a little too large for a reservation falls all the same. */
+static void test_reservation_is_had_to_the_last_page(void **state)
+{
+	struct gspace *gs;
+	u32 balloon;
+
+	(void)state;
+	add("g0", 6000, 5800, SIM_GOOD, 0);
+	add("g1", 5000, 4800, SIM_GOOD, 0);
+	run(20000, 10);
+	gs = &guest[0]->gs;
+	idle = 3;
+	reclaim_set_min_free(frame_free_count() * 88 / 100); /* what is free now is just the goal */
+	run(2000, 0);
+	assert_int_equal(reclaim_state_now(), RECLAIM_HIGH);
+	balloon = gs->balloon_target;
+	assert_true(balloon > 500 && balloon_size(gs) == balloon);
+	gs->alloc.reservation = gs->pages - balloon + 20;
+	reclaim_rebalance();
+	run(10000, 10);
+	assert_in_range(gs->balloon_target, 1, balloon - 20);
+	assert_in_range(balloon_size(gs), 1, balloon - 20);
+	check_consistent();
+}
+
+/* Two have balloons when memory is back. One needs only part of what is its own: the other gets the rest. */
+static void test_room_is_for_who_uses_it(void **state)
+{
+	struct sim_guest *large, *small;
+
+	(void)state;
+	large = add("large", 6000, 5800, SIM_GOOD, 0);
+	small = add("small", 4000, 2900, SIM_GOOD, 0);
+	add("end", 4000, 3800, SIM_GOOD, 0);
+	run(20000, 10);
+	assert_true(balloon_size(&large->gs) > 1000 && balloon_size(&small->gs) > 1000);
+	end_guest(2);
+	for (u32 t = 0; t < 6; t++)
+		run(5000, 10);
+	reclaim_stats(&rs);
+	assert_in_range(rs.free, rs.threshold[RECLAIM_SOFT], rs.min_free * 112 / 100 + 300);
+	assert_in_range(gspace_consumed(&small->gs), 2800, 2950);
+	assert_true(gspace_consumed(&large->gs) > 4200);
+	assert_in_range(count_turns(240, 10), 0, 4);
+	check_consistent();
+}
+
+/* A step that is no period's: 1 ms after the last one. */
+static void step_between(void)
+{
+	fake_now_ns += NSEC_PER_MSEC;
+	assert_true(reclaim_pressure());
+	reclaim_step(fake_now_ns);
+	assert_false(reclaim_pressure());
+}
+
+/* Settings and large changes of free memory are answered at once, not at the period's end. */
+static void test_targets_follow_at_once(void **state)
+{
+	struct gspace *a = &add("a", 6000, 10, SIM_ABSENT, 0)->gs, *b = &add("b", 6000, 10, SIM_ABSENT, 0)->gs;
+	u32 before, free;
+
+	(void)state;
+	idle = 3;
+	share_set_rate(0, 0);
+	run(2000, 0);
+	reclaim_stats(&rs);
+	free = frame_free_count();
+	assert_int_equal(a->target, b->target);
+	before = a->target;
+	a->alloc.shares *= 3;
+	reclaim_rebalance();
+	step_between();
+	assert_true(a->target > before * 4 / 3 && b->target < before * 2 / 3);
+	before = b->target;
+	set_free(frame_free_count() - rs.min_free / 5); /* a small one waits */
+	assert_false(reclaim_pressure());
+	assert_int_equal(b->target, before);
+	set_free(frame_free_count() - rs.min_free / 5);
+	step_between();
+	assert_true(b->target < before);
+	before = b->target;
+	set_free(free);
+	step_between();
+	assert_true(b->target > before);
+}
+
 static void test_cause_and_liar_are_told(void **state)
 {
 	(void)state;
@@ -637,6 +780,10 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
 	    cmocka_unit_test_setup_teardown(test_idle_tax, start, finish),
 	    cmocka_unit_test_setup_teardown(test_plenty_goes_to_the_ballooned, start, finish),
+	    cmocka_unit_test_setup_teardown(test_what_sharing_saves_is_given_back, start, finish),
+	    cmocka_unit_test_setup_teardown(test_reservation_is_had_to_the_last_page, start, finish),
+	    cmocka_unit_test_setup_teardown(test_room_is_for_who_uses_it, start, finish),
+	    cmocka_unit_test_setup_teardown(test_targets_follow_at_once, start, finish),
 	    cmocka_unit_test_setup_teardown(test_cause_and_liar_are_told, start, finish),
 		cmocka_unit_test_setup_teardown(test_churn, start, finish),
 	};
