@@ -104,6 +104,8 @@ static struct {
 	u64 progress_ns, warned_ns;
 	u32 progress_free;
 	u64 progress_balloon;
+	u32 taken;    /* pages, since the last look */
+	bool waited;  /* the same: somebody was refused and has been woken */
 	bool starved; /* somebody waited since the last progress */
 	struct log_limit log_limit;
 } reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM), .tax = POLICY_TAX_DEFAULT};
@@ -182,7 +184,8 @@ void reclaim_init(const struct reclaim_config *cfg)
 	reclaim.state_since_ns = reclaim.next_period_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
 	reclaim.spaces = reclaim.turn = 0;
 	reclaim.waiting = 0;
-	reclaim.swap_wanted = reclaim.starved = reclaim.recovering = false;
+	reclaim.swap_wanted = reclaim.starved = reclaim.waited = reclaim.recovering = false;
+	reclaim.taken = 0;
 	reclaim.tax = POLICY_TAX_DEFAULT;
 	reclaim.cause[0] = 0;
 	cause_mark(NULL, 0);
@@ -682,6 +685,7 @@ static u32 swap_desperately(void)
 
 /* ---- waiting and progress ------------------------------------------------ */
 
+/* Whoever is told that somebody waited wakes the waiters. watch() hears of it, too. */
 static bool somebody_waited(void)
 {
 	bool waited = __atomic_exchange_n(&reclaim.waiting, 0, __ATOMIC_ACQ_REL);
@@ -689,6 +693,7 @@ static bool somebody_waited(void)
 
 	waited |= failures != reclaim.failures;
 	reclaim.failures = failures;
+	reclaim.waited |= waited;
 	return waited;
 }
 
@@ -719,22 +724,25 @@ static void warn_stuck(u64 now)
 	    s.why ? ": " : "", s.why ? s.why : "", s.used, s.slots);
 }
 
-/* Notices when nothing moves in state low; tries harder, then tells. */
-static void watch(u64 now, u32 taken, bool waited)
+/* Once a period: notices when nothing moves in state low; tries harder, then tells. */
+static void watch(u64 now)
 {
 	u32 free = frame_free_count();
 	u64 ballooned = ballooned_pages();
 	struct swap_stats s;
 
 	swap_stats(&s);
-	if (reclaim.state != RECLAIM_LOW || taken || s.in_flight_out || free > reclaim.progress_free ||
+	if (reclaim.state != RECLAIM_LOW || reclaim.taken || s.in_flight_out || free > reclaim.progress_free ||
 	    ballooned > reclaim.progress_balloon) {
 		reclaim.progress_ns = now;
-		reclaim.starved = false;
+		reclaim.starved = false; /* who waits all the same has been woken, is refused again, and seen the next time */
+	} else {
+		reclaim.starved |= reclaim.waited;
 	}
 	reclaim.progress_free = free;
 	reclaim.progress_balloon = ballooned;
-	reclaim.starved |= waited;
+	reclaim.waited = false;
+	reclaim.taken = 0;
 	if (!reclaim.starved || now - reclaim.progress_ns < PATIENCE_NS)
 		return;
 	swap_desperately();
@@ -788,7 +796,11 @@ static u32 scan_budget(void)
 
 void reclaim_scan(void)
 {
+	u32 free = frame_free_count();
+
 	share_scan(scan_budget());
+	if (frame_free_count() > free)
+		reclaim_memory_returned();
 }
 
 /* Since targets were computed: a quarter of minFree, or settings. Each fault asks: stocks do not matter. */
@@ -803,7 +815,7 @@ void reclaim_step(u64 now_ns)
 {
 	bool period, waited = false, wake;
 	enum reclaim_state before;
-	u32 taken;
+	u32 free;
 
 	lock_acquire(&reclaim.lock);
 	before = reclaim.state;
@@ -813,13 +825,18 @@ void reclaim_step(u64 now_ns)
 	update_state(now_ns);
 	if (period || reclaim.state > before || large_change())
 		balance(now_ns);
-	taken = period || reclaim.state == RECLAIM_LOW ? swap_step(now_ns) : 0;
+	free = frame_free_count();
+	if (period || reclaim.state == RECLAIM_LOW)
+		reclaim.taken += swap_step(now_ns);
 	if (period) {
 		watch_working_sets();
 		rebuild_large();
-		waited = somebody_waited();
-		watch(now_ns, taken, waited);
 	}
+	/* What was compressed or shared is free at once; what is written to swap comes free later (reclaim_memory_returned). */
+	if (period || frame_free_count() > MAX(free, frame_reserve()))
+		waited = somebody_waited();
+	if (period)
+		watch(now_ns);
 	wake = waited || reclaim.state < before;
 	lock_release(&reclaim.lock);
 	if (period)

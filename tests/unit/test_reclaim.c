@@ -21,6 +21,7 @@
 #include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/wss.h"
+#include "mm/zip.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
@@ -58,6 +59,7 @@ static int start_machine(bool with_swap)
 	fake_mm_on_wake = on_wake;
 	fake_log_echo = getenv("SIM_TRACE") != NULL;
 	guests = idle = 0;
+	zip_set_percent(0);
 	free_before = frame_free_count();
 	return 0;
 }
@@ -721,6 +723,39 @@ static void test_targets_follow_at_once(void **state)
 	assert_true(b->target > before);
 }
 
+/* In state low, pages are compressed between two periods: who waits hears of their frames at once. */
+static void test_compressed_pages_are_told_at_once(void **state)
+{
+	const struct reclaim_config cfg = {.min_free = 1500, .hysteresis_pct = 60};
+	struct gspace *gs = &add("hog", 9000, 10, SIM_ABSENT, 0)->gs;
+	u32 wakes, refused = 0;
+
+	(void)state;
+	reclaim_init(&cfg);
+	reclaim_add(gs);
+	zip_init(3, 30);
+	idle = 1;
+	for (u64 value = 1; !refused; value++)
+		refused = gspace_write(gs, gfn_to_gpa((gfn_t)value), &value, sizeof(value)) != 0;
+	fake_now_ns += NSEC_PER_SEC;
+	reclaim_step(fake_now_ns);
+	for (u32 i = 0; i < 4; i++) {
+		assert_false(reclaim_may_alloc(gs));
+		wakes = fake_mm.wakes;
+		fake_now_ns += NSEC_PER_MSEC;
+		reclaim_step(fake_now_ns);
+		assert_int_equal(reclaim_state_now(), RECLAIM_LOW);
+		assert_int_equal(fake_mm.wakes, wakes + 1);
+	}
+	assert_true(gs->count[PAGE_COMPRESSED] > 300);
+	/* Nobody waits: nobody is woken. */
+	wakes = fake_mm.wakes;
+	fake_now_ns += NSEC_PER_MSEC;
+	reclaim_step(fake_now_ns);
+	assert_int_equal(fake_mm.wakes, wakes);
+	check_consistent();
+}
+
 static void test_cause_and_liar_are_told(void **state)
 {
 	(void)state;
@@ -784,6 +819,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_reservation_is_had_to_the_last_page, start, finish),
 	    cmocka_unit_test_setup_teardown(test_room_is_for_who_uses_it, start, finish),
 	    cmocka_unit_test_setup_teardown(test_targets_follow_at_once, start, finish),
+	    cmocka_unit_test_setup_teardown(test_compressed_pages_are_told_at_once, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_cause_and_liar_are_told, start, finish),
 		cmocka_unit_test_setup_teardown(test_churn, start, finish),
 	};
