@@ -96,6 +96,8 @@ struct gspace_proof {
 	u64 bad;
 };
 
+#define CAUSE_MARKS 2U
+
 struct gspace {
 	u16 id;		 /* 1..GSPACE_MAX-1, unique among live spaces; rmap and frames name it */
 	bool dying;	 /* no new pages, transfers drain */
@@ -163,7 +165,7 @@ struct gspace {
 	u64 relieved_ns;    /* when that was last seen */
 	u64 watch_ns, watch_out, watch_broken; /* what its balloon had given and broken at the beginning of the watch */
 	u64 distrust_ns;    /* until then it is no tier: it takes back what it gives */
-	u32 held_mark;	    /* pages it held at the last change of state */
+	u32 held_mark[CAUSE_MARKS]; /* pages it held when the causes of changes of state were marked (reclaim_cause.h) */
 	struct wss wss;	    /* sampling of the working set */
 	struct dynmem dyn;  /* a size that changes */
 	struct list link;   /* in the list of all spaces */

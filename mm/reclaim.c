@@ -188,7 +188,7 @@ void reclaim_init(const struct reclaim_config *cfg)
 	reclaim.taken = 0;
 	reclaim.tax = POLICY_TAX_DEFAULT;
 	reclaim.cause[0] = 0;
-	cause_mark(NULL, 0);
+	cause_mark(NULL, 0, 0);
 	reclaim.failures = f.failures;
 	reclaim.log_limit = (struct log_limit){0};
 	for (u32 i = 0; i < RECLAIM_STATES; i++)
@@ -249,7 +249,7 @@ static void update_state(u64 now)
 	reclaim.state_since_ns = now;
 	reclaim.recovering = s >= RECLAIM_SOFT || (s != RECLAIM_HIGH && reclaim.recovering);
 	cause_find(reclaim.space, reclaim.spaces, s > old, reclaim.cause);
-	cause_mark(reclaim.space, reclaim.spaces);
+	cause_mark(reclaim.space, reclaim.spaces, now);
 	/* Guests' doing, so limited as such lines are. */
 	log_guest(&reclaim.log_limit, "reclaim", "state %s -> %s free=%s min=%s cause=\"%s\"", reclaim_state_name(old),
 		  reclaim_state_name(s), format_size(free_text, (u64)free << PAGE_SHIFT),
@@ -271,7 +271,7 @@ void reclaim_add(struct gspace *gs)
 	gs->balloon_trouble = BALLOON_FINE;
 	gs->watch_ns = gs->distrust_ns = gs->relieved_ns = gs->balloon_deadline_ns = 0;
 	gs->watch_out = gs->watch_broken = 0;
-	gs->relief_pages = gs->balloon_deadline_ms = gs->held_mark = 0;
+	gs->relief_pages = gs->balloon_deadline_ms = gs->held_mark[0] = gs->held_mark[1] = 0;
 	gs->ration = 0;
 	gs->target = MIN(gs->alloc.limit, gs->pages);
 	reclaim.space[reclaim.spaces++] = gs;
@@ -823,6 +823,7 @@ void reclaim_step(u64 now_ns)
 	if (period) /* a little early: the caller's timer must not find it just not due */
 		reclaim.next_period_ns = now_ns + reclaim.cfg.period_ms * NSEC_PER_MSEC * 7 / 8;
 	update_state(now_ns);
+	cause_tick(reclaim.space, reclaim.spaces, now_ns);
 	if (period || reclaim.state > before || large_change())
 		balance(now_ns);
 	free = frame_free_count();

@@ -5,28 +5,46 @@
 #include "lib/string.h"
 #include "mm/gspace.h"
 
-static struct {
-	u64 count[PAGE_STATES]; /* of the host, at the mark */
+#define WINDOW_NS (20 * NSEC_PER_SEC)
+
+/* Where everything stood at some time, and what has ended since. gs->held_mark, by the same index, is of that time. */
+static struct mark {
+	u64 ns;
+	u64 count[PAGE_STATES]; /* of the host */
 	u64 ended;		/* pages that ended spaces held */
 	char ended_name[16];	/* the largest of them */
 	u32 ended_most;
-	bool thresholds;
-} mark;
+} marks[CAUSE_MARKS];
+static bool thresholds;
+
+static void set_mark(u32 i, struct gspace *const *space, u32 n, u64 now)
+{
+	struct mark *m = &marks[i];
+
+	*m = (struct mark){.ns = now};
+	gspace_host_counts(m->count);
+	for (u32 k = 0; k < n; k++)
+		space[k]->held_mark[i] = gspace_consumed(space[k]);
+}
+
+static void note_end(struct mark *m, const struct gspace *gs, u32 held)
+{
+	m->ended += held;
+	if (held < m->ended_most)
+		return;
+	m->ended_most = held;
+	str_copy(m->ended_name, gs->name, sizeof(m->ended_name));
+}
 
 void cause_note_end(const struct gspace *gs)
 {
-	u32 held = gspace_consumed(gs);
-
-	mark.ended += held;
-	if (held < mark.ended_most)
-		return;
-	mark.ended_most = held;
-	str_copy(mark.ended_name, gs->name, sizeof(mark.ended_name));
+	for (u32 i = 0; i < CAUSE_MARKS; i++)
+		note_end(&marks[i], gs, gspace_consumed(gs));
 }
 
 void cause_note_thresholds(void)
 {
-	mark.thresholds = true;
+	thresholds = true;
 }
 
 static void find_grown(struct gspace *const *space, u32 n, char *buf)
@@ -36,11 +54,11 @@ static void find_grown(struct gspace *const *space, u32 n, char *buf)
 	u32 by = 0;
 
 	for (u32 i = 0; i < n; i++) {
-		u32 held = gspace_consumed(space[i]);
+		u32 held = gspace_consumed(space[i]), then = space[i]->held_mark[0];
 
-		if (held > space[i]->held_mark && held - space[i]->held_mark > by) {
+		if (held > then && held - then > by) {
 			most = space[i];
-			by = held - most->held_mark;
+			by = held - then;
 		}
 	}
 	if (most)
@@ -51,7 +69,7 @@ static void find_grown(struct gspace *const *space, u32 n, char *buf)
 
 static u64 since(const u64 *now, enum page_state s)
 {
-	return now[s] > mark.count[s] ? now[s] - mark.count[s] : 0;
+	return now[s] > marks[0].count[s] ? now[s] - marks[0].count[s] : 0;
 }
 
 /* Which tier took most since the mark. */
@@ -59,7 +77,7 @@ static void find_freed(char *buf)
 {
 	u64 now[PAGE_STATES];
 	char size[FORMAT_SIZE_BYTES];
-	const char *who[] = {"balloons took", "compression took", "swap took", "sharing saved", mark.ended_name};
+	const char *who[] = {"balloons took", "compression took", "swap took", "sharing saved", marks[0].ended_name};
 	u64 by[ARRAY_SIZE(who)];
 	u32 best = 0;
 
@@ -68,7 +86,7 @@ static void find_freed(char *buf)
 	by[1] = since(now, PAGE_COMPRESSED);
 	by[2] = since(now, PAGE_SWAPPED);
 	by[3] = since(now, PAGE_SHARED) + since(now, PAGE_ZERO);
-	by[4] = mark.ended;
+	by[4] = marks[0].ended;
 	for (u32 i = 1; i < ARRAY_SIZE(who); i++)
 		if (by[i] > by[best])
 			best = i;
@@ -81,7 +99,7 @@ static void find_freed(char *buf)
 
 void cause_find(struct gspace *const *space, u32 n, bool worse, char buf[CAUSE_BYTES])
 {
-	if (mark.thresholds)
+	if (thresholds)
 		str_copy(buf, "min-free was set", CAUSE_BYTES);
 	else if (worse)
 		find_grown(space, n, buf);
@@ -89,11 +107,19 @@ void cause_find(struct gspace *const *space, u32 n, bool worse, char buf[CAUSE_B
 		find_freed(buf);
 }
 
-void cause_mark(struct gspace *const *space, u32 n)
+void cause_mark(struct gspace *const *space, u32 n, u64 now)
 {
+	for (u32 i = 0; i < CAUSE_MARKS; i++)
+		set_mark(i, space, n, now);
+	thresholds = false;
+}
+
+void cause_tick(struct gspace *const *space, u32 n, u64 now)
+{
+	if (now - marks[1].ns < WINDOW_NS)
+		return;
+	marks[0] = marks[1];
 	for (u32 i = 0; i < n; i++)
-		space[i]->held_mark = gspace_consumed(space[i]);
-	gspace_host_counts(mark.count);
-	mark.ended = mark.ended_most = 0;
-	mark.thresholds = false;
+		space[i]->held_mark[0] = space[i]->held_mark[1];
+	set_mark(1, space, n, now);
 }

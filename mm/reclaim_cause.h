@@ -1,6 +1,6 @@
 /*
- * Why the state of reclaim changed: what moved most memory since it changed last. For the event in the log and for the
- * operator's question afterwards.
+ * Why the state of reclaim changed: what moved most memory since it changed last, but not longer ago than 20 to 40 s, for
+ * what happened long before is no cause. For the event in the log and for the operator's question afterwards.
  *
  * Locking: LOCK_RANK_RECLAIM held (reclaim.c).
  */
@@ -19,6 +19,8 @@ void cause_note_thresholds(void);
 /* "v1 grew by 12M", "balloons took 12M", "min-free was set"; worse: memory became short. Terminated. */
 void cause_find(struct gspace *const *space, u32 n, bool worse, char buf[CAUSE_BYTES]);
 /* From here on. */
-void cause_mark(struct gspace *const *space, u32 n);
+void cause_mark(struct gspace *const *space, u32 n, u64 now_ns);
+/* Each period: what is too long ago is left behind. */
+void cause_tick(struct gspace *const *space, u32 n, u64 now_ns);
 
 #endif

@@ -723,6 +723,30 @@ static void test_targets_follow_at_once(void **state)
 	assert_true(b->target > before);
 }
 
+/* Who has grown most of all, but long ago, is not why memory is short now. */
+static void test_growth_long_ago_is_no_cause(void **state)
+{
+	struct sim_guest *early = add("early", 7000, 10, SIM_ABSENT, 0), *late = add("late", 2000, 10, SIM_ABSENT, 0);
+	u64 value = 1;
+	gfn_t gfn = 0;
+
+	(void)state;
+	idle = 3;
+	share_set_rate(0, 0);
+	reclaim_stats(&rs);
+	for (; frame_free_count() > rs.min_free + 700; gfn++)
+		assert_int_equal(gspace_write(&early->gs, gfn_to_gpa(gfn), &value, 8), 0);
+	run(60000, 0);
+	assert_int_equal(reclaim_state_now(), RECLAIM_HIGH);
+	for (gfn = 0; frame_free_count() >= rs.min_free; gfn++)
+		assert_int_equal(gspace_write(&late->gs, gfn_to_gpa(gfn), &value, 8), 0);
+	run(10, 0);
+	assert_int_equal(reclaim_state_now(), RECLAIM_CLEAR);
+	assert_true(fake_log_has("state high -> clear"));
+	assert_true(fake_log_has("cause=\"late grew by 2."));
+	check_consistent();
+}
+
 /* In state low, pages are compressed between two periods: who waits hears of their frames at once. */
 static void test_compressed_pages_are_told_at_once(void **state)
 {
@@ -819,6 +843,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_reservation_is_had_to_the_last_page, start, finish),
 	    cmocka_unit_test_setup_teardown(test_room_is_for_who_uses_it, start, finish),
 	    cmocka_unit_test_setup_teardown(test_targets_follow_at_once, start, finish),
+	    cmocka_unit_test_setup_teardown(test_growth_long_ago_is_no_cause, start, finish),
 	    cmocka_unit_test_setup_teardown(test_compressed_pages_are_told_at_once, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_cause_and_liar_are_told, start, finish),
 		cmocka_unit_test_setup_teardown(test_churn, start, finish),
