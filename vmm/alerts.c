@@ -46,13 +46,14 @@ static bool balloon_cause(const struct monitor_vm *m, char *text, size_t size)
 	       (u64)f->count[PAGE_BALLOONED] * 100 >= (u64)f->pages * settings_number(NUMBER_ALERT_BALLOON);
 }
 
+/* Of a VM that is ending nobody wants its balloon any more; it only goes with its other pages. */
 static bool stalled_cause(const struct monitor_vm *m, char *text, size_t size)
 {
 	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
 
 	format_buf(text, size, "%s, target %s", format_size(is, to_bytes(m->now.count[PAGE_BALLOONED])),
 		   format_size(of, to_bytes(m->now.balloon_target)));
-	return m->now.live && m->now.balloon_stalled;
+	return m->now.live && m->now.state != VM_STOPPING && m->now.balloon_stalled;
 }
 
 static bool refault_cause(const struct monitor_vm *m, char *text, size_t size)
@@ -78,12 +79,14 @@ static bool zip_full_cause(const struct monitor_vm *m, char *text, size_t size)
 	return f->live && f->zip_max && (u64)f->zip_frames * 100 >= (u64)f->zip_max * settings_number(NUMBER_ALERT_ZIP_FULL);
 }
 
+/* Means: a page now and then is no swapping, and a burst is told as long as it hurts, not again and again. */
 static bool swapping_cause(char *text, size_t size)
 {
 	const struct host_rates *r = &monitor_host()->rate;
+	u64 both = (u64)r->swap_out_mean + r->swap_in_mean;
 
-	format_buf(text, size, "out %u/s, in %u/s", r->swap_out, r->swap_in);
-	return r->swap_out + r->swap_in > settings_number(NUMBER_ALERT_SWAP);
+	format_buf(text, size, "out %u/s, in %u/s", DIV_ROUND_UP(r->swap_out_mean, 100), DIV_ROUND_UP(r->swap_in_mean, 100));
+	return both >= 100 && both > settings_number(NUMBER_ALERT_SWAP) * 100UL;
 }
 
 static bool swap_full_cause(char *text, size_t size)
@@ -153,6 +156,8 @@ static void look(struct alert_state *a, enum alert_rule rule, const char *object
 		return;
 	}
 	a->last_ns = now;
+	if (a->raised_ns)
+		str_copy(a->text, text, sizeof(a->text));
 	if (!a->since_ns)
 		a->since_ns = now;
 	if (!a->raised_ns && now - a->since_ns >= hold_sec * NSEC_PER_SEC)

@@ -33,7 +33,7 @@ struct alert_state {
 	u64 raised_ns; /* 0: not raised now */
 	u64 cleared_ns;
 	u32 times; /* ever raised */
-	char text[EVENT_TEXT]; /* the cause in figures, when raised */
+	char text[EVENT_TEXT]; /* the cause in figures, when it held last */
 };
 
 struct alert_rule_info {

@@ -145,6 +145,11 @@ static u32 rate(u64 now, u64 before, u64 ms)
 	return (u32)MIN(gained(now, before) * 1000 / ms, 0xffffffffUL);
 }
 
+u32 monitor_smoothed(u32 mean, u32 now)
+{
+	return (u32)MIN(((u64)mean * 7 + now * 100UL) / 8, 0xffffffffUL);
+}
+
 static u32 mean_us(u64 ns, u64 count)
 {
 	return count ? (u32)MIN(ns / count / NSEC_PER_USEC, 0xffffffffUL) : 0;
@@ -210,6 +215,8 @@ static void set_host_rates(void)
 	r->swap_in = rate(n->swap.in, b->swap.in, ms);
 	r->zip_in = rate(n->zip.in, b->zip.in, ms);
 	r->zip_out = rate(n->zip.out, b->zip.out, ms);
+	r->swap_out_mean = monitor_smoothed(r->swap_out_mean, r->swap_out);
+	r->swap_in_mean = monitor_smoothed(r->swap_in_mean, r->swap_in);
 	r->disk_reads = rate(n->disk.read_pages, b->disk.read_pages, ms);
 	r->disk_writes = rate(n->disk.write_pages, b->disk.write_pages, ms);
 	r->disk_us =

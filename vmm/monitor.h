@@ -30,6 +30,7 @@ struct vm_rates {
 
 struct host_rates {
 	u32 swap_out, swap_in;
+	u32 swap_out_mean, swap_in_mean; /* the same in hundredths, smoothed over some ten seconds */
 	u32 zip_in, zip_out; /* pages compressed, expanded */
 	u32 disk_reads, disk_writes, disk_us;
 	u32 errors;      /* not a rate: of devices and swap, since the last sample */
@@ -77,6 +78,8 @@ const struct monitor_vm *monitor_find(const char *name);
 u64 monitor_overcommit(u32 which);
 /* The forecast: seconds until free memory is below that state's threshold at the present rate; 0: it is, or never will be. */
 u64 monitor_seconds_to(enum reclaim_state state);
+/* A mean in hundredths with one more sample, which counts for an eighth of it. */
+u32 monitor_smoothed(u32 mean, u32 now);
 u64 monitor_bytes(void); /* of all blocks */
 
 #endif

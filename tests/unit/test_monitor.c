@@ -288,6 +288,70 @@ static void test_host_alerts(void **state)
 	expect_alert("disk-cascade", "host");
 }
 
+static void swap_second(u32 pages)
+{
+	struct host_rates *r = (struct host_rates *)&monitor_host()->rate;
+
+	fake_now_ns += NSEC_PER_SEC;
+	r->swap_out_mean = monitor_smoothed(r->swap_out_mean, pages);
+	alerts_look_host();
+}
+
+static void expect_swapping(bool raised)
+{
+	assert_true(!strstr(ok("alerts"), "swapping") != raised);
+}
+
+/* A page now and then is no swapping; a burst is told once, with its present figures, until it has been over for a while. */
+static void test_swapping_alert(void **state)
+{
+	(void)state;
+	ok("set alert-clear 2");
+	tick();
+	for (u32 i = 0; i < 60; i++) {
+		swap_second(i % 6 == 0);
+		expect_swapping(false);
+	}
+	swap_second(64);
+	has(ok("alerts"), "critical swapping        host  ");
+	has(ok("alerts"), "out 9/s, in 0/s\n");
+	for (u32 i = 0; i < 10; i++) {
+		swap_second(0);
+		expect_swapping(true);
+	}
+	has(ok("alerts"), "out 3/s, in 0/s\n");
+	for (u32 i = 0; i < 12; i++)
+		swap_second(0);
+	expect_swapping(false);
+	/* More than the operator minds is needed. */
+	ok("set alert-swap 10");
+	swap_second(64);
+	expect_swapping(false);
+	swap_second(64);
+	expect_swapping(true);
+	for (u32 i = 0; i < 30; i++)
+		swap_second(0);
+	expect_swapping(false);
+	ok("set alert-swap 0");
+}
+
+/* The balloon of a VM that ends goes with its other pages: nobody waits for it. */
+static void test_an_ending_vm_does_not_stall(void **state)
+{
+	(void)state;
+	make_a();
+	ticks(2);
+	a->gs.balloon_present = true;
+	a->gs.balloon_target = 100;
+	a->gs.balloon_progress_ns = fake_now_ns;
+	a->state = VM_STOPPING;
+	ticks(9);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	a->state = VM_RUNNING;
+	tick();
+	has(ok("alerts"), "balloon-stalled");
+}
+
 static void test_events(void **state)
 {
 	char line[64];
@@ -426,7 +490,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    T(test_overcommit), T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
-	    T(test_history), T(test_history_ends_with_its_vm),
+	    T(test_history), T(test_history_ends_with_its_vm), T(test_an_ending_vm_does_not_stall),
+	    T(test_swapping_alert),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
