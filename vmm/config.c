@@ -393,7 +393,7 @@ enum host_key { HOST_MIN_FREE, HOST_SHARE_RATE, HOST_BALLOON_RATE, HOST_ZIP_MAX,
 static const struct {
 	const char *name, *expected;
 } host_key[HOST_KEYS] = {
-    [HOST_MIN_FREE] = {"min-free", "a size of 1M to 64G"},
+    [HOST_MIN_FREE] = {"min-free", "a size of 1M to 64G, or auto"},
     [HOST_SHARE_RATE] = {"share-rate", "0 (off) to 1000000 pages a second"},
     [HOST_BALLOON_RATE] = {"balloon-rate", "64 to 1000000 pages a second"},
     [HOST_ZIP_MAX] = {"zip-max", "0 (off) to 50 percent"},
@@ -403,8 +403,13 @@ static const struct {
 static int set_min_free(struct host_config *c, const char *value)
 {
 	u64 bytes;
-	int err = parse_size(value, VM_MEMORY_MAX, &bytes);
+	int err;
 
+	if (str_eq(value, "auto")) {
+		c->min_free_mib = CONFIG_MIN_FREE_AUTO;
+		return 0;
+	}
+	err = parse_size(value, VM_MEMORY_MAX, &bytes);
 	if (!err && bytes < MIB)
 		err = E_RANGE;
 	if (!err)

@@ -17,9 +17,10 @@
 #define CONFIG_COMMANDS_MAX  256
 #define CONFIG_COMMAND_MAX   100       /* characters of a command in [commands] */
 #define CONFIG_SECONDS_MAX   86400U
+#define CONFIG_MIN_FREE_AUTO (~0u)
 
 struct host_config { /* 0: not given */
-	u32 min_free_mib;
+	u32 min_free_mib; /* CONFIG_MIN_FREE_AUTO: by the sliding scale */
 	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
 	u32 balloon_rate; /* pages a second and VM */
 	u32 zip_percent;  /* of a VM's memory for its compressed pages; ZIP_NONE: nothing is compressed */

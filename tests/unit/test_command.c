@@ -14,6 +14,7 @@
 #include "lib/string.h"
 #include "mm/balloon.h"
 #include "mm/blk.h"
+#include "mm/reclaim.h"
 #include "mm/swap.h"
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_mm.h"
@@ -410,8 +411,13 @@ static void test_mem_worst(void **state)
 
 static void test_set(void **state)
 {
+	struct reclaim_stats reclaim;
+	u32 scale;
+
 	(void)state;
 	make("a", true);
+	reclaim_stats(&reclaim);
+	scale = reclaim.min_free;
 	has(ok("set"), "log-level=info\n");
 	assert_string_equal(ok("set log-level debug"), "log-level=debug\n");
 	assert_int_equal(log_get_level(), LOG_DEBUG);
@@ -423,6 +429,10 @@ static void test_set(void **state)
 	ok("set min-free 2M");
 	has(ok("set"), "min-free=2M\n");
 	assert_string_equal(ok("get min-free"), "min-free=2M\n");
+	ok("set min-free auto");
+	has(ok("get min-free"), " (sliding scale)\n");
+	reclaim_stats(&reclaim);
+	assert_int_equal(reclaim.min_free, scale);
 	assert_string_equal(ok("get"), ok("set"));
 	has(ok("get"), "\nalert-swap-full=80 percent\n");
 	assert_string_equal(ok("set alert-swap-full 90"), "alert-swap-full=90\n");

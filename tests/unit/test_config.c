@@ -202,7 +202,9 @@ static void test_host_values(void **state)
 {
 	(void)state;
 	expect_report("[host]\nmin-free=512K\n",
-		      "aerostat.ini:2: min-free: expected a size of 1M to 64G, got '512K'\n");
+		      "aerostat.ini:2: min-free: expected a size of 1M to 64G, or auto, got '512K'\n");
+	expect_report("[host]\nmin-free=auto\n", "");
+	assert_int_equal(config.host.min_free_mib, CONFIG_MIN_FREE_AUTO);
 	expect_report("[host]\nshare-rate=-1\n",
 		      "aerostat.ini:2: share-rate: expected 0 (off) to 1000000 pages a second, got '-1'\n");
 	expect_report("[host]\nballoon-rate=0\n",
