@@ -132,7 +132,7 @@ void reclaim_init(const struct reclaim_config *cfg)
 	reclaim.state = RECLAIM_HIGH;
 	reclaim.state_since_ns = reclaim.next_period_ns = reclaim.progress_ns = reclaim.warned_ns = 0;
 	reclaim.spaces = reclaim.turn = 0;
-	reclaim.waiting = 0;
+	reclaim.waiting = reclaim.at_limit = 0;
 	reclaim.swap_wanted = reclaim.starved = reclaim.waited = reclaim.recovering = false;
 	reclaim.taken = 0;
 	reclaim.tax = POLICY_TAX_DEFAULT;
@@ -305,9 +305,9 @@ static bool large_change(void)
 
 void reclaim_step(u64 now_ns)
 {
-	bool period, waited = false, wake;
+	bool period, waited = false, wake, limit;
 	enum reclaim_state before;
-	u32 free;
+	u32 free, taken = 0;
 
 	lock_acquire(&reclaim.lock);
 	before = reclaim.state;
@@ -319,8 +319,11 @@ void reclaim_step(u64 now_ns)
 	if (period || reclaim.state > before || large_change())
 		reclaim_balance(now_ns);
 	free = frame_free_count();
-	if (period || reclaim.state == RECLAIM_LOW)
-		reclaim.taken += reclaim_take(now_ns);
+	/* Who is at its limit waits for nobody else, so not for the period either. */
+	limit = __atomic_exchange_n(&reclaim.at_limit, 0, __ATOMIC_ACQ_REL);
+	if (period || limit || reclaim.state == RECLAIM_LOW)
+		taken = reclaim_take(now_ns, !period && reclaim.state != RECLAIM_LOW);
+	reclaim.taken += taken;
 	if (period) {
 		watch_working_sets();
 		rebuild_large();
@@ -330,7 +333,7 @@ void reclaim_step(u64 now_ns)
 		waited = reclaim_somebody_waited();
 	if (period)
 		reclaim_watch(now_ns);
-	wake = waited || reclaim.state < before;
+	wake = waited || (limit && taken) || reclaim.state < before;
 	lock_release(&reclaim.lock);
 	if (period)
 		swap_trim();
@@ -341,7 +344,7 @@ void reclaim_step(u64 now_ns)
 static __attribute__((noinline)) bool pressure(enum reclaim_state s)
 {
 	if (s != RECLAIM_LOW)
-		return !frame_free_at_least(reclaim.threshold[s + 1]) || (reclaim.spaces && large_change());
+		return !frame_free_at_least(reclaim.threshold[s + 1]) || READ_ONCE(reclaim.at_limit) || (reclaim.spaces && large_change());
 	return frame_free_at_least(leave_at(s)) ||
 	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
 }
@@ -350,7 +353,7 @@ bool reclaim_pressure(void)
 {
 	enum reclaim_state s = READ_ONCE(reclaim.state);
 
-	if (likely(s != RECLAIM_LOW && frame_listed_count() >= reclaim.threshold[s + 1] && !large_change()))
+	if (likely(s != RECLAIM_LOW && frame_listed_count() >= reclaim.threshold[s + 1] && !READ_ONCE(reclaim.at_limit) && !large_change()))
 		return false;
 	return pressure(s);
 }
@@ -387,6 +390,9 @@ static bool is_low(void)
 
 static __attribute__((noinline)) bool may_alloc(struct gspace *gs, u32 held)
 {
+	/* Asked for in time, the room is there when it is needed. */
+	if (has_limit(gs) && held + reclaim_limit_room(gs) / 2 >= cap_of(gs))
+		__atomic_store_n(&reclaim.at_limit, 1, __ATOMIC_RELEASE);
 	/* A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. */
 	if ((held < cap_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
 		return true;
@@ -399,7 +405,7 @@ bool reclaim_may_alloc(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs);
 
-	if (likely(held < cap_of(gs) && READ_ONCE(reclaim.state) != RECLAIM_LOW &&
+	if (likely(held + RECLAIM_LIMIT_ROOM / 2 < cap_of(gs) && READ_ONCE(reclaim.state) != RECLAIM_LOW &&
 		   frame_listed_count() >= reclaim.threshold[RECLAIM_LOW]))
 		return true;
 	return may_alloc(gs, held);

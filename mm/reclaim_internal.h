@@ -18,6 +18,7 @@
 #define RECLAIM_FLOOR_PAGES 128U         /* a VM's target is never less: it must be able to run at all */
 #define RECLAIM_PATIENCE_NS NSEC_PER_SEC /* for a balloon that was just asked, and before desperate means */
 #define DEADBAND_MIN        64U          /* pages; else 1/256 of the VM */
+#define RECLAIM_LIMIT_ROOM  128U         /* pages, at most */
 
 struct reclaim {
 	struct lock lock;
@@ -40,6 +41,7 @@ struct reclaim {
 	bool swap_wanted; /* overdrafts were left at the end of the last step */
 	bool swap_took;   /* and it did take something */
 	u32 waiting;      /* atomic: somebody was refused since it was last cleared */
+	u32 at_limit;     /* atomic: somebody came near to its limit since the last step */
 	u64 failures;     /* frame allocator's count when last looked at */
 	u64 progress_ns, warned_ns;
 	u32 progress_free;
@@ -73,8 +75,9 @@ static inline u32 deadband(const struct gspace *gs)
 
 /* A period, or targets have to be computed at once: targets, balloons, memory that is offered. */
 void reclaim_balance(u64 now_ns);
-/* Takes up to the state's budget, from each VM in proportion to its need. Returns pages taken. */
-u32 reclaim_take(u64 now_ns);
+/* Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone. Returns pages taken. */
+u32 reclaim_take(u64 now_ns, bool only_limit);
+u32 reclaim_limit_room(const struct gspace *gs); /* pages below its limit that are kept free */
 /* Has anybody been refused since this was last asked? Who is told so wakes the waiters; reclaim_watch() hears of it, too. */
 bool reclaim_somebody_waited(void);
 /* Once a period: notices when nothing moves in state low; tries harder, then tells. */

@@ -7,7 +7,6 @@
 #define WARN_AFTER_NS   (10 * NSEC_PER_SEC)
 #define WARN_EVERY_NS   (30 * NSEC_PER_SEC)
 #define DESPERATE_PAGES 32U
-#define LIMIT_ROOM      64U /* pages */
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
@@ -32,17 +31,17 @@ static u32 balloon_pending(const struct gspace *gs, u64 now)
  * A VM at its limit gets no frames, so swap keeps a little room below it, or the VM would stand still. With a full
  * balloon the guest cannot come to its limit, and needs none; unless frames of compressed pages count as well.
  */
-static u32 limit_room(const struct gspace *gs)
+u32 reclaim_limit_room(const struct gspace *gs)
 {
 	u32 limit = cap_of(gs);
 
-	return (u64)limit + balloon_size(gs) >= gs->pages + gs->zip.frames ? 0 : MIN(limit / 8, LIMIT_ROOM);
+	return (u64)limit + balloon_size(gs) >= gs->pages + gs->zip.frames ? 0 : MIN(limit / 8, RECLAIM_LIMIT_ROOM);
 }
 
 /* What swap has to take for the limit, in any state. A balloon that is on its way gets its chance first. */
 static u32 limit_need(const struct gspace *gs, u32 held, u32 pending)
 {
-	u32 over = excess(held, cap_of(gs)), room = limit_room(gs);
+	u32 over = excess(held, cap_of(gs)), room = reclaim_limit_room(gs);
 
 	if (!has_limit(gs))
 		return 0;
@@ -72,27 +71,27 @@ static u32 state_need(const struct gspace *gs, u32 held, u32 pending, u64 now)
 	}
 }
 
-/* Pages of gs that swap has to take now. */
-static u32 swap_need(const struct gspace *gs, u64 now)
+/* Pages of gs that swap has to take now; only_limit: between two periods, for its limit alone. */
+static u32 swap_need(const struct gspace *gs, u64 now, bool only_limit)
 {
 	u32 held = excess(gspace_consumed(gs), gs->count[PAGE_SWAPPING_OUT]), pending = balloon_pending(gs, now);
 
 	if (gs->dying)
 		return 0;
-	return MAX(limit_need(gs, held, pending), state_need(gs, held, pending, now));
+	return MAX(limit_need(gs, held, pending), only_limit ? 0 : state_need(gs, held, pending, now));
 }
 
-u32 reclaim_take(u64 now)
+u32 reclaim_take(u64 now, bool only_limit)
 {
 	u64 total = 0;
 	u32 budget = swap_budget[reclaim.state], done = 0;
 
 	for (u32 i = 0; i < reclaim.spaces; i++)
-		total += swap_need(reclaim.space[i], now);
+		total += swap_need(reclaim.space[i], now, only_limit);
 	WRITE_ONCE(reclaim.swap_wanted, total != 0);
 	for (u32 i = 0; i < reclaim.spaces && total && done < budget; i++) {
 		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
-		u32 need = swap_need(gs, now), part = (u32)((u64)budget * need / total);
+		u32 need = swap_need(gs, now, only_limit), part = (u32)((u64)budget * need / total);
 
 		if (need && (swap_can_out() || zip_ready(gs)))
 			done += swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));

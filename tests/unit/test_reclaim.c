@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/err.h"
 #include "lib/prng.h"
 #include "lib/string.h"
 #include "mm/balloon.h"
@@ -488,6 +489,36 @@ static void test_limit(void **state)
 	check_consistent();
 }
 
+/* Who is at its limit does not wait for the period: room is made as soon as it is asked for. */
+static void test_limit_between_periods(void **state)
+{
+	struct sim_guest *g = add("g", 2000, 1000, SIM_ABSENT, 0);
+	gfn_t gfn = 0;
+	u64 wakes;
+	int err;
+
+	(void)state;
+	run(2000, 20);
+	g->gs.alloc.limit = 600;
+	run(20000, 6);
+	fake_blk_drain();
+	reclaim_step(fake_now_ns += NSEC_PER_SEC); /* a period */
+	fake_blk_drain();
+	for (u32 round = 0; round < 5; round++) {
+		for (err = 0; gfn < 2000 && !err; gfn++)
+			err = gspace_state(&g->gs, gfn) == PAGE_ABSENT ? gspace_touch(&g->gs, gfn, GSPACE_WRITE) : 0;
+		assert_int_equal(err, E_AGAIN);
+		assert_true(reclaim_pressure());
+		wakes = fake_mm.wakes;
+		reclaim_step(fake_now_ns += 2 * NSEC_PER_MSEC);
+		fake_blk_drain();
+		assert_true(fake_mm.wakes > wakes);
+		assert_true(reclaim_may_alloc(&g->gs));
+	}
+	assert_true(gspace_consumed(&g->gs) <= 600);
+	check_consistent();
+}
+
 static void test_manual(void **state)
 {
 	struct sim_guest *g = add("g", 2000, 500, SIM_GOOD, 900);
@@ -835,6 +866,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_slow_disk, start, finish),
 	    cmocka_unit_test_setup_teardown(test_write_errors_under_pressure, start, finish),
 	    cmocka_unit_test_setup_teardown(test_limit, start, finish),
+	    cmocka_unit_test_setup_teardown(test_limit_between_periods, start, finish),
 	    cmocka_unit_test_setup_teardown(test_manual, start, finish),
 	    cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
 	    cmocka_unit_test_setup_teardown(test_idle_tax, start, finish),
