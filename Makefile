@@ -41,7 +41,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk dynmem frame gspace gspace_large gspace_life gspace_move gspace_sample gspace_verify gspace_zip lot policy pool pt reclaim reclaim_cause reclaim_take reclaim_targets rmap share swap swap_slots wss zip zpool
+MM_C := balloon blk clean dynmem frame gspace gspace_clean gspace_large gspace_life gspace_move gspace_sample gspace_verify gspace_zip lot policy pool pt reclaim reclaim_cause reclaim_take reclaim_targets rmap share swap swap_slots wss zip zpool
 ARCH_C := apic asid backtrace cpu desc fpu_quirk guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine mitigate mitigate_cpu paging panic pic \
 	platform power smp time tlb traps
 ARCH_ASM := ap_start entry hv_selftest_guest thunk traps
@@ -72,7 +72,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/mb1 boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap swap_faults balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip asid tlb page_walk insn mitigate \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap swap_faults balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip clean asid tlb page_walk insn mitigate \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -317,7 +317,7 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(LZ4_LIB) $(HOST_LIBS) -o $@
 # Tests of address spaces share what they do with pages.
-$(addprefix $(B)/unit/test_,gspace gspace_large share): $(B)/host/tests/unit/space_test.o
+$(addprefix $(B)/unit/test_,gspace gspace_large share clean): $(B)/host/tests/unit/space_test.o
 $(addprefix $(B)/unit/test_,swap swap_faults): $(B)/host/tests/unit/swap_test.o
 # Refuses frames at any point.
 $(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole

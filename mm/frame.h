@@ -41,13 +41,14 @@ enum frame_flag {
 	FRAME_F_WHOLE = BIT(3), /* head of an allocated block whose other entries say nothing; state and owner are the block's */
 	FRAME_F_POOR = BIT(5), /* FRAME_GUEST: did not compress; as long as the page's entry is not dirty it is not tried again */
 	FRAME_F_COPY = BIT(4), /* FRAME_GUEST: a swap slot holds what the page was when it came from there (gspace_internal.h) */
+	FRAME_F_CLEAN = BIT(6), /* FRAME_GUEST: the page is what a block of its VM's disk holds, and write-protected (gspace_clean.c) */
 };
 
 struct frame {
 	u8 state; /* enum frame_state */
 	u8 order; /* head of a block, free or allocated: of the block */
 	u8 flags; /* enum frame_flag */
-	u8 copy_high; /* GUEST with COPY: bits 23:16 of the slot; else 0 */
+	u8 copy_high; /* GUEST with COPY: bits 23:16 of the slot; with CLEAN: of the block; else 0 */
 	union {
 		u32 next; /* FREE: list link (hfn) */
 		gfn_t gfn;/* GUEST */
@@ -60,7 +61,7 @@ struct frame {
 	union {
 		struct {
 			u16 owner; /* GUEST, TABLE: gspace id */
-			u16 pins;  /* GUEST: pin count; with COPY: bits 15:0 of the slot */
+			u16 pins;  /* GUEST: pin count; with COPY: bits 15:0 of the slot; with CLEAN: of the block */
 		};
 		u32 rmap; /* SHARED: index of the first reverse-map node */
 	};

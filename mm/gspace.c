@@ -50,18 +50,20 @@ static struct {
 /* To which states each state may change. */
 static const u32 legal[PAGE_STATES] = {
     [PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
-    [PAGE_PRIVATE] =
-	BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED),
+    [PAGE_PRIVATE] = BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED) |
+		     BIT(PAGE_CLEAN),
     [PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
     [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
     [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
-    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED),
-    [PAGE_SWAPPED] =
-	BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN),
+    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
+    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN) |
+		     BIT(PAGE_CLEAN),
     [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_COMPRESSED) |
-			  BIT(PAGE_SWAPPED),
-    [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED),
+			  BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
+    [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
     [PAGE_PINNED] = BIT(PAGE_PRIVATE),
+    [PAGE_CLEAN] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN) |
+		   BIT(PAGE_CLEAN),
 };
 
 /* ---- entries ------------------------------------------------------------- */
@@ -73,6 +75,7 @@ enum {
 	TOKEN_SWAPPED,
 	TOKEN_SWAPPING_OUT,
 	TOKEN_SWAPPING_IN,
+	TOKEN_CLEAN,
 	/* Of mapped states: the page is watched, and comes back into the tables when it is touched. */
 	TOKEN_WATCHED, /* + the leaf's tag */
 };
@@ -85,7 +88,7 @@ static const u8 state_tag[PAGE_STATES] = {
 };
 static const u8 state_token[PAGE_STATES] = {
     [PAGE_BALLOONED] = TOKEN_BALLOONED,       [PAGE_COMPRESSED] = TOKEN_COMPRESSED,   [PAGE_SWAPPED] = TOKEN_SWAPPED,
-    [PAGE_SWAPPING_OUT] = TOKEN_SWAPPING_OUT, [PAGE_SWAPPING_IN] = TOKEN_SWAPPING_IN,
+    [PAGE_SWAPPING_OUT] = TOKEN_SWAPPING_OUT, [PAGE_SWAPPING_IN] = TOKEN_SWAPPING_IN, [PAGE_CLEAN] = TOKEN_CLEAN,
 };
 static const u8 tag_state[TAGS] = {
     [TAG_PRIVATE] = PAGE_PRIVATE,
@@ -95,7 +98,7 @@ static const u8 tag_state[TAGS] = {
 };
 static const u8 token_state[PT_TOKEN_KINDS] = {
     [TOKEN_BALLOONED] = PAGE_BALLOONED,       [TOKEN_COMPRESSED] = PAGE_COMPRESSED,   [TOKEN_SWAPPED] = PAGE_SWAPPED,
-    [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT, [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
+    [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT, [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN, [TOKEN_CLEAN] = PAGE_CLEAN,
     [TOKEN_WATCHED + TAG_PRIVATE] = PAGE_PRIVATE, [TOKEN_WATCHED + TAG_ZERO] = PAGE_ZERO,
     [TOKEN_WATCHED + TAG_SHARED] = PAGE_SHARED, [TOKEN_WATCHED + TAG_PINNED] = PAGE_PINNED,
 };
@@ -104,12 +107,17 @@ static const char *const state_name[PAGE_STATES] = {
     [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
     [PAGE_SHARED] = "shared",   [PAGE_BALLOONED] = "ballooned",       [PAGE_COMPRESSED] = "compressed",
     [PAGE_SWAPPED] = "swapped", [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
-    [PAGE_PINNED] = "pinned",
+    [PAGE_PINNED] = "pinned",   [PAGE_CLEAN] = "clean",
 };
 
 const char *page_state_name(enum page_state s)
 {
 	return s < PAGE_STATES ? state_name[s] : "?";
+}
+
+u64 page_encode_marked(const struct gspace *gs, hfn_t hfn)
+{
+	return pt_leaf(gs->pt.fmt, hfn_to_hpa(hfn), gs->leaf_read, TAG_PRIVATE);
 }
 
 static u64 page_encode(const struct gspace *gs, enum page_state s, u32 payload)
@@ -209,13 +217,15 @@ void gspace_copy_end(struct gspace *gs, hfn_t hfn, u32 used)
 		swap_slot_free(slot);
 }
 
-/* A page that is neither private any more nor on its way out loses what was remembered about it. */
+/* A page that is neither private any more nor on its way out loses what was remembered about it, and a mark already when it goes out. */
 static inline void forget_marks(struct gspace *gs, const struct page *was, enum page_state to, u32 payload)
 {
 	struct frame *f;
 
 	if (was->state != PAGE_PRIVATE && was->state != PAGE_SWAPPING_OUT)
 		return;
+	if (unlikely(frame_get(was->payload)->flags & FRAME_F_CLEAN))
+		gspace_mark_end(gs, was->payload);
 	if (to == PAGE_PRIVATE || to == PAGE_SWAPPING_OUT)
 		return;
 	f = frame_get(was->payload);
@@ -315,6 +325,8 @@ static inline void follow(struct gspace *gs, gfn_t gfn, const struct page *was, 
 	gs->proof.count[to] += n;
 	gs->proof.in_blocks -= was->state == PAGE_SWAPPED && was->payload & SWAP_PACKED;
 	gs->proof.in_blocks += to == PAGE_SWAPPED && payload & SWAP_PACKED;
+	gs->proof.from_disk -= was->state == PAGE_SWAPPING_IN && was->payload & PAGE_FROM_DISK;
+	gs->proof.from_disk += to == PAGE_SWAPPING_IN && payload & PAGE_FROM_DISK;
 }
 
 static inline void check_legal(const struct gspace *gs, gfn_t gfn, enum page_state was, enum page_state to)
@@ -498,12 +510,14 @@ void page_unmap(struct gspace *gs, const struct page *p)
 	gspace_mark_stale(gs);
 }
 
-/* Widens only: nothing to flush. */
+/* Widens only: nothing to flush. A marked page stays read-only. */
 void page_map(struct gspace *gs, const struct page *p)
 {
+	bool marked = p->state == PAGE_PRIVATE && frame_get(p->payload)->flags & FRAME_F_CLEAN;
+
 	lock_assert_held(&gs->lock);
 	CHECK(p->level == 1 && state_present(p->state));
-	pt_exchange(p->entry, page_encode(gs, p->state, p->payload));
+	pt_exchange(p->entry, marked ? page_encode_marked(gs, p->payload) : page_encode(gs, p->state, p->payload));
 }
 
 /* ---- flush --------------------------------------------------------------- */
@@ -877,16 +891,28 @@ static int touch_whole(struct touch *t)
 	return 0;
 }
 
+/* By us, maybe, without its entry becoming dirty. */
+static void touch_write_private(struct touch *t)
+{
+	struct frame *f = frame_get(t->p.payload);
+
+	f->flags &= ~FRAME_F_POOR;
+	if (!(f->flags & FRAME_F_CLEAN))
+		return;
+	gspace_mark_end(t->gs, t->p.payload);
+	page_map(t->gs, &t->p);
+}
+
 static int touch_by_state(struct touch *t)
 {
-	if (t->whole && (t->p.state == PAGE_COMPRESSED || t->p.state == PAGE_SWAPPED))
+	if (t->whole && (t->p.state == PAGE_COMPRESSED || t->p.state == PAGE_SWAPPED || t->p.state == PAGE_CLEAN))
 		return touch_whole(t);
 	if (page_is_unmapped(t->gs, &t->p))
 		page_map(t->gs, &t->p);
 	switch (t->p.state) {
 	case PAGE_PRIVATE:
-		if (t->write) /* by us, without its entry becoming dirty */
-			frame_get(t->p.payload)->flags &= ~FRAME_F_POOR;
+		if (t->write)
+			touch_write_private(t);
 		return 0;
 	case PAGE_PINNED:
 		return 0;
@@ -903,6 +929,8 @@ static int touch_by_state(struct touch *t)
 		return touch_compressed(t);
 	case PAGE_SWAPPED:
 		return touch_swapped(t);
+	case PAGE_CLEAN:
+		return gspace_touch_clean(t->gs, t->gfn, &t->p, t->write, t->may_alloc);
 	case PAGE_SWAPPING_IN:
 		return E_AGAIN;
 	default:

@@ -35,6 +35,7 @@
 #include "lib/list.h"
 #include "lib/lock.h"
 #include "lib/types.h"
+#include "mm/clean.h"
 #include "mm/dynmem.h"
 #include "mm/pt.h"
 #include "mm/wss.h"
@@ -49,8 +50,9 @@ enum page_state {
 	PAGE_COMPRESSED, /* token: handle */
 	PAGE_SWAPPED,	 /* token: slot */
 	PAGE_SWAPPING_OUT, /* in flight: token: hfn; the frame still holds the content */
-	PAGE_SWAPPING_IN,  /* in flight: token: slot */
+	PAGE_SWAPPING_IN,  /* in flight: token: slot, or block | PAGE_FROM_DISK */
 	PAGE_PINNED,	 /* own frame, never reclaimed */
+	PAGE_CLEAN,	 /* token: block of the VM's own disk that holds it (clean.h) */
 	PAGE_STATES
 };
 const char *page_state_name(enum page_state s);
@@ -72,6 +74,8 @@ struct gspace_stats {
 	u64 not_read;	    /* compressed or swapped pages that were to be written in full */
 	u64 swap_ahead;	    /* of swap_in: not asked for yet */
 	u64 swap_unchanged; /* of swap_out: nothing had to be written */
+	u64 clean_out, clean_in; /* dropped because the VM's disk has them; come back */
+	u64 clean_ahead;    /* of clean_in: not asked for yet */
 	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
 	u64 waits;				      /* touches that had to wait for memory or I/O */
 	u64 around;	    /* pages given with one that was touched: fault-around */
@@ -91,6 +95,7 @@ struct gspace_proof {
 	gfn_t at;
 	u32 count[PAGE_STATES]; /* but for ABSENT */
 	u32 copies, in_blocks;	/* pages that still have a slot; that are swapped in blocks of compressed ones */
+	u32 marks, from_disk;	/* pages marked clean; that are read from the VM's disk */
 	u32 large;		/* leaves, as they were met */
 	u64 large_changes;	/* at the begin */
 	u64 bad;
@@ -151,6 +156,12 @@ struct gspace {
 	u32 swap_copies;    /* PRIVATE pages (or on their way out) that still have the slot they came from; guarded by `lock` */
 	gfn_t copies_at;    /* where gspace_shed_copies() goes on */
 	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
+	struct clean_disk disk; /* that its pages may be copies of; with the next four guarded by `lock` */
+	u32 clean_marks;    /* PRIVATE pages that are marked clean */
+	u32 clean_reads;    /* SWAPPING_IN pages that come from the disk */
+	gfn_t clean_next;   /* where the last read from the disk ended */
+	u32 clean_window;   /* pages it takes at once */
+	u32 clean_in_flight; /* reads under way; clean.c's */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
 	u32 balloon_last;   /* size at the last balance */
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
@@ -173,6 +184,7 @@ struct gspace {
 
 #define GSPACE_MAX 1024U
 #define ZIP_NONE   (~0u)
+#define PAGE_FROM_DISK 0x80000000U /* in the payload of a page SWAPPING_IN */
 
 /* id is chosen; fmt is the vendor's. E_NOMEM. */
 int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt, const struct mem_alloc *alloc) must_check;
@@ -272,6 +284,7 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
  * swap_in_start(), taken over by in_done, freed by swap.c on failure. After in_done the slot is swap.c's to free; after in_failed it
  * still belongs to the page. For every out_begin there must be one out_done or out_failed with the same hfn, also if the space is dying.
  *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
+ *             E_EXIST: it was marked clean, and is CLEAN now: out already.
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
  *  out_begin_some  the same for at most `most` of the next `look` pages from `from` < pages on: those that can go, whose numbers and
  *             frames it stores. Returns how many
@@ -329,6 +342,25 @@ u32 gspace_zip_out_done(struct gspace *gs, u32 block, u32 slot);
 void gspace_zip_out_failed(struct gspace *gs, u32 block);
 u32 gspace_zip_in_done(struct gspace *gs, u32 block);
 bool gspace_zip_in_failed(struct gspace *gs, u32 block);
+
+/*
+ * Pages that are copies of a block of the VM's own disk; what a guest's hints do (clean.h).
+ *  set_disk   the disk, or NULL: no read of it begins any more
+ *  mark       gfn holds what `block` does: a PRIVATE page is marked, one that is compressed or swapped becomes CLEAN. False: neither, or the block
+ *             is not on the disk. The caller flushes (gspace_flush) before it believes the mark. *split: a large page was split for it
+ *  unmark     gfn is no copy any more (its block is going to change). E_AGAIN: it has to come back first, and mm_wake() follows;
+ *             E_IO as gspace_touch
+ *  overwrite  all of gfn is going to be written: what it holds elsewhere is dropped, and it is ABSENT. False: it holds nothing elsewhere
+ *  drop       takes up to `want` marked pages out of RAM, those not used of late first; a bounded look. Returns pages; the caller flushes
+ *  in_done, in_failed   by clean.c: SWAPPING_IN -> PRIVATE, marked, with hfn; SWAPPING_IN -> CLEAN. The caller wakes the space
+ */
+void gspace_set_disk(struct gspace *gs, const struct clean_disk *disk);
+bool gspace_clean_mark(struct gspace *gs, gfn_t gfn, u64 block, bool *split);
+int gspace_clean_unmark(struct gspace *gs, gfn_t gfn) must_check;
+bool gspace_overwrite(struct gspace *gs, gfn_t gfn);
+u32 gspace_clean_drop(struct gspace *gs, u32 want, gfn_t start);
+void gspace_clean_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn);
+void gspace_clean_in_failed(struct gspace *gs, gfn_t gfn);
 
 /*
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.

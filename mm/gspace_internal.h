@@ -50,6 +50,7 @@ static inline bool page_is_unmapped(const struct gspace *gs, const struct page *
 	return state_present(p->state) && !pt_entry_present(gs->pt.fmt, READ_ONCE(*p->entry));
 }
 
+u64 page_encode_marked(const struct gspace *gs, hfn_t hfn); /* the leaf of a PRIVATE page that is marked clean */
 /* Takes a mapped page out of the tables, state and frame as they are; and puts it back. gs->lock held. */
 void page_unmap(struct gspace *gs, const struct page *p);
 void page_map(struct gspace *gs, const struct page *p);
@@ -64,6 +65,22 @@ static inline u32 frame_copy(const struct frame *f)
 {
 	return f->flags & FRAME_F_COPY ? f->pins | (u32)f->copy_high << 16 : SWAP_SLOT_NONE;
 }
+
+/*
+ * A PRIVATE page that is marked clean: its frame's entry has the block where another has its slot or pins, and its leaf is read-only, so
+ * that nobody writes to it unseen. The first write, or a pin, ends the mark.
+ */
+#define CLEAN_BLOCKS_MAX BIT(24)
+
+static inline u32 frame_block(const struct frame *f)
+{
+	return f->pins | (u32)f->copy_high << 16;
+}
+
+/* gs->lock held: the mark goes, the leaf stays as it is. */
+void gspace_mark_end(struct gspace *gs, hfn_t hfn);
+/* gs->lock held: a CLEAN page is touched. As gspace_touch. */
+int gspace_touch_clean(struct gspace *gs, gfn_t gfn, const struct page *p, bool write, bool may_alloc);
 
 /* Decodes *entry. CHECKs that it is one of ours. Of a large leaf, payload is its first frame. */
 void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);

@@ -244,6 +244,10 @@ static void forget_marks_of(struct gspace *gs, u64 *entry)
 		frame_get(p.payload)->flags &= ~FRAME_F_POOR;
 		if (frame_get(p.payload)->flags & FRAME_F_COPY)
 			gspace_copy_end(gs, p.payload, SWAP_SLOT_NONE);
+		if (frame_get(p.payload)->flags & FRAME_F_CLEAN) {
+			gspace_mark_end(gs, p.payload);
+			page_map(gs, &p); /* the leaf takes its protection from the pages */
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct p
 	list_init(&gs->link);
 	gs->pages = pages;
 	gs->alloc = *alloc;
-	gs->tlb_gen = gs->ahead = 1;
+	gs->tlb_gen = gs->ahead = gs->clean_window = 1;
 	zpool_init(&gs->zip);
 	gs->share_group = share_group(NULL);
 	gs->limbo = gs->spares = gs->moving_table = HFN_NONE;
@@ -173,7 +173,7 @@ static bool destroy_finish(struct gspace *gs)
 {
 	bool last;
 
-	if (READ_ONCE(gs->tlb_stale) || swap_busy(gs) || !space_unregister(gs, &last))
+	if (READ_ONCE(gs->tlb_stale) || swap_busy(gs) || clean_busy(gs) || !space_unregister(gs, &last))
 		return false;
 	CHECK(!gs->large && gs->spares == HFN_NONE);
 	pt_destroy(&gs->pt);

@@ -146,6 +146,11 @@ static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, struct page *p)
 	if (p->state != PAGE_PRIVATE)
 		return E_INVAL;
 	f = frame_get(p->payload);
+	if (f->flags & FRAME_F_CLEAN) {
+		gspace_change_from(gs, gfn, p, PAGE_CLEAN, frame_block(f));
+		gs->stats.clean_out++;
+		return E_EXIST;
+	}
 	if (f->flags & FRAME_F_IO)
 		return E_BUSY; /* rescued, and its first transfer is still under way */
 	(void)gspace_poor_locked(gs, p); /* the last look at the dirty bit */

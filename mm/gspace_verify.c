@@ -22,8 +22,11 @@ static const char *wrong_own(const struct gspace *gs, gfn_t gfn, const struct pa
 {
 	if (f->state != FRAME_GUEST || f->owner != gs->id || f->gfn != gfn)
 		return "its frame belongs to another";
-	if (f->flags & FRAME_F_COPY ? p->state != PAGE_PRIVATE && p->state != PAGE_SWAPPING_OUT
-				    : (p->state == PAGE_PINNED) != (f->pins > 0))
+	if (f->flags & FRAME_F_CLEAN && (p->state != PAGE_PRIVATE || f->flags & FRAME_F_COPY || frame_block(f) >= gs->disk.pages))
+		return "a mark that cannot be";
+	if (f->flags & FRAME_F_COPY    ? p->state != PAGE_PRIVATE && p->state != PAGE_SWAPPING_OUT
+	    : f->flags & FRAME_F_CLEAN ? false
+				       : (p->state == PAGE_PINNED) != (f->pins > 0))
 		return "pins do not fit the state";
 	if (p->state == PAGE_SWAPPING_OUT && !(f->flags & FRAME_F_IO))
 		return "no transfer uses its frame";
@@ -67,8 +70,9 @@ static const char *wrong_block(const struct gspace *gs, gfn_t first, const struc
 static const char *wrong_prot(const struct pt_format *f, const struct page *p)
 {
 	u32 prot = f->leaf_prot(*p->entry, p->level);
+	bool marked = p->level == 1 && p->state == PAGE_PRIVATE && frame_get(p->payload)->flags & FRAME_F_CLEAN;
 
-	return !(prot & PT_W) != !state_writable(p->state) ? "wrong protection" : NULL;
+	return !(prot & PT_W) != (!state_writable(p->state) || marked) ? "wrong protection" : NULL;
 }
 
 static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
@@ -88,6 +92,10 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 		wrong = "not the zero frame";
 	if (p.state == PAGE_COMPRESSED)
 		wrong = zip_wrong(gs, gfn, p.payload, true);
+	if (p.state == PAGE_SWAPPING_IN && p.payload & PAGE_FROM_DISK)
+		v->from_disk++;
+	if (p.state == PAGE_CLEAN && p.payload >= gs->disk.pages)
+		wrong = "not on its disk";
 	if (p.state == PAGE_SWAPPED && p.payload & SWAP_PACKED) {
 		v->in_blocks++;
 		wrong = zip_wrong(gs, gfn, p.payload & ~SWAP_PACKED, false);
@@ -98,8 +106,10 @@ static bool verify_page(void *arg, u64 addr, u64 *entry, u32 level)
 		wrong = wrong_block(gs, gfn, &p);
 	else if (state_has_frame(p.state) && !wrong)
 		wrong = wrong_own(gs, gfn, &p, frame_get(p.payload));
-	if (state_has_frame(p.state) && p.state != PAGE_SHARED && level == 1)
+	if (state_has_frame(p.state) && p.state != PAGE_SHARED && level == 1) {
 		v->copies += (frame_get(p.payload)->flags & FRAME_F_COPY) != 0;
+		v->marks += (frame_get(p.payload)->flags & FRAME_F_CLEAN) != 0;
+	}
 	if (wrong)
 		complain(gs, gfn, &p, wrong);
 	return true;
@@ -125,6 +135,11 @@ static void verify_counts(struct gspace *gs)
 	if (v->copies != gs->swap_copies) {
 		v->bad++;
 		log_error("gspace", "%s: %u pages have a slot, counted %u", gs->name, v->copies, gs->swap_copies);
+	}
+	if (v->marks != gs->clean_marks || v->from_disk != gs->clean_reads) {
+		v->bad++;
+		log_error("gspace", "%s: %u pages are marked clean, counted %u; %u are read from its disk, counted %u", gs->name, v->marks,
+			  gs->clean_marks, v->from_disk, gs->clean_reads);
 	}
 	if (sum == gs->pages)
 		return;

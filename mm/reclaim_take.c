@@ -93,7 +93,7 @@ u32 reclaim_take(u64 now, bool only_limit)
 		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
 		u32 need = swap_need(gs, now, only_limit), part = (u32)((u64)budget * need / total);
 
-		if (need && (swap_can_out() || zip_ready(gs)))
+		if (need && (swap_can_out() || zip_ready(gs) || READ_ONCE(gs->clean_marks)))
 			done += swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));
 	}
 	reclaim.turn++;

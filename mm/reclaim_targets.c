@@ -151,7 +151,7 @@ static u32 raised_target(struct gspace *gs, u32 fair, bool trouble, u64 now)
 	u32 held = gspace_consumed(gs), old = gs->balloon_target, surplus = dynmem_surplus(gs, now), want;
 
 	/* The limit is for good, so what was taken for it counts, too; for the rest it is better left where it is. */
-	want = gs->count[PAGE_SWAPPED] + excess(gs->count[PAGE_COMPRESSED], gs->zip.frames);
+	want = gs->count[PAGE_SWAPPED] + gs->count[PAGE_CLEAN] + excess(gs->count[PAGE_COMPRESSED], gs->zip.frames);
 	want = wanted(gs, held + want, cap_of(gs));
 	want = MAX(want, fair_part(gs, held, fair));
 	want = MAX(want, surplus);

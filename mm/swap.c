@@ -42,6 +42,7 @@
 #define LOST_MAX     16U /* slots that could not be read and are still taken */
 #define VICTIM_RUN   8U  /* pages looked at from one random place */
 #define VICTIM_TRIES 64U /* random places for one request */
+#define FEW_MARKS    32U /* of so many pages one that is a copy of a block of its VM's disk */
 
 struct out_io {
 	struct blk_req req;
@@ -300,8 +301,8 @@ static u32 slots_held(struct gspace *gs)
 	u32 held;
 
 	lock_acquire(&gs->lock);
-	held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] + gs->swap_copies +
-	       gs->zip.writing;
+	held = gs->count[PAGE_SWAPPED] + gs->count[PAGE_SWAPPING_OUT] + gs->count[PAGE_SWAPPING_IN] - gs->clean_reads +
+	       gs->swap_copies + gs->zip.writing;
 	lock_release(&gs->lock);
 	return held;
 }
@@ -404,11 +405,15 @@ static bool try_shared(struct gspace *gs, struct victims *v, struct prng *prng)
 	return gspace_random_shared(gs, prng, &gfn) && !gspace_unshare(gs, gfn) && add_victim(gs, v, gfn);
 }
 
-/* Random places, and a few neighbours of each: they are often wanted back together. Returns pages shared. */
+/*
+ * Random places, and a few neighbours of each: they are often wanted back together. Returns pages that are gone already: shared, or dropped
+ * because the VM's disk has them.
+ */
 static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 {
 	bool writes = swap_can_out(); /* else only what compresses, or is in swap already, can go */
 	struct prng prng;
+	u64 dropped = READ_ONCE(gs->stats.clean_out);
 	u32 shared = 0;
 	gfn_t gfn;
 
@@ -422,7 +427,7 @@ static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 		}
 		shared += try_victims(gs, v, gfn, want - v->count - shared, writes);
 	}
-	return shared;
+	return shared + (u32)(READ_ONCE(gs->stats.clean_out) - dropped);
 }
 
 static void submit_out(struct out_io *io, const struct digest *digest)
@@ -528,6 +533,21 @@ static u32 write_victims(struct gspace *gs, const struct victims *v)
 	return written;
 }
 
+/* Copies of blocks of the VM's own disk, a run from a random place: they cost nothing now, and come back together. */
+static u32 drop_clean(struct gspace *gs, u32 want)
+{
+	struct prng prng;
+	u32 n, marks = READ_ONCE(gs->clean_marks);
+
+	/* If they are few, looking for them costs more than they are worth. */
+	if (!marks || (marks < gs->pages / FEW_MARKS && (swap_can_out() || zip_ready(gs))))
+		return 0;
+	seed_prng(&prng);
+	n = gspace_clean_drop(gs, MIN(want, BLK_PAGES_MAX), (gfn_t)prng_below(&prng, gs->pages));
+	gspace_flush(gs);
+	return n;
+}
+
 /*
  * One batch: dropped because it is in swap as it is, shared, compressed, or written; what finds no place stays. Returns pages that
  * went, or are on their way.
@@ -563,8 +583,10 @@ u32 swap_out(struct gspace *gs, u32 want)
 {
 	u32 done = 0, n;
 
-	while (done < want && !gs->dying && (swap_can_out() || zip_ready(gs))) {
-		n = out_some(gs, want - done);
+	while (done < want && !gs->dying && (swap_can_out() || zip_ready(gs) || READ_ONCE(gs->clean_marks))) {
+		n = drop_clean(gs, want - done);
+		if (!n)
+			n = out_some(gs, want - done);
 		if (!n)
 			break;
 		done += n;

@@ -26,7 +26,7 @@ static const char *const state_key[PAGE_STATES] = {
     [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
     [PAGE_SHARED] = "shared",   [PAGE_BALLOONED] = "ballooned",       [PAGE_COMPRESSED] = "compressed",
     [PAGE_SWAPPED] = "swapped", [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
-    [PAGE_PINNED] = "pinned",
+    [PAGE_PINNED] = "pinned",   [PAGE_CLEAN] = "clean",
 };
 
 static u64 to_bytes(u64 pages)
@@ -110,6 +110,10 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "swap-unchanged", gs->stats.swap_unchanged);
 	pairs_number(p, "swap-copies", gs->swap_copies);
 	pairs_number(p, "swap-rescued", gs->stats.swap_rescued);
+	pairs_number(p, "clean-out", gs->stats.clean_out);
+	pairs_number(p, "clean-in", gs->stats.clean_in);
+	pairs_number(p, "clean-ahead", gs->stats.clean_ahead);
+	pairs_number(p, "clean-marked", gs->clean_marks);
 	pairs_number(p, "swap-reserved", gs->swap_reserved);
 	pairs_number(p, "waits", gs->stats.waits);
 	pairs_number(p, "table-pages", gs->pt.tables);
@@ -354,21 +358,24 @@ static const char *size_or_dash(char buf[FORMAT_SIZE_BYTES], u64 pages)
 
 static void states_header(struct console_out *o)
 {
-	console_printf(o, "\n%-9s %6s %7s %6s %6s %7s %6s %7s %5s %5s %6s\n", "name", "absent", "private", "zero",
-		       "shared", "balloon", "compr", "swapped", "out", "in", "pinned");
+	console_printf(o, "\n%-9s %6s %7s %6s %6s %7s %6s %7s %5s %6s %5s\n", "name", "absent", "private", "zero",
+		       "shared", "balloon", "compr", "swapped", "io", "pinned", "clean");
 }
 
 static void states_row(struct console_out *o, struct vm *vm)
 {
-	static const u8 end[PAGE_STATES] = {16, 24, 31, 38, 46, 53, 61, 67, 73, 80};
+	/* Pages on their way out and in stand in one column. */
+	static const u8 end[PAGE_STATES] = {16, 24, 31, 38, 46, 53, 61, 67, 0, 74, 80};
 	char row[160], size[FORMAT_SIZE_BYTES];
 	struct counts c;
 	size_t n;
 
 	take_counts(vm, &c);
+	c.of[PAGE_SWAPPING_OUT] += c.of[PAGE_SWAPPING_IN];
 	n = format_append(row, sizeof(row), 0, "%s", vm->config.name);
 	for (u32 s = 0; s < PAGE_STATES; s++)
-		n = format_right(row, sizeof(row), n, end[s], size_or_dash(size, c.of[s]));
+		if (end[s])
+			n = format_right(row, sizeof(row), n, end[s], size_or_dash(size, c.of[s]));
 	console_printf(o, "%s\n", row);
 }
 

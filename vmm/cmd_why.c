@@ -92,10 +92,10 @@ static void why_holds(struct console_out *o, const struct monitor_vm *m)
 
 	say(o, "%s has %s of memory and holds %s of RAM; it may hold %s.", m->name, SIZE(f->pages), SIZE(f->consumed),
 	    SIZE(f->target));
-	say(o, "Taken from it: %s by its balloon (target %s, at most %s), %s compressed, %s in swap. Sharing: %s are zero "
+	say(o, "Taken from it: %s by its balloon (target %s, at most %s), %s compressed, %s in swap, %s left to its own disk. Sharing: %s are zero "
 	       "pages and %s shared. Never touched: %s.",
 	    SIZE(f->count[PAGE_BALLOONED]), SIZE(f->balloon_target), SIZE(f->balloon_max),
-	    SIZE(f->count[PAGE_COMPRESSED]), SIZE(away), SIZE(f->count[PAGE_ZERO]), SIZE(f->count[PAGE_SHARED]),
+	    SIZE(f->count[PAGE_COMPRESSED]), SIZE(away), SIZE(f->count[PAGE_CLEAN]), SIZE(f->count[PAGE_ZERO]), SIZE(f->count[PAGE_SHARED]),
 	    SIZE(f->count[PAGE_ABSENT]));
 }
 

@@ -11,6 +11,7 @@
 #include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/balloon.h"
+#include "mm/clean.h"
 #include "mm/platform.h"
 #include "vmm/pvdisk.h"
 #include "vmm/vcpu.h"
@@ -19,6 +20,7 @@
 #define CONSOLE_CALL_MAX 1024
 
 _Static_assert(BALLOON_BATCH_MAX == AERO_BALLOON_BATCH_MAX, "one batch, one page");
+_Static_assert(HINT_BATCH_MAX == AERO_HINT_BATCH_MAX && sizeof(struct hint) == sizeof(struct aero_hint), "one batch, one page");
 
 /* A page-aligned-or-not range inside one guest page, pinned for writing: *va is ours until unpinned. */
 static int pin_range(struct vm *vm, gpa_t gpa, size_t len, void **va)
@@ -114,6 +116,32 @@ static s64 call_balloon_poll(struct vcpu *v, struct hv_regs *r)
 	return v->vm->gs.balloon_target;
 }
 
+/* The same with hints. A batch that has to wait for a page has done nothing that cannot be done again. */
+static s64 call_hint(struct vcpu *v, const struct hv_regs *r)
+{
+	struct gspace *gs = &v->vm->gs;
+	struct hint *batch = (struct hint *)v->scratch;
+	size_t bytes = r->rsi * sizeof(*batch);
+	void *va;
+	s64 n;
+
+	if (!(v->vm->features & AERO_FEATURE_HINT))
+		return AERO_E_PERM;
+	if (r->rsi > HINT_BATCH_MAX)
+		return AERO_E_2BIG;
+	if (r->rdi & 7)
+		return AERO_E_INVAL;
+	n = pin_range(v->vm, GPA(r->rdi), bytes, &va);
+	if (n)
+		return n;
+	memcpy(batch, va, bytes);
+	n = clean_hints(gs, batch, (u32)r->rsi);
+	if (n >= 0)
+		memcpy(va, batch, bytes);
+	gspace_unpin(gs, gpa_to_gfn(GPA(r->rdi)));
+	return n;
+}
+
 static s64 call_disk(struct vcpu *v, struct hv_regs *r, bool setup)
 {
 	struct vm *vm = v->vm;
@@ -165,6 +193,7 @@ static __attribute__((noinline)) s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	case AERO_CALL_VCPU_STOP:
 	case AERO_CALL_VCPU_SEND:      return call_vcpu(v, r);
 	case AERO_CALL_MEMORY_ONLINE:  return vm_memory_online(v->vm, r->rdi, r->rsi);
+	case AERO_CALL_PAGE_HINT:      return call_hint(v, r);
 	default:		       return AERO_E_NOSYS;
 	}
 }

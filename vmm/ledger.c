@@ -12,7 +12,7 @@ static u64 last;
 
 const char *ledger_tier_name(enum ledger_tier t)
 {
-	static const char *const name[LEDGER_TIERS] = {"share", "balloon", "zip", "swap"};
+	static const char *const name[LEDGER_TIERS] = {"share", "balloon", "zip", "swap", "clean"};
 
 	return t < LEDGER_TIERS ? name[t] : "?";
 }
@@ -25,7 +25,7 @@ enum page_state ledger_from(enum ledger_tier t)
 
 enum page_state ledger_to(enum ledger_tier t)
 {
-	static const u8 to[LEDGER_TIERS] = {PAGE_SHARED, PAGE_BALLOONED, PAGE_COMPRESSED, PAGE_SWAPPED};
+	static const u8 to[LEDGER_TIERS] = {PAGE_SHARED, PAGE_BALLOONED, PAGE_COMPRESSED, PAGE_SWAPPED, PAGE_CLEAN};
 
 	return t < LEDGER_TIERS ? to[t] : PAGE_ABSENT;
 }
@@ -66,8 +66,10 @@ static void count(const struct vm_figures *f, enum ledger_tier t, struct ledger_
 		*now = (struct ledger_total){s->balloon_out, s->balloon_back + s->balloon_broken};
 	else if (t == LEDGER_ZIP)
 		*now = (struct ledger_total){s->zip_in, s->zip_out};
-	else
+	else if (t == LEDGER_SWAP)
 		*now = (struct ledger_total){s->swap_out, s->swap_in};
+	else
+		*now = (struct ledger_total){s->clean_out, s->clean_in};
 }
 
 static enum ledger_cause cause_of(const struct vm_figures *f, enum ledger_tier t)

@@ -12,7 +12,7 @@
 #include "lib/types.h"
 #include "mm/gspace.h"
 
-enum ledger_tier { LEDGER_SHARE, LEDGER_BALLOON, LEDGER_ZIP, LEDGER_SWAP, LEDGER_TIERS };
+enum ledger_tier { LEDGER_SHARE, LEDGER_BALLOON, LEDGER_ZIP, LEDGER_SWAP, LEDGER_CLEAN, LEDGER_TIERS };
 const char *ledger_tier_name(enum ledger_tier t);
 /* Which state of pages a tier takes, and what it makes of them; those that come back go the other way. */
 enum page_state ledger_from(enum ledger_tier t);

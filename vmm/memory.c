@@ -86,6 +86,7 @@ static void start_swap(void)
 	int err;
 
 	swap_init(random_word(), random_word());
+	clean_init();
 	if (!part)
 		return;
 	err = swap_on(part);

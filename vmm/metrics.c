@@ -147,6 +147,9 @@ VM(faults, f->stats.faults)
 VM(cow_breaks, f->stats.cow_breaks)
 VM(swap_out, f->stats.swap_out)
 VM(swap_in, f->stats.swap_in)
+VM(clean_out, f->stats.clean_out)
+VM(clean_in, f->stats.clean_in)
+VM(not_read, f->stats.not_read)
 VM(run, f->run_ns)
 VM(wait, f->wait_ns)
 VM(exits, f->exits[i])
@@ -243,6 +246,9 @@ static const struct family family[] = {
     COUNTER("vm_cow_breaks", COUNT, OF_VM, vm_cow_breaks, "Writes to shared pages."),
     COUNTER("vm_swap_out_pages", COUNT, OF_VM, vm_swap_out, "Pages of a VM written to swap."),
     COUNTER("vm_swap_in_pages", COUNT, OF_VM, vm_swap_in, "Pages of a VM read from swap."),
+    COUNTER("vm_clean_dropped_pages", COUNT, OF_VM, vm_clean_out, "Pages of a VM dropped because its disk has them."),
+    COUNTER("vm_clean_read_pages", COUNT, OF_VM, vm_clean_in, "Pages of a VM that came back from its disk."),
+    COUNTER("vm_not_read_pages", COUNT, OF_VM, vm_not_read, "Pages of a VM not brought back, as all of them was to be written."),
     COUNTER("vm_cpu_seconds", NS, OF_VM, vm_run, "Time a VM's processors ran."),
     COUNTER("vm_memory_wait_seconds", NS, OF_VM, vm_wait, "Time a VM's processors waited for memory."),
     COUNTERS("vm_exits", COUNT, OF_VM, vm_exits, "reason", exit_part, "Exits to the hypervisor."),

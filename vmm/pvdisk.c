@@ -40,6 +40,7 @@ struct pvdisk {
 	u32 taken;	      /* requests taken from the ring, free-running */
 	u32 completed;
 	bool dying;
+	bool attached;	      /* pages of the VM may be copies of its blocks */
 	struct work work;
 	struct timer retry;
 	struct list link;     /* all disks, for slice allocation */
@@ -166,6 +167,14 @@ static void unpin(struct xfer *x)
 		gspace_unpin(&x->disk->vm->gs, gfn + --x->pinned);
 }
 
+void pvdisk_attach(struct pvdisk *d, struct gspace *gs)
+{
+	const struct clean_disk disk = {.part = d->part, .start = d->start, .pages = (u32)d->pages, .written = d->written};
+
+	gspace_set_disk(gs, &disk);
+	d->attached = true;
+}
+
 bool pvdisk_destroy(struct pvdisk *d)
 {
 	d->dying = true;
@@ -181,6 +190,10 @@ bool pvdisk_destroy(struct pvdisk *d)
 	}
 	if (work_is_queued(&d->work))
 		return false; /* it finds dying set and does nothing */
+	if (d->attached)
+		gspace_set_disk(&d->vm->gs, NULL);
+	if (d->attached && clean_busy(&d->vm->gs))
+		return false;
 	if (d->ring_hfn != HFN_NONE)
 		gspace_unpin(&d->vm->gs, d->ring_gfn);
 	lock_acquire(&slices_lock);
@@ -219,8 +232,9 @@ static void answer(struct xfer *x, int status)
 
 static void mark_written(struct pvdisk *d, const struct aero_disk_request *r)
 {
+	/* Released: who reads the bit without our lock (mm/clean.h) may read the block. */
 	for (u64 p = r->page; p < r->page + r->count; p++)
-		d->written[p / 8] |= (u8)(1 << p % 8);
+		__atomic_store_n(&d->written[p / 8], d->written[p / 8] | (u8)(1 << p % 8), __ATOMIC_RELEASE);
 }
 
 static void transfer_done(struct blk_req *req);

@@ -15,10 +15,11 @@
 
 #include "lib/types.h"
 
+struct gspace;
 struct vm;
 struct pvdisk;
 
-#define PVDISK_BYTES_MAX (16 * GIB)
+#define PVDISK_BYTES_MAX (16 * GIB) /* its blocks fit a mark of a page: CLEAN_BLOCKS_MAX */
 
 struct pvdisk_stats {
 	u64 reads, writes, read_pages, write_pages, zero_reads, errors, waits;
@@ -29,7 +30,9 @@ struct pvdisk_stats {
 int pvdisk_create(struct vm *vm, u64 bytes, struct pvdisk **out) must_check;
 /* Frames it takes, its bitmap included. */
 u32 pvdisk_frames(u64 bytes);
-/* False while transfers are in flight; call again. */
+/* Its blocks may be named by hints for pages of gs (mm/clean.h), until it is destroyed. */
+void pvdisk_attach(struct pvdisk *d, struct gspace *gs);
+/* False while transfers are in flight, or reads for hints; call again. */
 bool pvdisk_destroy(struct pvdisk *d);
 
 /* Hypercalls; vm->lock held. E_AGAIN: repeat when memory has arrived. */

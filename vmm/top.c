@@ -46,7 +46,7 @@ struct column {
 COLUMN(id, m->id)
 COLUMN(memsz, f->pages)
 COLUMN(granted, f->pages - f->count[PAGE_ABSENT] - f->count[PAGE_BALLOONED] - f->count[PAGE_SWAPPED] -
-		    f->count[PAGE_COMPRESSED])
+		    f->count[PAGE_COMPRESSED] - f->count[PAGE_CLEAN])
 COLUMN(consumed, f->consumed)
 COLUMN(target, f->target)
 COLUMN(balloon, f->count[PAGE_BALLOONED])

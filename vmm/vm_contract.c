@@ -64,7 +64,7 @@ static void fill_memory(struct vm *vm, struct aero_info *info)
 u32 vm_features_offered(const struct vm *vm)
 {
 	return AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE |
-	       AERO_FEATURE_SMP | (vm->disk ? AERO_FEATURE_DISK : 0) |
+	       AERO_FEATURE_SMP | AERO_FEATURE_HINT | (vm->disk ? AERO_FEATURE_DISK : 0) |
 	       (vm->config.maximum_bytes ? AERO_FEATURE_MEMORY : 0);
 }
 

@@ -205,6 +205,8 @@ static int start_checked(struct vm *vm, char *why, size_t size)
 	err = create_space(vm, why, size);
 	if (err && vm->disk && pvdisk_destroy(vm->disk))
 		vm->disk = NULL;
+	if (!err && vm->disk)
+		pvdisk_attach(vm->disk, &vm->gs);
 	return err;
 }
 

@@ -28,6 +28,7 @@
 #define AERO_FEATURE_CONSOLE (1u << 4)
 #define AERO_FEATURE_SMP (1u << 5) /* VCPU_START, VCPU_STOP, VCPU_SEND */
 #define AERO_FEATURE_MEMORY (1u << 6) /* memory is added while it runs: MEMORY_ONLINE */
+#define AERO_FEATURE_HINT (1u << 7) /* what the host need not keep: PAGE_HINT */
 
 /* MSR: a write of gpa | 1 makes the hypervisor fill that page with the hypercall routine (call it; VMCALL or VMMCALL, then RET). */
 #define AERO_MSR_HYPERCALL 0x4ae20000u
@@ -53,6 +54,7 @@ enum aero_call {
 	AERO_CALL_VCPU_STOP = 13,      /* (vCPU other than 0) -> 0; does not return if it is the caller */
 	AERO_CALL_VCPU_SEND = 14,      /* (mask of vCPUs, AERO_EVENT_GUEST(n)...) -> 0: these events for these vCPUs */
 	AERO_CALL_MEMORY_ONLINE = 15,  /* (gpa: the present end of memory, bytes) -> 0: memory goes on to gpa + bytes */
+	AERO_CALL_PAGE_HINT = 16,      /* (gpa of struct aero_hint entries, count <= 256) -> answered OK */
 	AERO_CALLS
 };
 
@@ -116,6 +118,26 @@ enum aero_balloon_status {
 	AERO_BALLOON_OVER = 5,	   /* beyond the target or maximum */
 };
 #define AERO_BALLOON_BATCH_MAX 512
+
+/*
+ * Hints: what the guest knows of a page and the host cannot see. page: gpa of a 4 KiB page | op; the hypervisor puts a status into
+ * bits 11:4. block: of disk 0, with CLEAN; else 0. All of a call lie in one page; CHANGED entries are done first.
+ */
+struct aero_hint {
+	uint64_t page, block;
+};
+enum aero_hint_op {
+	AERO_HINT_OVERWRITE = 1, /* all of it will be written before it is read: until then it holds what it did, or zeroes */
+	AERO_HINT_CLEAN = 2,     /* it holds what the block holds, until it is written */
+	AERO_HINT_CHANGED = 3,   /* no more: the block is about to be written from elsewhere */
+};
+#define AERO_HINT_STATUS(page) (((page) >> 4) & 0xff)
+enum aero_hint_status {
+	AERO_HINT_OK = 0,
+	AERO_HINT_INVALID = 1, /* no such op, page or block, or reserved bits */
+	AERO_HINT_NOT_NOW = 2, /* CLEAN: the host could not use it; what was said of the page before holds */
+};
+#define AERO_HINT_BATCH_MAX 256
 
 #define AERO_VCPUS_MAX 64
 

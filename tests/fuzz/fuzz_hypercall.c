@@ -191,6 +191,8 @@ static bool accessible(struct vm *vm, gfn_t gfn, bool write)
 {
 	enum page_state s = gspace_state(&vm->gs, gfn);
 
+	if (write && s == PAGE_PRIVATE) /* marked clean it is read-only */
+		return fake_page_writable(vm, gfn);
 	return s == PAGE_PRIVATE || s == PAGE_PINNED || (!write && (s == PAGE_SHARED || s == PAGE_ZERO));
 }
 
@@ -295,7 +297,7 @@ static void check_answer(const struct guest *g)
 	s64 n = (s64)g->vm->vcpu[g->actor]->hv->regs.rax;
 	const struct hv_regs *r = &g->regs;
 	bool batch = r->rax == AERO_CALL_BALLOON_INFLATE || r->rax == AERO_CALL_BALLOON_DEFLATE;
-	u64 bytes = batch ? r->rsi * 8 : r->rsi, memory = (u64)g->vm->gs.pages << PAGE_SHIFT;
+	u64 bytes = batch ? r->rsi * 8 : r->rax == AERO_CALL_PAGE_HINT ? r->rsi * sizeof(struct aero_hint) : r->rsi, memory = (u64)g->vm->gs.pages << PAGE_SHIFT;
 
 	if (n < 0) {
 		CHECK(n == AERO_E_PERM || n == AERO_E_NOENT || n == AERO_E_IO || n == AERO_E_2BIG ||
@@ -304,7 +306,7 @@ static void check_answer(const struct guest *g)
 		return;
 	}
 	CHECK(r->rax < AERO_CALLS);
-	if (batch || r->rax == AERO_CALL_CONSOLE_READ)
+	if (batch || r->rax == AERO_CALL_CONSOLE_READ || r->rax == AERO_CALL_PAGE_HINT)
 		CHECK((r->rdi & ~PAGE_MASK) + bytes <= PAGE_SIZE);
 	if (batch)
 		check_statuses(g, r->rdi, r->rsi);
@@ -336,9 +338,9 @@ static void op_call(struct guest *g)
 	u64 rdi = get_word(), rsi = get_word(), rdx = get_word();
 
 	/* Ends are rare, or nothing would ever be long. */
-	if (nr % 16 == AERO_CALL_SHUTDOWN && nr < 0xc0)
+	if (nr % 18 == AERO_CALL_SHUTDOWN && nr < 0xc0)
 		nr = AERO_CALL_HELLO;
-	act_call(g, nr % 16 < AERO_CALLS ? nr % 16 : get_word(), rdi, rsi, rdx);
+	act_call(g, nr % 18 < AERO_CALLS ? nr % 18 : get_word(), rdi, rsi, rdx);
 }
 
 /* The calls of a well-meaning guest, so that the rest has something to abuse. */
@@ -504,6 +506,30 @@ static void op_balloon(struct guest *g)
 	if (how % 16 == 15)
 		batch[0] = (u64)(get8() % 5) << LARGE_SHIFT | AERO_BALLOON_2M;
 	act_call(g, how & 0x40 ? AERO_CALL_BALLOON_DEFLATE : AERO_CALL_BALLOON_INFLATE, (u64)BATCH << PAGE_SHIFT, n, 0);
+}
+
+/* Hints that may be good, about pages and blocks that other operations use; and some of them out of memory, if they are believed. */
+static void op_hint(struct guest *g)
+{
+	u32 n = get8() % 24, block = get8();
+	u64 gfn = get_gfn();
+	struct aero_hint *batch;
+	u8 how = get8();
+
+	if (!running(g) || !accessible(g->vm, BATCH, true))
+		return;
+	batch = fake_page(g->vm, BATCH);
+	if (how & 0x80)
+		g->vm->gs.target = 0; /* as long as memory is plentiful nothing is marked */
+	for (u32 i = 0; i < n; i++) {
+		u64 op = how & 0x20 ? 1 + (how + i) % 3 : how & 0x10 ? get8() : AERO_HINT_CLEAN;
+
+		batch[i].page = (gfn + i) << PAGE_SHIFT | (how & 3 ? 0 : no_mark(get_word())) | op;
+		batch[i].block = how & 12 && op == AERO_HINT_CLEAN ? (block + i) % (DISK_PAGES + 1) : how & 12 ? 0 : no_mark(get_word());
+	}
+	act_call(g, AERO_CALL_PAGE_HINT, (u64)BATCH << PAGE_SHIFT, n, 0);
+	if (how & 0x40 && running(g))
+		(void)swap_out(&g->vm->gs, n);
 }
 
 static void op_exit(struct guest *g)
@@ -732,7 +758,10 @@ static void one_op(void)
 		op_request(g);
 		break;
 	case 10:
-		op_balloon(g);
+		if (what & 0x40)
+			op_hint(g);
+		else
+			op_balloon(g);
 		break;
 	case 11:
 		op_exit(g);

@@ -410,6 +410,7 @@ static void start_mm(void)
 	memory_start(&config);
 	CHECK(share_init(0x1234567890abcdef, 42) == 0);
 	swap_init(0x5eed, 1);
+	clean_init();
 	if (machine.swap_pages)
 		CHECK(swap_on(&fake_blk_part) == 0);
 	if (machine.min_free)
@@ -645,6 +646,18 @@ void fake_swap_out(struct vm *vm, gfn_t gfn)
 			fake_blk_poll();
 	}
 	vm->gs.zip_percent = percent;
+}
+
+bool fake_page_writable(struct vm *vm, gfn_t gfn)
+{
+	const struct pt_format *f = vm->gs.pt.fmt;
+	u32 level;
+	u64 e;
+
+	lock_acquire(&vm->gs.lock);
+	e = *pt_find(&vm->gs.pt, gfn_to_gpa(gfn).v, &level);
+	lock_release(&vm->gs.lock);
+	return pt_entry_present(f, e) && f->leaf_prot(e, level) & PT_W;
 }
 
 void *fake_page(struct vm *vm, gfn_t gfn)

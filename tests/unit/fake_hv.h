@@ -98,6 +98,7 @@ bool fake_exit(struct vm *vm, const struct hv_exit *e);
 void fake_swap_out(struct vm *vm, gfn_t gfn);
 /* The page's bytes, which must be in memory. Not a touch. */
 void *fake_page(struct vm *vm, gfn_t gfn);
+bool fake_page_writable(struct vm *vm, gfn_t gfn); /* as the guest's processor has it */
 /* A word no other page has, at the start of the page. Waits for memory. */
 void fake_page_write(struct vm *vm, gfn_t gfn, u64 word);
 u64 fake_page_read(struct vm *vm, gfn_t gfn);

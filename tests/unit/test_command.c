@@ -257,7 +257,7 @@ static void test_mem(void **state)
 	text = ok("mem");
 	has(text, "configured=8M");
 	has(text, "overcommit=0.5");
-	has(text, "\na             7M      1M      -      -       -      -       -     -     -      -\n");
+	has(text, "\na             7M      1M      -      -       -      -       -     -      -     -\n");
 	has(text, "\na                     8M       1M ");
 	has(text, "sum check: ok\n");
 	text = ok("mem a");

@@ -40,7 +40,8 @@
 #define FRAMES     (large_pages ? 7000U : 800U)
 #define PHASE      3000 /* steps of plenty, then of need */
 #define NEED_FREE  600  /* frames */
-#define DISK_PAGES 8192
+#define DISK_PAGES 8192 /* for swap; behind them each guest's own disk */
+#define BLOCKS     96U
 #define STEPS      40000
 #define CONTENTS   6 /* kinds of common page, the first all zero */
 #define TRANSFERS  12
@@ -55,6 +56,8 @@ struct guest {
 	struct tlb_entry tlb[PAGES_MAX];
 	u8 want[PAGES_MAX][PAGE_SIZE];
 	bool undefined[PAGES_MAX]; /* given up: any content will do until it is written in full */
+	u8 copy_of[PAGES_MAX];     /* 1 + block, as it was told: the content has to stay what the block's is */
+	u8 written[BLOCKS / 8];
 	u32 pins[PAGES_MAX];
 	hfn_t pinned[PAGES_MAX];
 };
@@ -66,6 +69,9 @@ static hfn_t ballast[8192]; /* frames kept away in phases of need */
 static u32 ballast_count;
 static struct guest *copying; /* the record of these two pages is behind */
 static gfn_t copying_at;
+static struct guest *telling; /* pages of this one are told to be copies: it does not write to them meanwhile */
+static bool told[PAGES_MAX];
+static struct blk_part data_part = {.kind = BLK_PART_GUEST_DATA, .pages = SPACES * BLOCKS, .name = "data"};
 
 /* Transfers begun by hand, beside those of swap.c, that always fail in the end. */
 static struct {
@@ -77,6 +83,7 @@ static struct {
 static struct {
 	u32 reads, writes, stale_writes, fresh_writes, waits, pins, rescues, destroyed, shared, orphans;
 	u32 fills, splits, rebuilt, stopped, units, grown;
+	u32 clean, dropped, clean_in, overwritten, changed_waits;
 	u32 across; /* mappers of a shared frame in another space than the one before */
 } did;
 
@@ -193,10 +200,10 @@ static void guest_write(struct guest *g, gfn_t gfn)
 	did.writes++;
 }
 
-/* By us: what was copied and the record agree only when it is through. */
+/* By us: what was copied and the record agree only when it is through; or the guest keeps its hands off it. */
 static bool being_copied(const struct guest *g, gfn_t gfn)
 {
-	return g == copying && (gfn == copying_at || gfn == copying_at + 1);
+	return (g == copying && (gfn == copying_at || gfn == copying_at + 1)) || (g == telling && told[gfn]);
 }
 
 /* Another vCPU, on a third CPU, that has nothing cached: what it finds in the tables it may use at once. */
@@ -349,6 +356,91 @@ static void balloon(struct guest *g)
 		gspace_flush(&g->gs); /* else the next operation that must */
 }
 
+static u8 *block_of(const struct guest *g, u32 block)
+{
+	return fake_blk_page(DISK_PAGES + (g - guest) * BLOCKS + block);
+}
+
+/* All copies of the block are taken back. False: that has to wait for memory, and the block must not change. */
+static bool block_changes(struct guest *g, u32 block)
+{
+	struct hint h[HINT_BATCH_MAX];
+	int err = E_AGAIN;
+	u32 n = 0;
+
+	for (gfn_t gfn = 0; gfn < g->gs.pages && n < ARRAY_SIZE(h); gfn++)
+		if (g->copy_of[gfn] == block + 1)
+			h[n++] = (struct hint){(u64)gfn << PAGE_SHIFT | HINT_CHANGED, 0};
+	for (u32 i = 0; i < 50 && err == E_AGAIN; i++) {
+		err = clean_hints(&g->gs, h, n);
+		if (err == E_AGAIN) {
+			did.changed_waits++;
+			swap_out(&guest[below(SPACES)].gs, 16);
+			fake_blk_drain();
+		}
+	}
+	if (err == E_AGAIN)
+		return false;
+	assert_int_equal(err, n);
+	for (u32 i = 0; i < n; i++)
+		g->copy_of[h[i].page >> PAGE_SHIFT] = 0;
+	return true;
+}
+
+/* The block comes to hold what the page does; false if it cannot. */
+static bool write_back(struct guest *g, gfn_t gfn, u32 block)
+{
+	static const u8 zero[PAGE_SIZE];
+	bool is_zero = !memcmp(g->want[gfn], zero, PAGE_SIZE);
+
+	if (g->written[block / 8] >> block % 8 & 1 && !memcmp(block_of(g, block), g->want[gfn], PAGE_SIZE))
+		return true;
+	if (!(g->written[block / 8] >> block % 8 & 1) && is_zero)
+		return true;
+	if (!block_changes(g, block))
+		return false;
+	memcpy(block_of(g, block), g->want[gfn], PAGE_SIZE);
+	g->written[block / 8] |= 1 << block % 8;
+	return true;
+}
+
+/* Copies of blocks, often of adjacent ones; pages to be overwritten; and what is no use at all. */
+static void hint(struct guest *g)
+{
+	struct hint h[24];
+	u32 n = 0, block = below(BLOCKS);
+	gfn_t gfn = below(g->gs.pages);
+
+	bool used[BLOCKS] = {false};
+
+	memset(told, 0, sizeof(told));
+	telling = g;
+	for (u32 i = 1 + below(ARRAY_SIZE(h)); i; i--, gfn++, block++) {
+		if (one_in(4)) {
+			gfn = below(g->gs.pages);
+			block = below(BLOCKS);
+		}
+		if (gfn >= g->gs.pages || block >= BLOCKS || told[gfn] || used[block])
+			continue;
+		if (one_in(12)) {
+			h[n++] = (struct hint){(u64)gfn << PAGE_SHIFT | HINT_OVERWRITE, 0};
+			g->undefined[gfn] = told[gfn] = true;
+			did.overwritten++;
+		} else if (!g->undefined[gfn] && write_back(g, gfn, block)) {
+			h[n++] = (struct hint){(u64)gfn << PAGE_SHIFT | HINT_CLEAN, block};
+			told[gfn] = used[block] = true;
+		}
+	}
+	assert_in_range(clean_hints(&g->gs, h, n), 0, n);
+	telling = NULL;
+	for (u32 i = 0; i < n; i++) {
+		if ((h[i].page & 15) != HINT_CLEAN || h[i].page >> 4 & 0xff)
+			continue;
+		g->copy_of[h[i].page >> PAGE_SHIFT] = h[i].block + 1;
+		did.clean++;
+	}
+}
+
 /* Phases of plenty and of need. */
 static void set_phase(bool need)
 {
@@ -475,9 +567,12 @@ static void create(struct guest *g)
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
 	g->gs.dyn.offered = PAGES;
 	g->gs.concurrent = n < SPACES / 2;
+	memset(g->written, 0, sizeof(g->written)); /* what an earlier guest wrote is still on the disk */
+	gspace_set_disk(&g->gs, &(struct clean_disk){&data_part, n * BLOCKS, BLOCKS, g->written});
 	for (gfn_t gfn = 0; gfn < PAGES; gfn++) {
 		g->tlb[gfn].hfn = HFN_NONE;
 		g->undefined[gfn] = false;
+		g->copy_of[gfn] = 0;
 		memset(g->want[gfn], 0, PAGE_SIZE);
 	}
 }
@@ -489,6 +584,9 @@ static void destroy(struct guest *g)
 		g->tlb[gfn].hfn = HFN_NONE;
 		unpin_all(g, gfn);
 	}
+	gspace_set_disk(&g->gs, NULL);
+	while (clean_busy(&g->gs))
+		fake_blk_drain();
 	for (u32 i = 0; !gspace_destroy_some(&g->gs, 1 + below(200)); i++) {
 		assert_true(i < 10000);
 		if (i == 5)
@@ -499,6 +597,8 @@ static void destroy(struct guest *g)
 	swap_unreserve(&g->gs);
 	did.destroyed++;
 	did.rescues += g->gs.stats.swap_rescued;
+	did.dropped += g->gs.stats.clean_out;
+	did.clean_in += g->gs.stats.clean_in;
 	did.fills += g->gs.stats.large_fills;
 	did.splits += g->gs.stats.large_splits;
 	did.rebuilt += g->gs.stats.large_rebuilt;
@@ -521,7 +621,7 @@ static void step(struct guest *g)
 	gfn_t gfn = below(g->gs.pages);
 	bool was;
 
-	switch (below(25)) {
+	switch (below(26)) {
 	case 0 ... 6:
 		guest_read(g, gfn);
 		break;
@@ -562,6 +662,9 @@ static void step(struct guest *g)
 	case 23:
 		if (large_pages)
 			large_step(g);
+		break;
+	case 24:
+		hint(g);
 		break;
 	default:
 		assert_int_equal(gspace_test_accessed(&g->gs, gfn, &was), g->gs.pt.fmt->accessed ? 0 : E_NOSYS);
@@ -639,9 +742,16 @@ static void run(u64 seed, bool large)
 	large_pages = large;
 	fake_platform_reset();
 	fake_mm_start(FRAMES);
-	fake_blk_start(DISK_PAGES);
+	fake_blk_start(DISK_PAGES + SPACES * BLOCKS);
+	fake_blk_part.pages = DISK_PAGES;
+	if (!data_part.dev) {
+		data_part.dev = fake_blk_part.dev;
+		blk_register_part(&data_part);
+	}
+	data_part.start = fake_blk_part.start + DISK_PAGES * PAGE_SIZE / BLK_SECTOR;
 	fake_blk.latency_ns = 2 * NSEC_PER_MSEC;
 	swap_init(seed, seed + 1);
+	clean_init();
 	zip_init(seed + 2, 3);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	reclaim_init(&(struct reclaim_config){.min_free = 1});
@@ -673,6 +783,9 @@ static void run(u64 seed, bool large)
 	for (u32 i = 0; i < SPACES; i++)
 		destroy(&guest[i]);
 	assert_true(did.grown);
+	print_message("hints: %u clean, %u dropped, %u back, %u overwritten, %u waits to change\n", did.clean, did.dropped, did.clean_in,
+		      did.overwritten, did.changed_waits);
+	assert_true(did.clean && did.dropped && did.clean_in && did.overwritten && did.changed_waits);
 	if (large) {
 		print_message("large: %u fills, %u splits, %u rebuilt, %u of them touched, %u units\n", did.fills, did.splits,
 			      did.rebuilt, did.stopped, did.units);

@@ -89,7 +89,8 @@ static void test_before_hello(void **state)
 {
 	static const u64 refused[] = {AERO_CALL_CONSOLE_READ,    AERO_CALL_UPCALL,          AERO_CALL_TIMER,
 				      AERO_CALL_BALLOON_INFLATE, AERO_CALL_BALLOON_DEFLATE, AERO_CALL_DISK_SETUP,
-				      AERO_CALL_DISK_KICK,       AERO_CALL_BALLOON_POLL,    AERO_CALL_MEMORY_ONLINE};
+				      AERO_CALL_DISK_KICK,       AERO_CALL_BALLOON_POLL,    AERO_CALL_MEMORY_ONLINE,
+				      AERO_CALL_PAGE_HINT};
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(refused); i++)
@@ -502,6 +503,75 @@ static s64 online(u64 gpa, u64 bytes)
 	return call(AERO_CALL_MEMORY_ONLINE, gpa, bytes, 0);
 }
 
+/* ---- hints ---- */
+
+static struct vm *with_disk(void)
+{
+	struct vm_config c = fake_vm_config("d");
+
+	fake_vm_remove(a);
+	c.disk_bytes = 64 * PAGE_SIZE;
+	a = fake_vm_run(&c);
+	assert_non_null(a);
+	hello();
+	a->gs.target = 0; /* memory is short */
+	return a;
+}
+
+static s64 hint(gfn_t gfn, u64 op, u64 block)
+{
+	struct aero_hint *h;
+	s64 n;
+
+	fake_page_write(a, BUF, 0);
+	h = fake_page(a, BUF);
+	*h = (struct aero_hint){(u64)gfn << PAGE_SHIFT | op, block};
+	n = call(AERO_CALL_PAGE_HINT, BUF_GPA, 1, 0);
+	return n < 0 || n == FAKE_WAITS ? n : (s64)AERO_HINT_STATUS(((struct aero_hint *)fake_page(a, BUF))->page);
+}
+
+static void test_hint_arguments(void **state)
+{
+	(void)state;
+	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, ~(u64)AERO_FEATURE_HINT, INFO), vm_features_offered(a) & ~AERO_FEATURE_HINT);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 0, 0), AERO_E_PERM);
+	with_disk();
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 0, 0), 0);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 257, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, ~0UL, 0), AERO_E_2BIG);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 1UL << 60, 0), AERO_E_2BIG); /* times 16 that is 0 */
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA + 4, 1, 0), AERO_E_INVAL);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA + 8, 256, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, VM_MEMORY_MIN, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, ~7UL, 1, 0), AERO_E_FAULT);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 256, 0), 0); /* zeroes: op 0 */
+	assert_int_equal(hint(BUF + 1, AERO_HINT_CLEAN, 64), AERO_HINT_INVALID);
+	assert_int_equal(hint(BUF, AERO_HINT_CLEAN, 0), AERO_HINT_NOT_NOW); /* the batch itself */
+	assert_int_equal(pinned(), 1);
+}
+
+/* Told, dropped, and back from the disk as zeroes, as the VM has never written the block; the batch itself may have been out. */
+static void test_hint(void **state)
+{
+	(void)state;
+	with_disk();
+	fake_page_write(a, BUF + 1, 0x1234);
+	assert_int_equal(hint(BUF + 1, AERO_HINT_CLEAN, 7), AERO_HINT_OK);
+	assert_false(fake_page_writable(a, BUF + 1));
+	for (u32 i = 0; i < 50 && gspace_state(&a->gs, BUF + 1) != PAGE_CLEAN; i++)
+		(void)swap_out(&a->gs, 8);
+	assert_int_equal(gspace_state(&a->gs, BUF + 1), PAGE_CLEAN);
+	memset(fake_blk_page(fake_data_part.start / 8 - fake_blk_part.start / 8 + 7), 0x5e, PAGE_SIZE);
+	assert_int_equal(fake_page_read(a, BUF + 1), 0);
+	fake_page_write(a, BUF + 2, 0x5678);
+	put_out(BUF, 0);
+	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 1, 0), FAKE_WAITS);
+	assert_int_equal(let_in(), 0);
+	fake_swap_out(a, BUF + 2);
+	assert_int_equal(hint(BUF + 2, AERO_HINT_OVERWRITE, 0), AERO_HINT_OK);
+	assert_int_equal(gspace_state(&a->gs, BUF + 2), PAGE_ABSENT);
+}
+
 static void test_online_wants_the_feature(void **state)
 {
 	(void)state;
@@ -811,6 +881,8 @@ int main(void)
 	    SMP_TEST(test_vcpu_events),
 	    SMP_TEST(test_vcpu_halt_and_wake),
 	    SMP_TEST(test_vcpu_crash),
+	    TEST(test_hint_arguments),
+	    TEST(test_hint),
 	    TEST(test_online_wants_the_feature),
 	    GROW_TEST(test_online_not_granted),
 	    GROW_TEST(test_online),

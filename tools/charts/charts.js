@@ -13,7 +13,7 @@ const PAGES = [
   { id: "shared", label: "shared", colour: "sky", parts: ["shared"] },
   { id: "zero", label: "zero", colour: "green", parts: ["zero"] },
   { id: "compressed", label: "zipped", colour: "pink", parts: ["compressed"] },
-  { id: "swapped", label: "swapped", colour: "red", parts: ["swapped", "swapping-out", "swapping-in"] },
+  { id: "swapped", label: "swapped", colour: "red", parts: ["swapped", "swapping-out", "swapping-in", "clean"] },
   { id: "ballooned", label: "balloon", colour: "orange", parts: ["ballooned"] },
   { id: "absent", label: "untouched", colour: "empty", parts: ["absent"] },
 ];
