@@ -212,6 +212,69 @@ static void test_disk(struct kernel *k, struct abi *a)
 	       AERO_E_FAULT);
 }
 
+static s64 hint_status(struct abi *a, u64 page, u64 block)
+{
+	struct aero_hint *batch = (struct aero_hint *)a->page;
+	s64 n;
+
+	*batch = (struct aero_hint){.page = page, .block = block};
+	n = call(AERO_CALL_PAGE_HINT, a->gpa, 1, 0);
+	return n < 0 ? n : (s64)AERO_HINT_STATUS(batch->page);
+}
+
+static void test_hint_entries(struct kernel *k, struct abi *a)
+{
+	u64 page = a->gpa + PAGE_SIZE;
+
+	result(a, "hint op 0", hint_status(a, page, 0), AERO_HINT_INVALID);
+	result(a, "hint op 4", hint_status(a, page | 4, 0), AERO_HINT_INVALID);
+	result(a, "hint of a page beyond", hint_status(a, a->beyond | AERO_HINT_OVERWRITE, 0), AERO_HINT_INVALID);
+	result(a, "hint with a reserved bit", hint_status(a, page | AERO_HINT_OVERWRITE | 1ul << 52, 0), AERO_HINT_INVALID);
+	result(a, "overwrite with a block", hint_status(a, page | AERO_HINT_OVERWRITE, 1), AERO_HINT_INVALID);
+	result(a, "changed with a block", hint_status(a, page | AERO_HINT_CHANGED, 1), AERO_HINT_INVALID);
+	result(a, "clean beyond the disk", hint_status(a, page | AERO_HINT_CLEAN, k->disk.pages), AERO_HINT_INVALID);
+	result(a, "clean of 2^64-1", hint_status(a, page | AERO_HINT_CLEAN, ~0ul), AERO_HINT_INVALID);
+	result(a, "overwrite", hint_status(a, page | AERO_HINT_OVERWRITE, 0), AERO_HINT_OK);
+	result(a, "changed, of none", hint_status(a, page | AERO_HINT_CHANGED, 0), AERO_HINT_OK);
+}
+
+/* A copy stays what it was when its block changes, if that was announced. */
+static void test_hint_copy(struct kernel *k, struct abi *a)
+{
+	u8 *copy = a->page + 2 * PAGE_SIZE, *other = a->page + 3 * PAGE_SIZE;
+	u64 block = k->disk.pages - 1, gpa = arch_pa(copy);
+
+	memset(copy, 0x5a, PAGE_SIZE);
+	result(a, "disk write of a copy", request(k, AERO_DISK_WRITE, block, gpa, 1), AERO_DISK_OK);
+	result(a, "clean", hint_status(a, gpa | AERO_HINT_CLEAN, block) != AERO_HINT_INVALID, 1);
+	result(a, "a copy is what it was", copy[0] + copy[PAGE_SIZE - 1], 2 * 0x5a);
+	copy[1] = 1;
+	result(a, "and can be written", copy[0] + copy[1], 0x5a + 1);
+	result(a, "disk write of a changed copy", request(k, AERO_DISK_WRITE, block, gpa, 1), AERO_DISK_OK);
+	result(a, "clean again", hint_status(a, gpa | AERO_HINT_CLEAN, block) != AERO_HINT_INVALID, 1);
+	result(a, "changed", hint_status(a, gpa | AERO_HINT_CHANGED, 0), AERO_HINT_OK);
+	memset(other, 0xa5, PAGE_SIZE);
+	result(a, "disk write from elsewhere", request(k, AERO_DISK_WRITE, block, arch_pa(other), 1), AERO_DISK_OK);
+	result(a, "which does not change the copy", copy[0] + copy[1], 0x5a + 1);
+}
+
+static void test_hint(struct kernel *k, struct abi *a)
+{
+	if (!(k->features & AERO_FEATURE_HINT)) {
+		result(a, "hints without the feature", call(AERO_CALL_PAGE_HINT, a->gpa, 0, 0), AERO_E_PERM);
+		return;
+	}
+	result(a, "hints of nothing", call(AERO_CALL_PAGE_HINT, a->gpa, 0, 0), 0);
+	result(a, "hints 257", call(AERO_CALL_PAGE_HINT, a->gpa, 257, 0), AERO_E_2BIG);
+	result(a, "hints 2^64-1", call(AERO_CALL_PAGE_HINT, a->gpa, ~0ul, 0), AERO_E_2BIG);
+	result(a, "hints misaligned", call(AERO_CALL_PAGE_HINT, a->gpa + 4, 1, 0), AERO_E_INVAL);
+	result(a, "hints from beyond", call(AERO_CALL_PAGE_HINT, a->beyond, 1, 0), AERO_E_FAULT);
+	result(a, "hints across a page", call(AERO_CALL_PAGE_HINT, a->gpa + PAGE_SIZE - 8, 1, 0), AERO_E_FAULT);
+	test_hint_entries(k, a);
+	if (disk_present(&k->disk))
+		test_hint_copy(k, a);
+}
+
 static void test_clock(struct kernel *k, struct abi *a)
 {
 	u64 before = clock_ns(&k->clock), after;
@@ -342,6 +405,7 @@ static u64 abi_step(struct kernel *k, u64 until_ns)
 	test_balloon(k, a);
 	test_disk(k, a);
 	test_memory(k, a);
+	test_hint(k, a);
 	test_vcpus(k, a);
 	k->info->app.operations = a->passed + a->failed;
 	k->info->app.errors = a->failed;

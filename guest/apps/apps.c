@@ -3,7 +3,7 @@
 #include "lib/string.h"
 
 static const struct app *const apps[] = {&app_verify, &app_idle, &app_desktop, &app_db, &app_crash, &app_abi,
-					 &app_bench, &app_tide};
+					 &app_bench, &app_tide, &app_stream};
 
 const struct app *app_find(const char *name)
 {
@@ -16,5 +16,5 @@ const struct app *app_find(const char *name)
 
 const char *app_names(void)
 {
-	return "verify idle desktop db crash abi bench tide";
+	return "verify idle desktop db crash abi bench tide stream";
 }

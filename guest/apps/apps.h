@@ -4,6 +4,7 @@
 
 #include "guest/kernel/app.h"
 
-extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi, app_bench, app_tide;
+extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi, app_bench, app_tide,
+    app_stream;
 
 #endif

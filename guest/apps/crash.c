@@ -87,7 +87,7 @@ static void wildcall(struct kernel *k, struct crash *c)
 			fill_entries(c);
 		number = wild_number(c);
 		gpa = wild(k, c);
-		if (number == AERO_CALL_BALLOON_INFLATE || number == AERO_CALL_BALLOON_DEFLATE)
+		if (number == AERO_CALL_BALLOON_INFLATE || number == AERO_CALL_BALLOON_DEFLATE || number == AERO_CALL_PAGE_HINT)
 			gpa = prng_below(&c->prng, 2) ? arch_pa(c->scratch) : gpa | BIT(62);
 		refused += arch_hypercall(number, gpa, wild(k, c), wild(k, c), NULL) < 0;
 	}
@@ -156,6 +156,71 @@ static void ringlie(struct kernel *k, struct crash *c)
 	print("crash: %u rounds of lies in the ring, %lu kicks refused\n", LIE_ROUNDS, refused);
 }
 
+/* Words of the scratch area, on the disk and in memory: they tell that they are ours. */
+static u64 own_word(struct kernel *k, struct crash *c)
+{
+	return (k->seed & ~0xfffful) | (prng_next(&c->prng) & 0xfffful);
+}
+
+static void scribble(struct kernel *k, struct crash *c, u32 page)
+{
+	u64 *word = (u64 *)(c->scratch + page * PAGE_SIZE), own = own_word(k, c);
+
+	for (u32 i = 0; i < PAGE_SIZE / sizeof(*word); i++)
+		word[i] = own;
+}
+
+/* Neither ours nor zero. */
+static u64 foreign_words(struct kernel *k, struct crash *c, u32 page)
+{
+	const u64 *word = (u64 *)(c->scratch + page * PAGE_SIZE);
+	u64 n = 0;
+
+	for (u32 i = 0; i < PAGE_SIZE / sizeof(*word); i++)
+		n += word[i] && (word[i] ^ k->seed) >> 16;
+	return n;
+}
+
+static u32 lies(struct kernel *k, struct crash *c, struct aero_hint *h)
+{
+	u32 n = (u32)prng_below(&c->prng, AERO_HINT_BATCH_MAX) + 1;
+
+	for (u32 i = 0; i < n; i++) {
+		u64 page = arch_pa(c->scratch) + (1 + prng_below(&c->prng, SCRATCH_PAGES - 1)) * PAGE_SIZE;
+
+		h[i].page = prng_below(&c->prng, 4) ? page | (1 + prng_below(&c->prng, 3)) : wild(k, c) | BIT(52 + prng_below(&c->prng, 12));
+		h[i].block = prng_below(&c->prng, 2) ? prng_below(&c->prng, k->disk.pages + 8) : prng_below(&c->prng, 4) ? 0 : wild(k, c);
+	}
+	return n;
+}
+
+/*
+ * Pages said to be copies of blocks that they are not, blocks written without a word, pages to be overwritten that are read. What comes of it
+ * is zeroes, and what this VM itself wrote, if to another place.
+ */
+static void hintlie(struct kernel *k, struct crash *c)
+{
+	u64 refused = 0, foreign = 0;
+
+	for (u32 i = 1; i < SCRATCH_PAGES; i++)
+		scribble(k, c, i);
+	for (u32 round = 0; round < LIE_ROUNDS; round++) {
+		u32 n = lies(k, c, (struct aero_hint *)c->scratch);
+		u32 page = 1 + (u32)prng_below(&c->prng, SCRATCH_PAGES - 1);
+
+		if (round % 16 == 15)
+			n = (u32)wild(k, c);
+		refused += arch_hypercall(AERO_CALL_PAGE_HINT, arch_pa(c->scratch), n, 0, NULL) < 0;
+		for (u32 i = 1; i < SCRATCH_PAGES; i++)
+			foreign += foreign_words(k, c, i);
+		scribble(k, c, page);
+		if (disk_present(&k->disk) && disk_transfer(&k->disk, AERO_DISK_WRITE, prng_below(&c->prng, k->disk.pages),
+							    arch_pa(c->scratch + page * PAGE_SIZE), 1))
+			refused++;
+	}
+	print("crash: hints that lie, %u times, %lu refused, %lu foreign words\n", LIE_ROUNDS, refused, foreign);
+}
+
 /* Scribbles over the shared page, the host's half too. */
 static void infolie(struct kernel *k, struct crash *c)
 {
@@ -184,7 +249,7 @@ static void end_reboot(struct kernel *k, struct crash *c)
 
 static const struct misdeed misdeeds[] = {
     {"wildcall", wildcall}, {"balloonlie", balloonlie}, {"ringlie", ringlie},
-    {"infolie", infolie},   {"off", end_off},           {"reboot", end_reboot},
+    {"hintlie", hintlie},   {"infolie", infolie},       {"off", end_off},         {"reboot", end_reboot},
 };
 
 static bool commit(struct kernel *k, struct crash *c)
@@ -238,7 +303,7 @@ static u64 crash_step(struct kernel *k, u64 until_ns)
 	c->done = true;
 	print("crash: now: %s\n", c->how);
 	if (!commit(k, c)) {
-		print("crash: no misdeed '%s' (there are: wildcall balloonlie ringlie infolie off reboot %s)\n", c->how,
+		print("crash: no misdeed '%s' (there are: wildcall balloonlie ringlie hintlie infolie off reboot %s)\n", c->how,
 		      arch_misbehaviours());
 		return KERNEL_NEVER;
 	}

@@ -47,10 +47,9 @@ static int read_threads(struct region *r, struct kernel *k, u32 most)
 	return err ? bad_argument("cpus", err) : 0;
 }
 
-static int create(struct region *r, u64 pages, u32 threads)
+static int create(struct region *r, u64 pages, u32 threads, u64 slots)
 {
 	struct kernel *k = r->k;
-	u64 slots = disk_present(&k->disk) ? k->disk.pages : 0;
 	u32 max;
 	int err = read_mix(r, k);
 
@@ -77,13 +76,13 @@ int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32
 	int err = read_pages(k, otherwise_percent, &pages);
 
 	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
-	return err ? err : create(r, pages, threads);
+	return err ? err : create(r, pages, threads, disk_present(&k->disk) ? k->disk.pages : 0);
 }
 
-int region_create_pages(struct region *r, struct kernel *k, u32 pages, u32 zero_percent, u32 same_percent)
+int region_create_pages(struct region *r, struct kernel *k, u32 pages, u64 slots, u32 zero_percent, u32 same_percent)
 {
 	*r = (struct region){.k = k, .content = {k->seed, zero_percent, same_percent}};
-	return create(r, pages, 1);
+	return create(r, pages, 1, slots);
 }
 
 static u16 *generation_of(struct region *r, u32 thread, u32 page)
@@ -239,6 +238,23 @@ void region_write(struct region *r, u32 thread, u32 page)
 	r->thread[thread].newest = MAX(r->thread[thread].newest, next);
 	r->thread[thread].written++;
 	account(r, thread, begin);
+}
+
+void region_overwrite(struct region *r, u32 first, u32 n)
+{
+	struct region_thread *t = &r->thread[0];
+
+	CHECK(r->threads == 1);
+	pager_overwrite(&r->k->pager, first, n);
+	for (u32 page = first; page < first + n; page++) {
+		u64 begin = clock_ns(&r->k->clock);
+		u16 *generation = generation_of(r, 0, page);
+
+		fill(r, 0, page, ++*generation);
+		t->newest = MAX(t->newest, (u32)*generation);
+		t->written++;
+		account(r, 0, begin);
+	}
 }
 
 u32 region_meet(struct region *r)

@@ -42,8 +42,8 @@ struct region {
  */
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
 		  u32 threads) must_check;
-/* The same of a region of so many pages, for one thread. */
-int region_create_pages(struct region *r, struct kernel *k, u32 pages, u32 zero_percent, u32 same_percent) must_check;
+/* The same of a region of so many pages, for one thread. slots: pages of the disk from 0 that it may be paged to. */
+int region_create_pages(struct region *r, struct kernel *k, u32 pages, u64 slots, u32 zero_percent, u32 same_percent) must_check;
 /* Of one thread: checks the pages from `to` on and lets go of their memory, the last first. True when it is done; region_fill() stamps them anew. */
 bool region_shrink(struct region *r, u32 to, u64 until_ns);
 /* First touch by one thread. True when it has filled all. */
@@ -52,6 +52,8 @@ bool region_filled(const struct region *r); /* by all threads */
 /* Checks, or rewrites with the next generation and checks before, one page. */
 void region_read(struct region *r, u32 thread, u32 page);
 void region_write(struct region *r, u32 thread, u32 page);
+/* Of one thread: rewrites n pages, at most PAGER_BATCH, with the next generation and without a look at what they hold. */
+void region_overwrite(struct region *r, u32 first, u32 n);
 static inline u32 region_random(struct region *r, u32 thread)
 {
 	return (u32)prng_below(&r->thread[thread].prng, r->pages);

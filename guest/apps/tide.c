@@ -55,7 +55,7 @@ static int tide_start(struct kernel *k)
 		return E_NOMEM;
 	err = read_args(t, k);
 	if (!err)
-		err = region_create_pages(&t->region, k, t->high, 10, 0);
+		err = region_create_pages(&t->region, k, t->high, disk_present(&k->disk) ? k->disk.pages : 0, 10, 0);
 	if (err)
 		return err;
 	t->high = t->region.pages;

@@ -57,6 +57,56 @@ static u64 gpa(const struct cache_entry *e)
 	return (u64)e->pfn << PAGE_SHIFT;
 }
 
+/* ---- what the host is told ---- */
+
+static void tell(struct cache *c, struct cache_entry *e)
+{
+	if (!e->used || e->dirty)
+		return;
+	hint_put(c->hints, AERO_HINT_CLEAN, gpa(e), c->first + e->page);
+	e->told = true;
+}
+
+/* Some of them may have been changed, or be others', since. */
+static void tell_news(struct cache *c)
+{
+	for (u32 i = 0; i < c->news_count; i++)
+		tell(c, &c->entry[c->news[i]]);
+	c->news_count = 0;
+	hints_send(c->hints);
+}
+
+static void is_copy(struct cache *c, u32 index)
+{
+	if (c->news_count == CACHE_NEWS)
+		tell_news(c);
+	c->news[c->news_count++] = index;
+}
+
+void cache_tell(struct cache *c, u32 n)
+{
+	tell_news(c);
+	for (n = MIN(n, c->capacity); n; n--) {
+		tell(c, &c->entry[c->tell_hand]);
+		c->tell_hand = (c->tell_hand + 1) % c->capacity;
+	}
+	hints_send(c->hints);
+}
+
+void cache_changes(struct cache *c, u32 page)
+{
+	u32 index = lookup(c, page);
+
+	if (index == CACHE_NONE || !c->entry[index].told)
+		return;
+	tell_news(c); /* it may be among them */
+	hint_put(c->hints, AERO_HINT_CHANGED, gpa(&c->entry[index]), 0);
+	hints_send(c->hints);
+	c->entry[index].told = false;
+}
+
+/* ---- */
+
 static int write_back(struct cache *c, struct cache_entry *e)
 {
 	int err = disk_transfer(c->disk, AERO_DISK_WRITE, c->first + e->page, gpa(e), 1);
@@ -67,6 +117,7 @@ static int write_back(struct cache *c, struct cache_entry *e)
 	}
 	e->dirty = false;
 	c->stats.writebacks++;
+	is_copy(c, (u32)(e - c->entry));
 	return 0;
 }
 
@@ -111,8 +162,12 @@ static u32 entry_get(struct cache *c)
 	return c->used ? evict(c) : CACHE_NONE;
 }
 
+/* The next to use the page does not need what it holds. */
 static void entry_put(struct cache *c, u32 index)
 {
+	if (c->entry[index].told)
+		hint_put(c->hints, AERO_HINT_OVERWRITE, gpa(&c->entry[index]), 0);
+	c->entry[index].told = false;
 	ram_free(c->ram, c->entry[index].pfn);
 	c->entry[index].next = c->unused;
 	c->unused = index;
@@ -149,6 +204,8 @@ void *cache_get(struct cache *c, u32 page, bool write)
 	*e = (struct cache_entry){.page = page, .pfn = e->pfn, .next = *chain(c, page), .used = true};
 	*chain(c, page) = index;
 	c->used++;
+	if (!write)
+		is_copy(c, index);
 	return use(e, write);
 }
 
@@ -163,7 +220,28 @@ u32 cache_shrink(struct cache *c, u32 want)
 		entry_put(c, index);
 		c->stats.shrunk++;
 	}
+	hints_send(c->hints);
 	return freed;
+}
+
+const void *cache_peek(struct cache *c, u32 page)
+{
+	u32 index = lookup(c, page);
+
+	return index == CACHE_NONE ? NULL : arch_phys(gpa(&c->entry[index]));
+}
+
+void cache_drop(struct cache *c, u32 page)
+{
+	u32 index = lookup(c, page);
+
+	if (index == CACHE_NONE)
+		return;
+	unlink(c, index);
+	c->entry[index].used = false;
+	c->used--;
+	entry_put(c, index);
+	hints_send(c->hints);
 }
 
 int cache_flush(struct cache *c)

@@ -9,6 +9,9 @@
 #include "lib/string.h"
 
 #define PUBLISH_NS     (200 * NSEC_PER_MSEC)
+#define TELL_PAGES_MIN 256 /* of the cache, each time that figures are published */
+#define TELL_PAGES_MAX 4096
+#define TELL_ROUND     64 /* so often for all of it */
 #define REGION_RESERVE 96 /* pages an application leaves to the kernel, at least */
 
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end)
@@ -92,6 +95,8 @@ void kernel_contract(struct kernel *k)
 	open_disk(k);
 	pager_prepare(&k->pager, &k->ram, &k->ptab, &k->disk, &k->clock);
 	cache_prepare(&k->cache, &k->ram, &k->disk);
+	must(hints_init(&k->hints, &k->ram, k->features), "hints");
+	k->pager.hints = k->cache.hints = &k->hints;
 	must(balloon_init(&k->balloon, &k->ram, &k->pager, &k->cache, k->info, k->features), "balloon");
 	k->pager.need_memory = need_memory;
 	k->pager.squeezed = squeezed;
@@ -230,6 +235,7 @@ static bool turn(struct kernel *k)
 	if (now >= k->stats_ns) {
 		grow_step(k); /* what there were no tables for */
 		kernel_publish(k);
+		cache_tell(&k->cache, CLAMP(k->cache.capacity / TELL_ROUND, TELL_PAGES_MIN, TELL_PAGES_MAX));
 		k->stats_ns = now + PUBLISH_NS;
 	}
 	wish = app_step(k);

@@ -20,6 +20,7 @@
 #include "guest/kernel/disk.h"
 #include "guest/kernel/events.h"
 #include "guest/kernel/grow.h"
+#include "guest/kernel/hint.h"
 #include "guest/kernel/pager.h"
 #include "guest/kernel/ptab.h"
 #include "guest/kernel/ram.h"
@@ -28,7 +29,7 @@
 
 #define KERNEL_FEATURES                                                                                                \
 	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | \
-	 AERO_FEATURE_SMP | AERO_FEATURE_MEMORY)
+	 AERO_FEATURE_SMP | AERO_FEATURE_MEMORY | AERO_FEATURE_HINT)
 #define KERNEL_UPCALL_VECTOR 0x40
 #define KERNEL_SLICE_NS      (5 * NSEC_PER_MSEC)
 #define KERNEL_NEVER         (~0UL)
@@ -45,6 +46,7 @@ struct kernel {
 	struct clock clock;
 	struct events events;
 	struct disk disk;
+	struct hints hints;
 	struct pager pager;
 	struct cache cache;
 	struct balloon balloon;

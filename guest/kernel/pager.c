@@ -282,6 +282,20 @@ u32 pager_discard(struct pager *p, u32 vpn, u32 n)
 	return done;
 }
 
+void pager_overwrite(struct pager *p, u32 vpn, u32 n)
+{
+	CHECK(n <= PAGER_BATCH && vpn + n <= p->pages);
+	for (; n; n--, vpn++) {
+		struct vpage *vp = &p->page[vpn];
+
+		if (vp->state == VPAGE_RESIDENT)
+			hint_put(p->hints, AERO_HINT_OVERWRITE, *entry(p, vpn) & PTE_ADDR, 0);
+		else if (vp->state == VPAGE_SWAPPED && !(vp->flags & VPAGE_IO))
+			make_blank(p, vpn);
+	}
+	hints_send(p->hints);
+}
+
 /* ---- faults ---- */
 
 static u32 frame_get(struct pager *p)

@@ -23,6 +23,7 @@
 
 #include "guest/kernel/clock.h"
 #include "guest/kernel/disk.h"
+#include "guest/kernel/hint.h"
 #include "guest/kernel/ptab.h"
 #include "guest/kernel/ram.h"
 #include "lib/types.h"
@@ -63,6 +64,7 @@ struct pager {
 	struct ptab *ptab;
 	struct disk *disk;
 	struct clock *clock;
+	struct hints *hints; /* may be NULL */
 	struct vpage *page;
 	u32 pages, hand;
 	u32 count[VPAGE_STATES];
@@ -99,6 +101,11 @@ static inline u64 pager_va(u32 vpn)
  * how many it did; the next one is being written, or read by another vCPU, and must be waited for.
  */
 u32 pager_discard(struct pager *p, u32 vpn, u32 n);
+/*
+ * The application is about to write all of [vpn, vpn + n), n <= PAGER_BATCH, without a look at what is there: neither we nor the host need
+ * bring it back.
+ */
+void pager_overwrite(struct pager *p, u32 vpn, u32 n);
 
 /*
  * Takes pages from the application, coldest first: clean ones are freed at once, others begin to be written. Looks at

@@ -1,8 +1,12 @@
 """Guests without a balloon driver (f), and what a page costs that is compressed or goes to swap (zip)."""
-from memlab import run, throughput, vm_section
+import re
 
-NO_BALLOON = "without=3"
+from memlab import prove, proved, run, throughput, vm_section
+
+NO_BALLOON = "without=3"       # features: 4 KiB and 2 MiB balloon
+NO_HINTS = "without=131"       # nor hints
 SIZE, LIMIT = 64, 44      # MiB
+FILE, OUTPUT, JOB_LIMIT = 24, 24, 32  # MiB: what the job reads through its cache, what it writes anew, what it may hold
 WARM, SECONDS = 5, 5
 
 
@@ -17,12 +21,40 @@ def squeezed(work, content, zip_max):
     return throughput(seen.console("alone"), "verify", "checked", WARM, SECONDS), seen.look("mem")
 
 
+def job(work, without, zip_max):
+    """A guest that reads a file of its cache and overwrites its output, again and again, in less memory than it believes to have; its
+    pages a second, and what happened to it."""
+    options = f"app=stream file={FILE}M mem={OUTPUT}M soft=100 report=1 run={2 * WARM + SECONDS + 1} {without}"
+    vm = vm_section("job", SIZE, options, disk=f"{2 * FILE}M", limit=f"{JOB_LIMIT}M", zip_max=zip_max)
+    end = 2 * WARM + SECONDS + 30
+    seen = run(work, [vm], SIZE + 64, [(0, "vm console job"), (end, "mem job")] + prove(end, "job"), swap=SIZE + 16, data=2 * FILE + 1,
+               min_free="8M")
+    proved(seen, "job")
+    assert re.search(r"check: \d+ pages of the file, 0 bad", seen.text)
+    assert seen.look("mem job")["ballooned"] == 0
+    return throughput(seen.console("job"), "stream", "pages", 2 * WARM, SECONDS), seen.look("mem job")
+
+
+def uncooperative_hints(work):
+    """The clean cache and the full overwrites that hints are for: swap alone, compression, hints, both."""
+    rows = {}
+    for name, without, zip_max in (("plain", NO_HINTS, 0), ("compression", NO_HINTS, "30%"), ("hints", NO_BALLOON, 0),
+                                   ("both", NO_BALLOON, "30%")):
+        rows[name], seen = job(work, without, zip_max)
+        print(f"  job, {name}: {rows[name]:,.0f} pages/s; swap-out={seen['swap-out']} swap-in={seen['swap-in']} "
+              f"zip-out={seen['zip-out']} not-read={seen['not-read']} clean-out={seen['clean-out']} clean-in={seen['clean-in']} "
+              f"ahead={seen['clean-ahead']}", flush=True)
+    return rows
+
+
 def uncooperative(work):
     plain, _ = squeezed(work, "soft=100", 0)
     zipped, host = squeezed(work, "soft=100", "30%")
     print(f"  swap alone {plain:,.0f}/s, with compression {zipped:,.0f}/s ({host['zip-in']} pages compressed)")
-    return {"rows": [{"plain": plain, "compression": zipped}],
-            "figures": {"compression_gain": (zipped / plain, "times", "-")}}
+    rows = uncooperative_hints(work)
+    return {"rows": [{"plain": plain, "compression": zipped}, rows],
+            "figures": {"compression_gain": (zipped / plain, "times", "-"),
+                        "uncooperative_gain": (rows["hints"] / rows["plain"], "times plain swap", "up to 10 (VSwapper)")}}
 
 
 def cost(work):

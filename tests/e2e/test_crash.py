@@ -89,6 +89,15 @@ def balloon(m):
     ended(m, "selfballoon", None)
 
 
+def hints(m):
+    """What lies to the host about its pages gets what it wrote itself, or zeroes; its own pages go out all the while."""
+    start(m, "hintlie then=run", "limit=8M")
+    with m.guest_console("rogue"):
+        m.expect(r"hints that lie, \d+ times, \d+ refused, 0 foreign words", 120)
+        m.expect(r"crash: survived hintlie\b", 60)
+    stopped(m)
+
+
 def run_all(m):
     free = begin(m)
     for how, reason in ENDS.items():
@@ -99,6 +108,7 @@ def run_all(m):
         survived(m, how)
         ended(m, how, REPORTED)
     balloon(m)
+    hints(m)
     start(m, "cr0")
     if m.emulator == "qemu":  # QEMU's own SVM lets it leave 64-bit mode: anything may follow
         stopped(m, may_end=True)

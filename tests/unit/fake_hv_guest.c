@@ -11,6 +11,7 @@
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/format.h"
+#include "lib/hash.h"
 #include "lib/panic.h"
 #include "lib/string.h"
 
@@ -55,10 +56,12 @@ void fake_start_growing(struct kernel *k, u32 memory_mib, u32 max_mib, u32 disk_
 	fake.memory = arena((u64)most << PAGE_SHIFT);
 	fake.ballooned = calloc(1, most);
 	fake.pinned = calloc(1, most);
+	fake.copy_of = calloc(most, sizeof(*fake.copy_of));
+	fake.copy_hash = calloc(most, sizeof(*fake.copy_hash));
 	fake.max = fake.pages * 65ul / 100;
 	fake.features =
 	    AERO_FEATURE_BALLOON | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | (disk_mib ? AERO_FEATURE_DISK : 0) |
-	    (max_mib ? AERO_FEATURE_MEMORY : 0);
+	    AERO_FEATURE_HINT | (max_mib ? AERO_FEATURE_MEMORY : 0);
 	fake.disk_pages = disk_mib * MIB >> PAGE_SHIFT;
 	fake.disk = disk_mib ? arena(disk_mib * MIB) : NULL;
 	fake.disk_latency_ns = 100 * NSEC_PER_USEC;
@@ -97,6 +100,8 @@ void fake_stop(void)
 		munmap(fake.disk, fake.disk_pages << PAGE_SHIFT);
 	free(fake.ballooned);
 	free(fake.pinned);
+	free(fake.copy_of);
+	free(fake.copy_hash);
 }
 
 bool fake_try(void (*fn)(void *arg), void *arg)
@@ -186,6 +191,22 @@ bool fake_printed(const char *text)
 	return memmem(fake.text, fake.text_used, text, strlen(text)) != NULL;
 }
 
+static u64 hash_of(u32 pfn)
+{
+	return hash_bytes(fake.memory + ((size_t)pfn << PAGE_SHIFT), PAGE_SIZE, 1);
+}
+
+/* As if it had been out meanwhile; unless it was written since. */
+static void drop_copy(u32 pfn)
+{
+	if (!fake.copy_of[pfn] || fake.ballooned[pfn])
+		return;
+	if (hash_of(pfn) == fake.copy_hash[pfn]) {
+		memcpy(fake.memory + ((size_t)pfn << PAGE_SHIFT), fake.disk + ((size_t)(fake.copy_of[pfn] - 1) << PAGE_SHIFT), PAGE_SIZE);
+		fake.dropped++;
+	}
+}
+
 /* The data moves at the very end of a transfer, so that a page changed meanwhile is written as it is then. */
 static void complete(struct fake_request *q)
 {
@@ -193,8 +214,11 @@ static void complete(struct fake_request *q)
 	s32 status = AERO_DISK_OK;
 	u32 *fail = r->op == AERO_DISK_READ ? &fake.fail_reads : &fake.fail_writes;
 
-	for (u32 i = 0; i < r->count; i++)
+	for (u32 i = 0; i < r->count; i++) {
 		REQUIRE(!fake.ballooned[(r->gpa >> PAGE_SHIFT) + i]);
+		drop_copy((u32)(r->gpa >> PAGE_SHIFT) + i);
+		fake.copy_of[(r->gpa >> PAGE_SHIFT) + i] = 0; /* it was pinned */
+	}
 	if (*fail) {
 		--*fail;
 		status = AERO_E_IO;
@@ -362,6 +386,7 @@ static void protect(u32 pfn, u32 n, bool away)
 {
 	u8 *at = fake.memory + ((size_t)pfn << PAGE_SHIFT);
 
+	memset(fake.copy_of + pfn, 0, n * sizeof(*fake.copy_of));
 	if (away)
 		REQUIRE(madvise(at, (size_t)n << PAGE_SHIFT, MADV_DONTNEED) == 0);
 	REQUIRE(mprotect(at, (size_t)n << PAGE_SHIFT, away ? PROT_NONE : PROT_READ | PROT_WRITE) == 0);
@@ -571,6 +596,56 @@ static s64 call_online(u64 gpa, u64 bytes)
 	return 0;
 }
 
+/* What the guest says has to be true, unless it is one that lies. */
+static u32 take_hint(const struct aero_hint *h)
+{
+	u64 pfn = (h->page & BITS(51, 12)) >> PAGE_SHIFT, op = h->page & 15;
+	u8 *at = fake.memory + (pfn << PAGE_SHIFT);
+
+	if (h->page & BITS(63, 52) || pfn >= fake.pages || !op || op > AERO_HINT_CHANGED ||
+	    (op == AERO_HINT_CLEAN ? h->block >= fake.disk_pages : h->block))
+		return AERO_HINT_INVALID;
+	fake.hints++;
+	if (op == AERO_HINT_CLEAN && (fake.ballooned[pfn] || prng_below(&fake.prng, 4) == 0))
+		return AERO_HINT_NOT_NOW;
+	if (fake.ballooned[pfn])
+		return AERO_HINT_OK;
+	if (op == AERO_HINT_CHANGED)
+		drop_copy((u32)pfn);
+	fake.copy_of[pfn] = 0;
+	if (op == AERO_HINT_CLEAN) {
+		REQUIRE(fake.lies || memcmp(at, fake.disk + (h->block << PAGE_SHIFT), PAGE_SIZE) == 0);
+		fake.copy_of[pfn] = (u32)h->block + 1;
+		fake.copy_hash[pfn] = hash_of((u32)pfn);
+	} else if (op == AERO_HINT_OVERWRITE && prng_below(&fake.prng, 2)) {
+		memset(at, 0, PAGE_SIZE);
+	}
+	return AERO_HINT_OK;
+}
+
+static s64 call_hint(u64 gpa, u64 count)
+{
+	struct aero_hint *entry;
+	s64 taken = 0;
+
+	if (!(fake.granted & AERO_FEATURE_HINT))
+		return AERO_E_PERM;
+	if (count > AERO_HINT_BATCH_MAX)
+		return AERO_E_2BIG;
+	if (gpa & 7)
+		return AERO_E_INVAL;
+	if (gpa % PAGE_SIZE + count * sizeof(*entry) > PAGE_SIZE || !in_memory(gpa, count * sizeof(*entry)))
+		return AERO_E_FAULT;
+	entry = (struct aero_hint *)(fake.memory + gpa);
+	for (u64 i = 0; i < count; i++) {
+		u32 status = take_hint(&entry[i]);
+
+		entry[i].page = (entry[i].page & ~BITS(11, 4)) | (u64)status << 4;
+		taken += status == AERO_HINT_OK;
+	}
+	return taken;
+}
+
 static s64 call_poll(u64 *second)
 {
 	if (second)
@@ -581,6 +656,8 @@ static s64 call_poll(u64 *second)
 s64 arch_hypercall(u64 number, u64 a0, u64 a1, u64 a2, u64 *second)
 {
 	fake.now_ns += fake.tsc_step_ns;
+	for (u32 i = 0; i < 2; i++)
+		drop_copy((u32)prng_below(&fake.prng, fake.pages));
 	/* clang-format off */
 	switch (number) {
 	case AERO_CALL_NOP:		return 0;
@@ -595,6 +672,7 @@ s64 arch_hypercall(u64 number, u64 a0, u64 a1, u64 a2, u64 *second)
 	case AERO_CALL_DISK_SETUP:	return call_setup(a0, a1);
 	case AERO_CALL_DISK_KICK:	return a0 || !fake.ring ? AERO_E_NOENT : call_kick();
 	case AERO_CALL_MEMORY_ONLINE:	return call_online(a0, a1);
+	case AERO_CALL_PAGE_HINT:	return call_hint(a0, a1);
 	case AERO_CALL_VCPU_START:
 	case AERO_CALL_VCPU_STOP:
 	case AERO_CALL_VCPU_SEND:	return AERO_E_PERM; /* the feature is not offered */

@@ -350,6 +350,34 @@ static void test_db(void **state)
 	finish();
 }
 
+/* Reads through the cache, whole pages written, blocks written past the cache; the host makes use of all that it is told. */
+static void test_stream(void **state)
+{
+	(void)state;
+	fake_boot(&k, 32, 64, "app=stream file=8M mem=8M past=10 run=20");
+	fake_run(&k, 60 * SECOND);
+	assert_true(fake_printed("stream: done"));
+	assert_true(k.hints.stats.clean > 2048 && k.hints.stats.overwrite > 2048 && k.hints.stats.changed > 100);
+	assert_true(fake.dropped > 100);
+	fake_set_target(fake.max);
+	fake_run(&k, 20 * SECOND);
+	fake_set_target(0);
+	fake_type("check\r");
+	fake_run(&k, 20 * SECOND);
+	assert_true(fake_printed("check: 2048 pages of the file, 0 bad"));
+	assert_true(fake_printed("check: 2048 pages, 0 bad"));
+	assert_int_equal(k.info->app.errors, 0);
+	assert_sound();
+	finish();
+	fake_start(&k, 32, 64, "app=stream file=8M mem=8M past=10 run=5 without=128");
+	kernel_contract(&k);
+	kernel_start_app(&k);
+	fake_run(&k, 30 * SECOND);
+	assert_true(fake_printed("stream: done"));
+	assert_true(fake.hints == 0 && k.info->app.errors == 0);
+	finish();
+}
+
 static void test_db_without_disk(void **state)
 {
 	(void)state;
@@ -378,13 +406,14 @@ static void test_abi(void **state)
 /* Those a guest survives by hypercalls alone. */
 static void test_wild(void **state)
 {
-	static const char *const how[] = {"wildcall", "ringlie", "infolie"};
+	static const char *const how[] = {"wildcall", "ringlie", "hintlie", "infolie"};
 	char line[64] = "app=crash after=1 then=run how=";
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(how); i++) {
 		str_copy(line + 31, how[i], sizeof(line) - 31);
 		fake_boot(&k, 16, 16, line);
+		fake.lies = true;
 		fake_run(&k, 20 * SECOND);
 		assert_true(fake_printed("crash: survived"));
 		assert_false(fake.ended);
@@ -612,7 +641,7 @@ int main(void)
 	    cmocka_unit_test(test_idle_sleeps),
 	    cmocka_unit_test(test_desktop),
 	    cmocka_unit_test(test_db),
-	    cmocka_unit_test(test_db_without_disk),
+	    cmocka_unit_test(test_stream), cmocka_unit_test(test_db_without_disk),
 	    cmocka_unit_test(test_abi),
 	    cmocka_unit_test(test_wild),
 	    cmocka_unit_test(test_console),
