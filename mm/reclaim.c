@@ -349,6 +349,11 @@ static __attribute__((noinline)) bool pressure(enum reclaim_state s)
 	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
 }
 
+bool reclaim_at_limit(void)
+{
+	return READ_ONCE(reclaim.at_limit);
+}
+
 bool reclaim_pressure(void)
 {
 	enum reclaim_state s = READ_ONCE(reclaim.state);

@@ -60,6 +60,7 @@ void reclaim_step(u64 now_ns);
 void reclaim_scan(void);
 /* Cheap hint from the allocator's callers: free frames crossed a threshold, call reclaim_step soon. */
 bool reclaim_pressure(void);
+bool reclaim_at_limit(void); /* a VM at its limit is what asks for it */
 enum reclaim_state reclaim_state_now(void); /* racy, takes no lock: for the panic screen */
 /* Frames came free (swap, balloon): guests that wait for memory are woken. No lock above LOCK_RANK_VM held. */
 void reclaim_memory_returned(void);
