@@ -14,23 +14,31 @@
 #define RECLAIM_SCAN  4096                 /* looked at for that */
 #define ENTRY_MAX     AERO_BALLOON_BATCH_MAX
 
+static u32 held(const struct balloon *b)
+{
+	return b->ram->count[RAM_BALLOON];
+}
+
+/* What is kept free goes with what the guest has: made small it keeps no more than a small one. The page cache follows. */
+static void set_reserve(struct balloon *b)
+{
+	b->reserve = CLAMP((b->ram->pages - held(b)) / 64, 64u, 1024u);
+	if (b->cache->capacity)
+		b->cache->keep_free = b->reserve;
+}
+
 int balloon_init(struct balloon *b, struct ram *ram, struct pager *pager, struct cache *cache, struct aero_info *info,
 		 u32 features)
 {
 	*b = (struct balloon){.ram = ram, .pager = pager, .cache = cache, .info = info, .short_sequence = ~0ul};
 	b->present = features & AERO_FEATURE_BALLOON;
 	b->units_2m = features & AERO_FEATURE_BALLOON_2M;
-	b->reserve = CLAMP(ram->pages / 64, 64u, 1024u);
 	b->batch = ram_array(ram, PAGE_SIZE);
 	if (!b->batch)
 		return E_NOMEM;
 	b->batch_gpa = arch_pa(b->batch);
+	set_reserve(b);
 	return 0;
-}
-
-static u32 held(const struct balloon *b)
-{
-	return b->ram->count[RAM_BALLOON];
 }
 
 /* Moves the pages of one entry to a state. */
@@ -356,6 +364,7 @@ void balloon_step(struct balloon *b, u64 now)
 		inflate(b, (u32)MIN(b->target - before, allowed), now);
 	else if (b->target < before)
 		deflate(b, (u32)MIN(before - b->target, allowed));
+	set_reserve(b);
 	if (held(b) >= b->target)
 		release_ready(b);
 	if (held(b) != b->target)

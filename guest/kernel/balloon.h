@@ -34,7 +34,7 @@ struct balloon {
 	struct aero_info *info;
 	u64 *batch, batch_gpa; /* one shared page */
 	bool present, units_2m;
-	u32 reserve; /* free pages it leaves */
+	u32 reserve; /* free pages it leaves, a share of what the guest has now */
 	u32 target;  /* newest, pages */
 	u32 ready_count, refused_count;
 	u32 ready[BALLOON_READY_MAX], refused[BALLOON_REFUSED_MAX];

@@ -13,7 +13,7 @@ def database(work, size, ballooned):
     memory, commands = size, [(0, "vm console db"), (END, "mem db")]
     if ballooned:
         memory, commands = FULL, [(0, f"balloon db {FULL - size}M")] + commands
-    db = vm_section("db", memory, f"app=db size={FULL}M cache=95% report=1 run={WARM + SECONDS + 1}", disk=f"{FULL + 64}M",
+    db = vm_section("db", memory, f"app=db size={FULL}M cache=100% report=1 run={WARM + SECONDS + 1}", disk=f"{FULL + 64}M",
                     reservation=f"{size}M")
     seen = run(work, [db], FULL + 64, commands, swap=FULL - size + 16, data=FULL + 64, min_free="8M", balloon_rate=1000000)
     held = seen.look("mem db")["ballooned"]

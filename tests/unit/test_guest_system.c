@@ -111,6 +111,7 @@ static void test_refusals(void **state)
 	fake_set_target(fake.max);
 	fake_run(&k, 20 * SECOND);
 	assert_int_equal(held(), fake.max);
+	assert_int_equal(k.balloon.reserve, (k.ram.pages - fake.max) / 64); /* as of a guest of what is left */
 	assert_true(k.info->balloon_report.refused_rate > 0);
 	assert_true(k.info->balloon_report.refused_pinned >= 30);
 	finish();
