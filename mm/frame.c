@@ -26,6 +26,7 @@
 #include "lib/lock.h"
 #include "lib/panic.h"
 #include "lib/platform.h"
+#include "lib/prng.h"
 #include "lib/string.h"
 #include "mm/platform.h"
 
@@ -38,6 +39,7 @@
 #define POISON_STRIDE 64 /* words between those checked on allocation */
 #define STOCK_FRAMES  64
 #define STOCK_MIN     4
+#define RANDOM_TRIES  64
 
 struct stock {
 	u32 plain_count, clean_count;
@@ -242,6 +244,28 @@ static hfn_t block_take(u32 order)
 static bool block_is_free(hfn_t hfn, u32 order)
 {
 	return hfn < frames.span && frames.table[hfn].state == FRAME_FREE && frames.table[hfn].order == order;
+}
+
+/* Takes the block at hfn out of the free one that it lies in. False: it is not free as a whole. */
+static bool block_cut(hfn_t hfn, u32 order)
+{
+	u32 from = order;
+	hfn_t at;
+
+	while (from <= FRAME_ORDER_MAX && !block_is_free(ALIGN_DOWN(hfn, 1U << from), from))
+		from++;
+	if (from > FRAME_ORDER_MAX)
+		return false;
+	at = ALIGN_DOWN(hfn, 1U << from);
+	list_remove(at);
+	while (from > order) {
+		u32 half = 1U << --from;
+
+		list_insert(hfn & half ? at : at + half, from);
+		at += hfn & half;
+	}
+	frames.free -= 1U << order;
+	return true;
 }
 
 /* All frames of the block are FRAME_FREE_TAIL. */
@@ -575,6 +599,33 @@ hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool cl
 			page_clear(mm_hfn_to_va(hfn + i));
 	}
 	frame_get(hfn)->order = order;
+	return hfn;
+}
+
+hfn_t frame_alloc_random(u32 order, enum frame_state state, struct prng *rnd)
+{
+	u32 n = 1U << order;
+	bool found = false;
+	hfn_t hfn = HFN_NONE;
+
+	CHECK(order <= FRAME_ORDER_MAX && state > FRAME_FREE_TAIL && state < FRAME_STATES);
+	if (!frame_free_at_least((u64)frames.reserve + n))
+		return HFN_NONE;
+	lock_acquire(&frames.lock);
+	for (u32 i = 0; i < RANDOM_TRIES && !found; i++) {
+		hfn = (hfn_t)ALIGN_DOWN(prng_below(rnd, frames.span), (u64)n);
+		found = block_cut(hfn, order);
+	}
+	if (found) {
+		frames.allocs++;
+		for (u32 i = 0; i < n; i++)
+			entry_reset(frame_get(hfn + i));
+		set_states(hfn, n, state);
+	}
+	lock_release(&frames.lock);
+	if (!found)
+		return HFN_NONE;
+	poison_check(hfn, order);
 	return hfn;
 }
 

@@ -94,6 +94,13 @@ void frame_claim_range(hfn_t first, u32 count); /* NONE -> HV: image, boot lefto
 /* Block of 2^order frames, state set to `state`, contents undefined (cleared if `clear`). HFN_NONE if there is none. */
 /* All fields of the entries are zero but state and, in the first, order. */
 hfn_t frame_alloc(u32 order, enum frame_use use, enum frame_state state, bool clear) must_check;
+struct prng;
+/*
+ * 2^order single frames that lie together, as far as there are frames for guests, from a place drawn at random among those that are
+ * free: not what was freed last, which somebody may have chosen. All are in `state`, of order 0, contents undefined. HFN_NONE: no such
+ * block was met, which is no failure.
+ */
+hfn_t frame_alloc_random(u32 order, enum frame_state state, struct prng *rnd) must_check;
 /* As frame_alloc(0, FRAME_FOR_GUEST, FRAME_GUEST, clear), by a short way: for faults. */
 hfn_t frame_alloc_guest(bool clear) must_check;
 /*

@@ -5,25 +5,50 @@
 #include "lib/prng.h"
 #include "mm/frame.h"
 
-u32 lot_size(void)
+static u32 lot_order(void)
 {
 	struct frame_stats f;
 
 	frame_stats(&f);
-	return (u32)CLAMP(f.total / LOT_RAM_PART, (u64)LOT_MIN, (u64)LOT_MAX);
+	return 31 - (u32)__builtin_clz((u32)CLAMP(f.total / LOT_RAM_PART, (u64)LOT_MIN, (u64)LOT_MAX));
 }
 
-void lot_fill(struct lot *l)
+u32 lot_size(void)
 {
-	if (!l->size)
-		l->size = lot_size();
-	while (l->count < l->size && frame_free_count() > frame_reserve()) { /* a failure would count as a guest's */
+	return 1U << lot_order();
+}
+
+u32 lot_frames(void)
+{
+	return lot_size() + lot_size() / LOT_LEAST_PART;
+}
+
+/* Singly, up to what a draw needs. */
+static void fill_least(struct lot *l)
+{
+	while (l->count < l->size / LOT_LEAST_PART && frame_free_count() > frame_reserve()) { /* a failure would count as a guest's */
 		hfn_t hfn = frame_alloc(0, FRAME_FOR_GUEST, FRAME_HV, false);
 
 		if (hfn == HFN_NONE)
 			return;
 		l->frame[l->count++] = hfn;
 	}
+}
+
+void lot_fill(struct lot *l, struct prng *rnd)
+{
+	hfn_t hfn;
+
+	if (!l->size)
+		l->size = lot_size();
+	if (l->count >= l->size / LOT_LEAST_PART)
+		return;
+	hfn = frame_alloc_random((u32)__builtin_ctz(l->size), FRAME_HV, rnd);
+	if (hfn == HFN_NONE)
+		fill_least(l);
+	else
+		for (u32 i = 0; i < l->size; i++)
+			l->frame[l->count++] = hfn + i;
 }
 
 hfn_t lot_draw(struct lot *l, struct prng *rnd)
@@ -41,7 +66,7 @@ hfn_t lot_draw(struct lot *l, struct prng *rnd)
 
 void lot_return(struct lot *l, hfn_t hfn)
 {
-	CHECK(l->count < LOT_MAX && frame_get(hfn)->state == FRAME_HV);
+	CHECK(l->count < ARRAY_SIZE(l->frame) && frame_get(hfn)->state == FRAME_HV);
 	l->frame[l->count++] = hfn;
 }
 

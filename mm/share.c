@@ -440,7 +440,7 @@ static hfn_t draw_frame(void)
 	hfn_t hfn;
 
 	lock_acquire(&share.lock);
-	lot_fill(&share.lot);
+	lot_fill(&share.lot, &share.rnd);
 	hfn = lot_draw(&share.lot, &share.rnd);
 	lock_release(&share.lock);
 	return hfn;
@@ -724,7 +724,7 @@ u64 share_frames_for(u64 pages)
 	struct frame_stats f;
 
 	frame_stats(&f); /* no frame has more than one entry */
-	return pages ? lot_size() + (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
+	return pages ? lot_frames() + (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
 }
 
 void share_stats(struct share_stats *out)

@@ -434,6 +434,36 @@ static void counts_of_many_cpus(void **state)
 	frame_verify();
 }
 
+/* Blocks from anywhere among what is free, as single frames; none where nothing of that size is free. */
+static void random_places(void **state)
+{
+	static hfn_t hfn[64];
+	u32 free = frame_free_count(), n = 0, up = 0;
+	struct prng rnd;
+
+	(void)state;
+	prng_seed(&rnd, 3);
+	frame_set_reserve(40);
+	while (n < ARRAY_SIZE(hfn) && (hfn[n] = frame_alloc_random(3, FRAME_HV, &rnd)) != HFN_NONE) {
+		assert_int_equal(hfn[n] % 8, 0);
+		for (u32 i = 0; i < 8; i++) {
+			assert_int_equal(frame_get(hfn[n] + i)->state, FRAME_HV);
+			assert_int_equal(frame_get(hfn[n] + i)->order, 0);
+		}
+		up += n && hfn[n] > hfn[n - 1];
+		n++;
+		assert_int_equal(frame_free_count(), free - 8 * n);
+		frame_verify();
+	}
+	assert_true(n > 20 && up > n / 4 && up < n * 3 / 4);
+	assert_true(frame_free_count() >= 40);
+	for (u32 i = 0; i < n; i++)
+		for (u32 k = 0; k < 8; k++)
+			frame_free(hfn[i] + (k + i) % 8, 0);
+	assert_int_equal(frame_free_count(), free);
+	frame_verify();
+}
+
 /* Allocates and frees between the pieces of a proof, on both sides of where it is: what changes behind it is followed. */
 static void proof_while_frames_change(void **state)
 {
@@ -479,6 +509,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(write_after_clear, start, stop),
 	    cmocka_unit_test_setup_teardown(stocks_of_many_cpus, start, stop),
 	    cmocka_unit_test_setup_teardown(counts_of_many_cpus, start, stop),
+	    cmocka_unit_test_setup_teardown(random_places, start, stop),
 	    cmocka_unit_test_setup_teardown(model, start, stop),
 	};
 
