@@ -373,7 +373,7 @@ int cmd_vm_type(struct command_run *r)
 		return E_NOENT;
 	if (!vm->gs_valid)
 		return command_fail(r, E_PERM, "'%s' is %s", vm->config.name, vm_state_name(vm->state));
-	if (vm_console_write(vm, text, strlen(text)) < strlen(text) || !vm_console_write(vm, "\r", 1))
+	if (!vm_console_line(vm, text, strlen(text)))
 		return command_fail(r, E_BUSY, "'%s' does not read what is typed", vm->config.name);
 	return 0;
 }

@@ -247,10 +247,12 @@ void command_rest(struct command_run *r, u32 words)
 	memmove(r->rest, in, strlen(in) + 1);
 }
 
-/* "?" alone, or behind a command that is being typed, asks for help. */
+/* "?" alone, or behind a command that is being typed, asks for help. What is for a guest is the guest's: `vm type db ?`. */
 static void take_question(struct command_run *r)
 {
-	if (!str_eq(r->argv[r->argc - 1], "?"))
+	const struct command *c = r->argc > 3 ? find(r->argv[0], r->argv[1]) : NULL;
+
+	if (!str_eq(r->argv[r->argc - 1], "?") || (c && c->run == cmd_vm_type))
 		return;
 	r->argc = MIN(r->argc, 3U);
 	for (u32 i = r->argc - 1; i; i--)

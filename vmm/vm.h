@@ -169,6 +169,7 @@ size_t vm_console_get(struct vm *vm, char *buf, size_t size);
 /* Operator's side of a VM's console: bytes moved. */
 size_t vm_console_read(struct vm *vm, char *buf, size_t size);
 size_t vm_console_write(struct vm *vm, const char *buf, size_t len);
+bool vm_console_line(struct vm *vm, const char *text, size_t len); /* text and a return, or, for lack of room, nothing of it: false */
 
 /* A snapshot of the guest's side of the info page; false if there is none yet. */
 bool vm_read_info(struct vm *vm, struct aero_info *out);

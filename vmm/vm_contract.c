@@ -275,6 +275,20 @@ size_t vm_console_read(struct vm *vm, char *buf, size_t size)
 	return n;
 }
 
+bool vm_console_line(struct vm *vm, const char *text, size_t len)
+{
+	bool room;
+
+	lock_acquire(&vm->lock);
+	room = len < ring_room(&vm->con_in);
+	for (size_t i = 0; room && i <= len; i++)
+		ring_put(&vm->con_in, i < len ? (u8)text[i] : '\r');
+	lock_release(&vm->lock);
+	if (room)
+		vm_post_event(vm, AERO_EVENT_CONSOLE);
+	return room;
+}
+
 size_t vm_console_write(struct vm *vm, const char *buf, size_t len)
 {
 	size_t n = 0;

@@ -300,14 +300,15 @@ int vm_configure(struct vm *vm, const struct vm_config *cfg, char *why, size_t s
 	return 0;
 }
 
-size_t vm_console_write(struct vm *vm, const char *buf, size_t len)
+bool vm_console_line(struct vm *vm, const char *text, size_t len)
 {
 	(void)vm;
 	if (fake_vm_deaf)
-		return 0;
-	CHECK(strlen(fake_vm_typed) + len < sizeof(fake_vm_typed));
-	strncat(fake_vm_typed, buf, len);
-	return len;
+		return false;
+	CHECK(strlen(fake_vm_typed) + len + 1 < sizeof(fake_vm_typed));
+	strncat(fake_vm_typed, text, len);
+	strcat(fake_vm_typed, "\r");
+	return true;
 }
 
 bool vm_read_info(struct vm *vm, struct aero_info *out)

@@ -537,6 +537,10 @@ static void test_type(void **state)
 	fake_vm_typed[0] = 0;
 	assert_string_equal(ok("vm type a \"check all\""), "");
 	assert_string_equal(fake_vm_typed, "check all\r");
+	fake_vm_typed[0] = 0;
+	assert_string_equal(ok("vm type a ?"), ""); /* guests have a help, too */
+	assert_string_equal(fake_vm_typed, "?\r");
+	assert_non_null(strstr(ok("vm type ?"), "for example: vm type db stats"));
 	bad("vm type b stats", "'b': expected the name of a VM");
 	bad("vm type a", "expected: vm type NAME TEXT");
 	fake_vm_deaf = true;

@@ -518,6 +518,14 @@ static void test_console_rings(void **state)
 	assert_int_equal(vm_console_get(a, text, 3), 3);
 	assert_int_equal(vm_console_get(a, text, 64), 2);
 	memset(many, 'x', sizeof(many));
+	assert_true(vm_console_line(a, "stats", 5));
+	assert_int_equal(vm_console_write(a, many, 1024 - 6 - 4), 1024 - 6 - 4);
+	assert_false(vm_console_line(a, "stop", 4)); /* nothing of it, or the next line would be another than what was typed */
+	assert_true(vm_console_line(a, "end", 3));
+	assert_int_equal(vm_console_get(a, many, sizeof(many)), 1024);
+	assert_memory_equal(many, "stats\r", 6);
+	assert_memory_equal(many + 1024 - 4, "end\r", 4);
+	memset(many, 'x', 1024);
 	assert_int_equal(vm_console_write(a, many, sizeof(many)), 1024);
 	assert_int_equal(vm_console_write(a, many, 1), 0);
 	/* What the guest prints and nobody reads: the latest is kept. */
