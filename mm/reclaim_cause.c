@@ -14,8 +14,8 @@ static struct mark {
 	u64 ended;		/* pages that ended spaces held */
 	char ended_name[16];	/* the largest of them */
 	u32 ended_most;
+	bool thresholds; /* were set since */
 } marks[CAUSE_MARKS];
-static bool thresholds;
 
 static void set_mark(u32 i, struct gspace *const *space, u32 n, u64 now)
 {
@@ -44,7 +44,8 @@ void cause_note_end(const struct gspace *gs)
 
 void cause_note_thresholds(void)
 {
-	thresholds = true;
+	for (u32 i = 0; i < CAUSE_MARKS; i++)
+		marks[i].thresholds = true;
 }
 
 static void find_grown(struct gspace *const *space, u32 n, char *buf)
@@ -99,7 +100,7 @@ static void find_freed(char *buf)
 
 void cause_find(struct gspace *const *space, u32 n, bool worse, char buf[CAUSE_BYTES])
 {
-	if (thresholds)
+	if (marks[0].thresholds)
 		str_copy(buf, "min-free was set", CAUSE_BYTES);
 	else if (worse)
 		find_grown(space, n, buf);
@@ -111,7 +112,6 @@ void cause_mark(struct gspace *const *space, u32 n, u64 now)
 {
 	for (u32 i = 0; i < CAUSE_MARKS; i++)
 		set_mark(i, space, n, now);
-	thresholds = false;
 }
 
 void cause_tick(struct gspace *const *space, u32 n, u64 now)
