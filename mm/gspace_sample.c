@@ -13,16 +13,17 @@ bool gspace_has_accessed(const struct gspace *gs)
 
 /*
  * A processor that holds the translation will not set the bits again before a flush. A page that did not compress is
- * known by its dirty bit to have been written since: that is noted before the bit goes.
+ * known by its dirty bit to have been written since: that is noted as the bit goes.
  */
 static bool clear_touched(struct gspace *gs, const struct page *p)
 {
-	u64 bits = gs->pt.fmt->accessed | gs->pt.fmt->dirty;
+	u64 bits = gs->pt.fmt->accessed | gs->pt.fmt->dirty, was;
 
 	CHECK(gs->pt.fmt->accessed != 0);
-	if (p->state == PAGE_PRIVATE && !page_is_large(p))
-		(void)gspace_poor_locked(gs, p);
-	if (!(__atomic_fetch_and(p->entry, ~bits, __ATOMIC_SEQ_CST) & bits))
+	was = __atomic_fetch_and(p->entry, ~bits, __ATOMIC_SEQ_CST);
+	if (was & gs->pt.fmt->dirty && p->state == PAGE_PRIVATE && !page_is_large(p)) /* by what it was: another CPU may just have set it */
+		frame_get(p->payload)->flags &= ~FRAME_F_POOR;
+	if (!(was & bits))
 		return false;
 	gspace_mark_stale(gs);
 	return true;
