@@ -50,7 +50,7 @@ void hash_set_secret(u64 secret)
 static inline void add_products(struct digest *sum, const u64 *word, const u64 *secret)
 {
 	__asm__(NH_16(0) NH_16(256)
-		: [low] "+r"(sum->low), [high] "+r"(sum->high)
+		: [low] "+&r"(sum->low), [high] "+&r"(sum->high)
 		: [w] "r"(word), [s] "r"(secret), "m"(*(const u64(*)[NH_WORDS])word), "m"(*(const u64(*)[NH_WORDS])secret)
 		: "rax", "rdx", "cc");
 }

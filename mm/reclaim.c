@@ -305,9 +305,9 @@ static bool large_change(void)
 
 void reclaim_step(u64 now_ns)
 {
-	bool period, waited = false, wake, limit;
+	bool period, waited = false, wake;
 	enum reclaim_state before;
-	u32 free, taken = 0;
+	u32 free;
 
 	lock_acquire(&reclaim.lock);
 	before = reclaim.state;
@@ -320,10 +320,8 @@ void reclaim_step(u64 now_ns)
 		reclaim_balance(now_ns);
 	free = frame_free_count();
 	/* Who is at its limit waits for nobody else, so not for the period either. */
-	limit = __atomic_exchange_n(&reclaim.at_limit, 0, __ATOMIC_ACQ_REL);
-	if (period || limit || reclaim.state == RECLAIM_LOW)
-		taken = reclaim_take(now_ns, !period && reclaim.state != RECLAIM_LOW);
-	reclaim.taken += taken;
+	if (__atomic_exchange_n(&reclaim.at_limit, 0, __ATOMIC_ACQ_REL) || period || reclaim.state == RECLAIM_LOW)
+		reclaim.taken += reclaim_take(now_ns, !period && reclaim.state != RECLAIM_LOW);
 	if (period) {
 		watch_working_sets();
 		rebuild_large();
@@ -333,7 +331,7 @@ void reclaim_step(u64 now_ns)
 		waited = reclaim_somebody_waited();
 	if (period)
 		reclaim_watch(now_ns);
-	wake = waited || (limit && taken) || reclaim.state < before;
+	wake = waited || reclaim.state < before;
 	lock_release(&reclaim.lock);
 	if (period)
 		swap_trim();

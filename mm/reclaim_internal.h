@@ -75,7 +75,7 @@ static inline u32 deadband(const struct gspace *gs)
 
 /* A period, or targets have to be computed at once: targets, balloons, memory that is offered. */
 void reclaim_balance(u64 now_ns);
-/* Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone. Returns pages taken. */
+/* Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone, and wakes whom it made room for. Returns pages taken. */
 u32 reclaim_take(u64 now_ns, bool only_limit);
 u32 reclaim_limit_room(const struct gspace *gs); /* pages below its limit that are kept free */
 /* Has anybody been refused since this was last asked? Who is told so wakes the waiters; reclaim_watch() hears of it, too. */

@@ -1,5 +1,6 @@
 /* Reclaim: what balloons do not give is taken page by page; and who waits meanwhile. See reclaim.c. */
 #include "mm/frame.h"
+#include "mm/platform.h"
 #include "mm/reclaim_internal.h"
 #include "mm/swap.h"
 #include "mm/zip.h"
@@ -91,10 +92,14 @@ u32 reclaim_take(u64 now, bool only_limit)
 	WRITE_ONCE(reclaim.swap_wanted, total != 0);
 	for (u32 i = 0; i < reclaim.spaces && total && done < budget; i++) {
 		struct gspace *gs = reclaim.space[(reclaim.turn + i) % reclaim.spaces];
-		u32 need = swap_need(gs, now, only_limit), part = (u32)((u64)budget * need / total);
+		u32 need = swap_need(gs, now, only_limit), part = (u32)((u64)budget * need / total), taken;
 
-		if (need && (swap_can_out() || zip_ready(gs) || READ_ONCE(gs->clean_marks)))
-			done += swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));
+		if (!need || (!swap_can_out() && !zip_ready(gs) && !READ_ONCE(gs->clean_marks)))
+			continue;
+		taken = swap_out(gs, MIN(MIN(MAX(part, 8U), need), budget - done));
+		if (only_limit && taken) /* nobody else has anything of it */
+			mm_wake(gs);
+		done += taken;
 	}
 	reclaim.turn++;
 	WRITE_ONCE(reclaim.swap_took, done != 0);
