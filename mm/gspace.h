@@ -161,6 +161,7 @@ struct gspace {
 	u32 clean_reads;    /* SWAPPING_IN pages that come from the disk */
 	gfn_t clean_next;   /* where the last read from the disk ended */
 	u32 clean_window;   /* pages it takes at once */
+	gfn_t clean_hand;   /* where the last search for pages to drop ended; written with `lock` held */
 	u32 clean_in_flight; /* reads under way; clean.c's */
 	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
 	u32 balloon_last;   /* size at the last balance */

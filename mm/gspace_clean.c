@@ -237,7 +237,8 @@ u32 gspace_clean_drop(struct gspace *gs, u32 want, gfn_t start)
 		gspace_stop_rebuild(gs);
 		at = pt_for_each_some(&gs->pt, first, end - first, &budget, drop_page, &d);
 		if (d.left && at >= end)
-			pt_for_each_some(&gs->pt, 0, first, &budget, drop_page, &d);
+			at = pt_for_each_some(&gs->pt, 0, first, &budget, drop_page, &d);
+		WRITE_ONCE(gs->clean_hand, at < end ? gpa_to_gfn(GPA(at)) : 0);
 	}
 	lock_release(&gs->lock);
 	return want - d.left;

@@ -533,17 +533,15 @@ static u32 write_victims(struct gspace *gs, const struct victims *v)
 	return written;
 }
 
-/* Copies of blocks of the VM's own disk, a run from a random place: they cost nothing now, and come back together. */
+/* Copies of blocks of the VM's own disk, a run from where the last one ended: they cost nothing now, and come back together. */
 static u32 drop_clean(struct gspace *gs, u32 want)
 {
-	struct prng prng;
 	u32 n, marks = READ_ONCE(gs->clean_marks);
 
 	/* If they are few, looking for them costs more than they are worth. */
 	if (!marks || (marks < gs->pages / FEW_MARKS && (swap_can_out() || zip_ready(gs))))
 		return 0;
-	seed_prng(&prng);
-	n = gspace_clean_drop(gs, MIN(want, BLK_PAGES_MAX), (gfn_t)prng_below(&prng, gs->pages));
+	n = gspace_clean_drop(gs, MIN(want, BLK_PAGES_MAX), READ_ONCE(gs->clean_hand));
 	gspace_flush(gs);
 	return n;
 }

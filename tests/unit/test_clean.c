@@ -568,6 +568,28 @@ static void test_nothing_else(void **state)
 	assert_int_equal(swap_out(&gs, 8), 0);
 }
 
+/* What goes first is what was looked at longest ago: each search goes on where the last one ended, round and round. */
+static void test_hand(void **state)
+{
+	(void)state;
+	copies(10, 3, 6);
+	fill(&gs, 30, 1);
+	assert_int_equal(swap_out(&gs, 2), 2);
+	expect_state(&gs, 11, PAGE_CLEAN);
+	expect_state(&gs, 12, PAGE_PRIVATE);
+	for (gfn_t gfn = 10; gfn < 12; gfn++) { /* they come back, and are copies again */
+		(void)!gspace_touch(&gs, gfn, GSPACE_READ);
+		fake_blk_drain();
+	}
+	assert_int_equal(swap_out(&gs, 4), 4);
+	for (gfn_t gfn = 10; gfn < 16; gfn++)
+		expect_state(&gs, gfn, gfn < 12 ? PAGE_PRIVATE : PAGE_CLEAN);
+	*look(&gs, 10).entry &= ~FAKE_ACCESSED;
+	for (u32 i = 0; i < PAGES / 64 && !swap_out(&gs, 1); i++) /* a bounded look each time */
+		;
+	expect_state(&gs, 10, PAGE_CLEAN);
+}
+
 /* Nothing is marked while memory is plentiful; later large pages are split for it, a bounded number at a time. */
 static void test_large(void **state)
 {
@@ -617,6 +639,7 @@ int main(void)
 	    T(test_watched),
 	    T(test_clean_of_swapped),
 	    T(test_nothing_else),
+	    T(test_hand),
 	    T(test_large),
 	};
 
