@@ -156,7 +156,7 @@ static void why_cost(struct console_out *o, const struct monitor_vm *m)
 		    f->stats.zip_in, m->rate.zip_in, f->stats.zip_out, m->rate.zip_out, SIZE(f->count[PAGE_COMPRESSED]),
 		    SIZE(f->zip_frames));
 	if (f->speaks && f->guest.refaults)
-		say(o, "Its guest read back %lu pages that it had put away for the balloon, in %lu ms.",
+		say(o, "Its guest read back %lu pages that it would hold if its balloon were empty, in %lu ms.",
 		    f->guest.refaults, f->guest.refault_ns / NSEC_PER_MSEC);
 	if (f->speaks && f->guest.operations)
 		say(o, "Its workload %s does %u operations a second, %lu us each, hit rate %u.%u%%.", f->guest.app,

@@ -261,7 +261,7 @@ static const struct family family[] = {
     GAUGE("vm_guest_latency_seconds", NS, OF_VM, vm_latency, "Mean latency of the workload's operations, as it tells."),
     GAUGE("vm_guest_hit_ratio", PERMILLE, OF_VM, vm_hit_ratio, "Hit rate of the workload's cache, as it tells."),
     COUNTER("vm_guest_errors", COUNT, OF_VM, vm_errors, "Wrong bytes the workload has seen, as it tells."),
-    COUNTER("vm_guest_refaults", COUNT, OF_VM, vm_refaults, "Pages the guest read back that it had put away for its balloon."),
+    COUNTER("vm_guest_refaults", COUNT, OF_VM, vm_refaults, "Pages the guest read back that it would hold if its balloon were empty."),
     GAUGE("vm_guest_free_bytes", PAGES, OF_VM, vm_guest_free, "Free memory of the guest, as it tells."),
     GAUGE("vm_guest_cached_bytes", PAGES, OF_VM, vm_guest_cached, "Cache of the guest, as it tells."),
     GAUGES("vm_alert_raised", COUNT, OF_VM, vm_alerts, "alert", vm_alert_part, "1 while an alert of a VM is raised."),

@@ -176,7 +176,7 @@ struct aero_info {
 	struct {
 		uint64_t achieved;    /* pages in the balloon */
 		uint64_t refused_no_memory, refused_pinned, refused_host, refused_rate;
-		uint64_t refaults;    /* pages read back after being paged out for the balloon */
+		uint64_t refaults;    /* pages read back that the guest would hold if its balloon were empty */
 		uint64_t refault_ns;
 	} balloon_report;
 	struct {		      /* pages */

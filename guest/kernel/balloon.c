@@ -202,7 +202,7 @@ static bool inflate_batch(struct balloon *b, u32 n, u64 now)
 /* Makes memory for the balloon: cold cache pages are free at once, application pages follow when they are written. */
 static u32 make_room(struct balloon *b, u32 want)
 {
-	u32 n = cache_shrink(b->cache, want);
+	u32 n = cache_shrink(b->cache, want, true);
 
 	if (n < want)
 		n += pager_reclaim(b->pager, MIN(want - n, RECLAIM_PAGES), RECLAIM_SCAN, true);
@@ -341,8 +341,8 @@ static u32 deflate(struct balloon *b, u32 want)
 static void report(struct balloon *b)
 {
 	b->info->balloon_report.achieved = held(b);
-	b->info->balloon_report.refaults = b->pager->stats.refaults;
-	b->info->balloon_report.refault_ns = b->pager->stats.refault_ns;
+	b->info->balloon_report.refaults = b->pager->stats.refaults + b->cache->stats.refaults;
+	b->info->balloon_report.refault_ns = b->pager->stats.refault_ns + b->cache->stats.refault_ns;
 }
 
 void balloon_step(struct balloon *b, u64 now)
@@ -357,7 +357,7 @@ void balloon_step(struct balloon *b, u64 now)
 	target = arch_hypercall(AERO_CALL_BALLOON_POLL, 0, 0, 0, &allowed);
 	if (target < 0)
 		return;
-	b->target = (u32)MIN((u64)target, (u64)b->ram->pages);
+	b->target = b->ram->balloon_target = (u32)MIN((u64)target, (u64)b->ram->pages);
 	if (b->refused_count && now >= b->refused_until_ns)
 		release_refused(b);
 	if (b->target > before && now >= b->hold_until_ns)

@@ -4,9 +4,9 @@
 #include "lib/err.h"
 #include "lib/string.h"
 
-void cache_prepare(struct cache *c, struct ram *ram, struct disk *disk)
+void cache_prepare(struct cache *c, struct ram *ram, struct disk *disk, struct clock *clock)
 {
-	*c = (struct cache){.ram = ram, .disk = disk, .unused = CACHE_NONE};
+	*c = (struct cache){.ram = ram, .disk = disk, .clock = clock, .unused = CACHE_NONE};
 }
 
 int cache_create(struct cache *c, u64 first, u32 pages, u32 capacity, u32 keep_free)
@@ -16,7 +16,8 @@ int cache_create(struct cache *c, u64 first, u32 pages, u32 capacity, u32 keep_f
 		c->buckets *= 2;
 	c->bucket = ram_array(c->ram, c->buckets * sizeof(*c->bucket));
 	c->entry = ram_array(c->ram, capacity * sizeof(*c->entry));
-	if (!c->bucket || !c->entry)
+	c->shadow = ram_array(c->ram, pages * sizeof(*c->shadow));
+	if (!c->bucket || !c->entry || !c->shadow)
 		return E_NOMEM;
 	for (u32 i = 0; i < c->buckets; i++)
 		c->bucket[i] = CACHE_NONE;
@@ -121,8 +122,20 @@ static int write_back(struct cache *c, struct cache_entry *e)
 	return 0;
 }
 
+/* Without the balloon it could grow by so many, at most to its capacity. */
+static u32 room(const struct cache *c, bool squeeze)
+{
+	return MIN(ram_ballooned(c->ram, squeeze), c->capacity - c->used);
+}
+
+static void shadow_set(struct cache *c, u32 page, u32 shadow)
+{
+	c->ram->out = c->ram->out - !!c->shadow[page] + !!shadow;
+	c->shadow[page] = shadow;
+}
+
 /* Takes a cold entry out of use but leaves it its page; CACHE_NONE if all are dirty and the disk fails. */
-static u32 evict(struct cache *c)
+static u32 evict(struct cache *c, bool squeeze)
 {
 	for (u32 looks = 0; looks < 3 * c->capacity; looks++) {
 		u32 index = c->hand;
@@ -138,6 +151,7 @@ static u32 evict(struct cache *c)
 		if (e->dirty && write_back(c, e))
 			continue;
 		unlink(c, index);
+		shadow_set(c, e->page, ram_put_away(c->ram, room(c, squeeze)));
 		e->used = false;
 		c->used--;
 		c->stats.evictions++;
@@ -159,7 +173,7 @@ static u32 entry_get(struct cache *c)
 			return index;
 		}
 	}
-	return c->used ? evict(c) : CACHE_NONE;
+	return c->used ? evict(c, false) : CACHE_NONE;
 }
 
 /* The next to use the page does not need what it holds. */
@@ -180,10 +194,36 @@ static void *use(struct cache_entry *e, bool write)
 	return arch_phys(gpa(e));
 }
 
+/* Reads the page into an entry; CACHE_NONE: disk error or no memory at all. */
+static u32 read_in(struct cache *c, u32 page)
+{
+	u64 begin = clock_ns(c->clock);
+	bool refault = ram_would_hold(c->ram, c->shadow[page], room(c, false));
+	u32 index = entry_get(c);
+	struct cache_entry *e;
+
+	if (index == CACHE_NONE)
+		return CACHE_NONE;
+	e = &c->entry[index];
+	if (disk_transfer(c->disk, AERO_DISK_READ, c->first + page, gpa(e), 1)) {
+		c->stats.errors++;
+		entry_put(c, index);
+		return CACHE_NONE;
+	}
+	*e = (struct cache_entry){.page = page, .pfn = e->pfn, .next = *chain(c, page), .used = true};
+	*chain(c, page) = index;
+	c->used++;
+	shadow_set(c, page, 0);
+	if (refault) {
+		c->stats.refaults++;
+		c->stats.refault_ns += clock_ns(c->clock) - begin;
+	}
+	return index;
+}
+
 void *cache_get(struct cache *c, u32 page, bool write)
 {
 	u32 index = lookup(c, page);
-	struct cache_entry *e;
 
 	if (page >= c->pages)
 		return NULL;
@@ -192,29 +232,20 @@ void *cache_get(struct cache *c, u32 page, bool write)
 		return use(&c->entry[index], write);
 	}
 	c->stats.misses++;
-	index = entry_get(c);
+	index = read_in(c, page);
 	if (index == CACHE_NONE)
 		return NULL;
-	e = &c->entry[index];
-	if (disk_transfer(c->disk, AERO_DISK_READ, c->first + page, gpa(e), 1)) {
-		c->stats.errors++;
-		entry_put(c, index);
-		return NULL;
-	}
-	*e = (struct cache_entry){.page = page, .pfn = e->pfn, .next = *chain(c, page), .used = true};
-	*chain(c, page) = index;
-	c->used++;
 	if (!write)
 		is_copy(c, index);
-	return use(e, write);
+	return use(&c->entry[index], write);
 }
 
-u32 cache_shrink(struct cache *c, u32 want)
+u32 cache_shrink(struct cache *c, u32 want, bool squeeze)
 {
 	u32 freed = 0, index;
 
 	for (want = MIN(want, cache_shrinkable(c)); freed < want; freed++) {
-		index = evict(c);
+		index = evict(c, squeeze);
 		if (index == CACHE_NONE)
 			break;
 		entry_put(c, index);
@@ -235,6 +266,7 @@ void cache_drop(struct cache *c, u32 page)
 {
 	u32 index = lookup(c, page);
 
+	shadow_set(c, page, 0); /* an empty balloon would not have kept it either */
 	if (index == CACHE_NONE)
 		return;
 	unlink(c, index);

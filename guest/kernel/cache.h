@@ -3,12 +3,16 @@
  * eviction. It grows while memory is free and shrinks when the balloon or the pager wants memory. The host is told which pages are
  * copies of which blocks (hint.h): new ones a few at a time, and all of them again from time to time, since it may have had no use for it.
  *
- * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page.
+ * A page that was put away and is read again is a refault if it would be here but for the balloon (ram.h).
+ *
+ * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page; a page has a shadow as long as it is put away,
+ * and ram->out counts it.
  * Locking: the kernel lock, and one workload that keeps it.
  */
 #ifndef GUEST_CACHE_H
 #define GUEST_CACHE_H
 
+#include "guest/kernel/clock.h"
 #include "guest/kernel/disk.h"
 #include "guest/kernel/hint.h"
 #include "guest/kernel/ram.h"
@@ -26,12 +30,13 @@ struct cache_entry {
 };
 
 struct cache_stats {
-	u64 hits, misses, writebacks, evictions, shrunk, errors;
+	u64 hits, misses, writebacks, evictions, shrunk, errors, refaults, refault_ns;
 };
 
 struct cache {
 	struct ram *ram;
 	struct disk *disk;
+	struct clock *clock;
 	struct hints *hints; /* may be NULL */
 	u64 first;    /* on the disk */
 	u32 pages;    /* of the range */
@@ -41,19 +46,20 @@ struct cache {
 	u32 keep_free; /* grows only while more than this is free */
 	u32 *bucket;
 	struct cache_entry *entry;
+	u32 *shadow; /* of each page of the range; 0: it is here, or was never, or is another since */
 	struct cache_stats stats;
 };
 
 /* An unused cache (capacity 0) is legal: it never gives anything. E_NOMEM. */
-void cache_prepare(struct cache *c, struct ram *ram, struct disk *disk);
+void cache_prepare(struct cache *c, struct ram *ram, struct disk *disk, struct clock *clock);
 int cache_create(struct cache *c, u64 first, u32 pages, u32 capacity, u32 keep_free) must_check;
 /*
  * The content of a page, read from the disk if need be (sleeps); valid until the next call. write: it will be changed.
  * NULL: disk error or no memory at all.
  */
 void *cache_get(struct cache *c, u32 page, bool write);
-/* Gives back up to `want` pages, coldest first; dirty ones are written (sleeps). Returns pages freed. */
-u32 cache_shrink(struct cache *c, u32 want);
+/* Gives back up to `want` pages, coldest first; dirty ones are written (sleeps). squeeze: for the balloon. Returns pages freed. */
+u32 cache_shrink(struct cache *c, u32 want, bool squeeze);
 static inline u32 cache_shrinkable(const struct cache *c)
 {
 	return c->used > CACHE_MIN ? c->used - CACHE_MIN : 0;

@@ -25,7 +25,7 @@ void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u3
 static u32 need_memory(void *arg, u32 want)
 {
 	struct kernel *k = arg;
-	u32 n = cache_shrink(&k->cache, want);
+	u32 n = cache_shrink(&k->cache, want, false);
 
 	if (!n)
 		n = grow_step(k);
@@ -94,7 +94,7 @@ void kernel_contract(struct kernel *k)
 	      k->start.vcpus, k->features);
 	open_disk(k);
 	pager_prepare(&k->pager, &k->ram, &k->ptab, &k->disk, &k->clock);
-	cache_prepare(&k->cache, &k->ram, &k->disk);
+	cache_prepare(&k->cache, &k->ram, &k->disk, &k->clock);
 	must(hints_init(&k->hints, &k->ram, k->features), "hints");
 	k->pager.hints = k->cache.hints = &k->hints;
 	must(balloon_init(&k->balloon, &k->ram, &k->pager, &k->cache, k->info, k->features), "balloon");
@@ -113,8 +113,8 @@ u32 kernel_region_max(const struct kernel *k, u64 slots)
 
 	if (k->ram.count[RAM_FREE] <= reserve)
 		return 0;
-	/* Bytes a page in tables of the pager (8 an entry, 8 a page) and the workload (2 for each vCPU, and 2). */
-	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 18 + 2 * smp.count);
+	/* Bytes a page in tables of the pager (8 an entry, 12 a page) and the workload (2 for each vCPU, and 2). */
+	max = (k->ram.count[RAM_FREE] - reserve) * PAGE_SIZE / (PAGE_SIZE + 22 + 2 * smp.count);
 	more = k->features & AERO_FEATURE_MEMORY ? MAX(max, (u64)k->ram.max - k->ram.pages) : max;
 	if (slots)
 		max += MIN(slots, more) * 9 / 10;

@@ -49,10 +49,16 @@ static u64 *entry(struct pager *p, u32 vpn)
 	return ptab_entry(p->ptab, pager_va(vpn), false);
 }
 
+static bool is_out(enum vpage_state s)
+{
+	return s == VPAGE_WRITING || s == VPAGE_SWAPPED || s == VPAGE_READING;
+}
+
 static void state_set(struct pager *p, u32 vpn, enum vpage_state s)
 {
 	struct vpage *vp = &p->page[vpn];
 
+	p->ram->out = p->ram->out - is_out(vp->state) + is_out(s);
 	p->count[vp->state]--;
 	vp->state = s;
 	p->count[s]++;
@@ -198,8 +204,7 @@ static bool choose(struct pager *p, u32 vpn, bool may_write, struct victim *v, b
 /* The translations are flushed: nobody can reach the page any more. */
 static void let_go(struct pager *p, const struct victim *v, bool squeeze)
 {
-	if (squeeze)
-		p->page[v->vpn].flags |= VPAGE_SQUEEZED;
+	p->page[v->vpn].shadow = ram_put_away(p->ram, ram_ballooned(p->ram, squeeze));
 	if (v->write) {
 		write_begin(p, v, squeeze);
 		return;
@@ -336,6 +341,7 @@ static void page_in(struct pager *p, u32 vpn)
 {
 	struct vpage *vp = &p->page[vpn];
 	u64 begin = clock_ns(p->clock);
+	bool refault = ram_would_hold(p->ram, vp->shadow, ram_ballooned(p->ram, false));
 	u32 pfn;
 	int err;
 
@@ -348,8 +354,7 @@ static void page_in(struct pager *p, u32 vpn)
 	smp_wake_pages();
 	p->stats.major_faults++;
 	p->stats.paged_in++;
-	if (vp->flags & VPAGE_SQUEEZED) {
-		vp->flags &= ~VPAGE_SQUEEZED;
+	if (refault) {
 		p->stats.refaults++;
 		p->stats.refault_ns += clock_ns(p->clock) - begin;
 	}
@@ -374,7 +379,6 @@ void pager_fault(struct pager *p, u32 vpn)
 		break;
 	case VPAGE_WRITING:
 		map(p, vpn, (u32)(*entry(p, vpn) >> PAGE_SHIFT));
-		vp->flags &= ~VPAGE_SQUEEZED;
 		p->stats.rescued++;
 		p->stats.minor_faults++;
 		break;

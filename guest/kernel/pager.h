@@ -4,7 +4,8 @@
  * used, approximately).
  *
  * A page that was paged out once keeps its slot: as long as the dirty bit stays clear its memory copy can be dropped
- * without writing. A page under write-out that is touched is put back at once (rescued) and its frame stays.
+ * without writing. A page under write-out that is touched is put back at once (rescued) and its frame stays. A page that is read back
+ * and would be here but for the balloon is a refault (ram.h), whoever put it away.
  *
  * Page states; the page-table entry holds the pfn in RESIDENT and WRITING:
  *   BLANK     never written: reads as zero, has neither pfn nor slot
@@ -13,7 +14,7 @@
  *   SWAPPED   in its slot only
  *   READING   being read back
  *
- * Invariants: sum(count[]) == pages; only state_set() changes a state. A page with VPAGE_IO has a write in flight and
+ * Invariants: sum(count[]) == pages; only state_set() changes a state; ram->out counts those WRITING, SWAPPED and READING. A page with VPAGE_IO has a write in flight and
  * is not a victim. No kernel code but the applications touches the region, so a fault never happens inside the pager
  * itself. Locking: the kernel lock; a fault that sleeps lets go of it, so each looks again at what it found before. Reclaim
  * shoots translations down before frames are passed on.
@@ -38,12 +39,12 @@ enum vpage_state { VPAGE_BLANK, VPAGE_RESIDENT, VPAGE_WRITING, VPAGE_SWAPPED, VP
 enum vpage_flag {
 	VPAGE_CONTENT = BIT(0), /* not just zeroes: has to be kept */
 	VPAGE_STALE = BIT(1),   /* the slot does not hold the content, whatever the dirty bit says */
-	VPAGE_IO = BIT(2),      /* a write of it is in flight */
-	VPAGE_SQUEEZED = BIT(3) /* went out for the balloon */
+	VPAGE_IO = BIT(2)       /* a write of it is in flight */
 };
 
 struct vpage {
 	u32 slot;
+	u32 shadow; /* of when it was put away last */
 	u8 state, age, flags, zero;
 };
 

@@ -112,6 +112,20 @@ void ram_free(struct ram *r, u32 pfn)
 	ram_set(r, pfn, RAM_FREE);
 }
 
+u32 ram_put_away(struct ram *r, u32 room)
+{
+	u32 shadow = ++r->evictions + room;
+
+	return shadow ? shadow : 1;
+}
+
+bool ram_would_hold(const struct ram *r, u32 shadow, u32 room)
+{
+	u32 left = shadow - r->evictions;
+
+	return shadow && ((left && left <= r->pages) || r->out <= room);
+}
+
 static u32 find_run(const struct ram *r, u32 count)
 {
 	u32 first = ram_find(r, RAM_FREE, 0), n = 0;

@@ -62,6 +62,26 @@ def test_alerts_are_raised_and_cleared(machine):
     raise_and_clear(machine(config=PRESSED, mem=224, parts=(("swap", 320), ("data", 128))).boot())
 
 
+@pytest.mark.takes(30)
+def test_a_guest_that_thrashes_is_not_healed(machine):
+    """As long as a guest pages for its balloon every page that it reads back counts; without the balloon none does."""
+    m = machine(config=vm_section("a", 48, "app=verify mem=80% zero=10% same=10%", disk="64M"), mem=256).boot()
+    m.ok("set alert-clear 2")
+    m.wait_for(lambda: m.show("a")["operations"] > 1000, 60, every=1)
+    m.ok("balloon a 24M")
+    m.wait_for(lambda: ("refault", "a") in alerts(m), 60, every=1)
+    before = m.show("a")
+    for _ in range(5):
+        m.run_for(2)
+        assert ("refault", "a") in alerts(m)
+    after = m.show("a")
+    refaults, paged_in = (int(after[key]) - int(before[key]) for key in ("refaults", "guest-paged-in"))
+    assert paged_in > 1000 and 0.8 * paged_in < refaults < 1.2 * paged_in, (refaults, paged_in)
+    m.ok("balloon a 0")
+    m.wait_for(lambda: ("refault", "a") not in alerts(m), 60, every=1)
+    m.check()
+
+
 def totals(m, vm):
     """The ledger's totals of a VM, and its counters, once both stand still."""
     counters = {"share-out": ("shared-in", "zero-in"), "share-back": ("cow-breaks",), "balloon-out": ("balloon-out",),

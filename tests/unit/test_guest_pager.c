@@ -235,7 +235,7 @@ static void test_cache(void **state)
 		assert_int_equal(p[0], (u8)(i + 1));
 		assert_int_equal(p[PAGE_SIZE - 1], (u8)(i + 1));
 	}
-	assert_int_equal(cache_shrink(&k.cache, 1000), 100 - CACHE_MIN);
+	assert_int_equal(cache_shrink(&k.cache, 1000, false), 100 - CACHE_MIN);
 	assert_int_equal(k.ram.count[RAM_CACHE], CACHE_MIN);
 	for (u32 i = 0; i < 500; i++)
 		assert_int_equal(((u8 *)cache_get(&k.cache, i, false))[7], (u8)(i + 1));
@@ -267,6 +267,172 @@ static void test_cache_errors(void **state)
 		assert_int_equal(p[100], 5);
 	}
 	assert_true(k.cache.stats.errors >= 8);
+	fake_stop();
+}
+
+/* ---- refaults of the balloon ---- */
+
+/* Pages that are free become the balloon's. */
+static void balloon_takes(u32 pages)
+{
+	while (pages--)
+		assert_int_not_equal(ram_alloc(&k.ram, RAM_BALLOON), RAM_NONE);
+}
+
+/* Reads n pages at random. Returns how many came from the disk; *refaults: of these, those of the balloon. */
+static u64 read_random(u32 n, u64 *refaults)
+{
+	struct pager_stats before = k.pager.stats;
+
+	for (u32 i = 0; i < n; i++)
+		assert_true(good((u32)prng_below(&fake.prng, k.pager.pages), 0));
+	*refaults = k.pager.stats.refaults - before.refaults;
+	return k.pager.stats.paged_in - before.paged_in;
+}
+
+static void stamp_all(void)
+{
+	for (u32 i = 0; i < k.pager.pages; i++)
+		stamp(i, 0);
+}
+
+/* All of it would fit but for the balloon: every page that comes back is a refault, however often it went out before. */
+static void test_refault_thrash(void **state)
+{
+	u64 in, refaults;
+
+	(void)state;
+	begin(16, 600, 4000, 700);
+	balloon_takes(350);
+	stamp_all();
+	for (u32 round = 0; round < 5; round++) {
+		in = read_random(2000, &refaults);
+		assert_true(in > 500);
+		assert_int_equal(refaults, in);
+	}
+	assert_true(k.pager.stats.refault_ns > 0);
+	assert_int_equal(k.ram.out, 600 - k.pager.count[VPAGE_RESIDENT]);
+	finish();
+}
+
+/* More than the VM has: it pages with an empty balloon as well, and that is nobody's fault; with a small one only a part is. */
+static void test_refault_too_large(void **state)
+{
+	u64 in, refaults;
+
+	(void)state;
+	begin(16, 1200, 4000, 500);
+	stamp_all();
+	in = read_random(4000, &refaults);
+	assert_true(in > 1500);
+	assert_int_equal(refaults, 0);
+	balloon_takes(MIN(k.ram.count[RAM_FREE], 5u));
+	pager_reclaim(&k.pager, 100, 10000, false);
+	while (k.disk.in_flight)
+		disk_wait_any(&k.disk);
+	balloon_takes(95);
+	read_random(4000, &refaults);
+	in = read_random(4000, &refaults);
+	assert_in_range(refaults, in / 50, in / 5); /* 100 of the 800 that are out */
+	finish();
+}
+
+/* What the balloon had put away counts once more when it is gone, and then no longer. */
+static void test_refault_ends(void **state)
+{
+	u64 in, refaults;
+	u32 pfn;
+
+	(void)state;
+	begin(16, 600, 4000, 700);
+	balloon_takes(350);
+	stamp_all();
+	while ((pfn = ram_find(&k.ram, RAM_BALLOON, 0)) != RAM_NONE)
+		ram_free(&k.ram, pfn);
+	in = read_random(5000, &refaults);
+	assert_in_range(in, 200, 400);
+	assert_in_range(refaults, in * 3 / 4, in);
+	in = read_random(5000, &refaults);
+	assert_true(in < 10);
+	finish();
+}
+
+/* A page that is touched while it is written was never away. */
+static void test_refault_rescue(void **state)
+{
+	(void)state;
+	begin(16, 200, 4000, 600);
+	stamp_all();
+	balloon_takes(200);
+	pager_reclaim(&k.pager, 60, 2000, true);
+	assert_true(k.pager.count[VPAGE_WRITING] > 0);
+	assert_true(k.ram.out > 0);
+	stamp_all();
+	assert_int_equal(k.ram.out, k.pager.count[VPAGE_WRITING]);
+	assert_int_equal(k.pager.stats.refaults, k.pager.stats.paged_in);
+	finish();
+}
+
+/* Of the page cache: what would not have fitted into it anyway, or is another block since, is none. */
+static void test_refault_cache(void **state)
+{
+	u64 misses;
+
+	(void)state;
+	fake_start(&k, 16, 16, "");
+	kernel_contract(&k);
+	assert_int_equal(cache_create(&k.cache, 1000, 500, 400, 64), 0);
+	for (u32 i = 0; i < 1500; i++) /* full */
+		assert_non_null(cache_get(&k.cache, i * 37 % 500, false));
+	assert_true(k.cache.stats.misses > 500);
+	assert_int_equal(k.cache.stats.refaults, 0);
+	assert_int_equal(k.ram.out, 100);
+	balloon_takes(300);
+	assert_int_equal(cache_shrink(&k.cache, 300, true), 300);
+	assert_int_equal(k.ram.out, 400);
+	for (u32 i = 0; i < 500; i++)
+		cache_drop(&k.cache, i);
+	assert_int_equal(k.ram.out, 0);
+	for (u32 i = 0; i < 300; i++)
+		assert_non_null(cache_get(&k.cache, i, false));
+	assert_int_equal(k.cache.stats.refaults, 0);
+	assert_int_equal(cache_shrink(&k.cache, 200, true), 200);
+	misses = k.cache.stats.misses;
+	for (u32 i = 0; i < 300; i++)
+		assert_non_null(cache_get(&k.cache, i, false));
+	assert_true(k.cache.stats.misses - misses >= 200);
+	assert_int_equal(k.cache.stats.refaults, k.cache.stats.misses - misses);
+	assert_true(k.cache.stats.refault_ns > 0);
+	assert_true(ram_verify(&k.ram));
+	fake_stop();
+}
+
+/* The number of the eviction runs over; what went out long ago does not become news by that. */
+static void test_refault_wraps(void **state)
+{
+	struct ram *r = &k.ram;
+	u32 old, shadow;
+
+	(void)state;
+	fake_start(&k, 16, 0, "");
+	kernel_contract(&k);
+	r->out = 1000;
+	r->evictions = ~0u - 50;
+	old = ram_put_away(r, 10);
+	shadow = ram_put_away(r, 100);
+	assert_true(ram_would_hold(r, old, 10));
+	for (u32 i = 0; i < 99; i++) {
+		assert_int_not_equal(ram_put_away(r, 0), 0);
+		assert_true(ram_would_hold(r, shadow, 0));
+		assert_int_equal(ram_would_hold(r, old, 0), i < 8);
+	}
+	ram_put_away(r, 0);
+	assert_false(ram_would_hold(r, shadow, 0));
+	assert_true(ram_would_hold(r, shadow, 1000)); /* all that are out would fit */
+	assert_false(ram_would_hold(r, 0, 1000));
+	r->evictions += 1u << 31;
+	assert_false(ram_would_hold(r, shadow, 999));
+	r->out = 0;
 	fake_stop();
 }
 
@@ -317,6 +483,9 @@ int main(void)
 	    cmocka_unit_test(test_lru),          cmocka_unit_test(test_rescue),     cmocka_unit_test(test_few_slots),
 	    cmocka_unit_test(test_write_errors), cmocka_unit_test(test_read_retry), cmocka_unit_test(test_read_lost),
 	    cmocka_unit_test(test_no_disk),      cmocka_unit_test(test_cache),      cmocka_unit_test(test_cache_errors),
+	    cmocka_unit_test(test_refault_thrash),    cmocka_unit_test(test_refault_too_large),
+	    cmocka_unit_test(test_refault_ends),      cmocka_unit_test(test_refault_rescue),
+	    cmocka_unit_test(test_refault_cache),     cmocka_unit_test(test_refault_wraps),
 	    cmocka_unit_test(test_content),
 	};
 
