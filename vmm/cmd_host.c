@@ -44,8 +44,8 @@ static bool print_settings(struct console_out *o, const char *key)
 {
 	const struct host_config *s = settings_get();
 	u32 share = s->share_rate == CONFIG_RATE_OFF ? 0 : s->share_rate;
+	char line[80], size[FORMAT_SIZE_BYTES];
 	struct reclaim_stats r;
-	char line[80];
 	bool any = false;
 
 	reclaim_stats(&r);
@@ -61,7 +61,7 @@ static bool print_settings(struct console_out *o, const char *key)
 		else if (str_eq(name, "log-level"))
 			format_buf(line, sizeof(line), "%s", config_level_name(s->log_level - 1));
 		else if (str_eq(name, "min-free"))
-			format_buf(line, sizeof(line), "%luM%s", to_bytes(r.min_free) / MIB,
+			format_buf(line, sizeof(line), "%s%s", format_size(size, to_bytes(r.min_free)),
 				   s->min_free_mib ? "" : " (sliding scale)");
 		else if (str_eq(name, "share-rate"))
 			format_buf(line, sizeof(line), "%u pages a second", share);

@@ -236,7 +236,7 @@ static void host_line(const struct top *t, char *b, size_t size)
 {
 	const struct host_figures *h = &monitor_host()->now;
 
-	format_buf(b, size, "aerostat up %lus, %u VMs %u running, state %s %lus, %u alerts, page %s, by %s",
+	format_buf(b, size, "aerostat up %lus, %u VMs %u run, %s %lus, %u alerts, page %s, by %s",
 		   h->ns / NSEC_PER_SEC, h->vms, h->running, reclaim_state_name(h->reclaim.state),
 		   (h->ns - MIN(h->reclaim.state_since_ns, h->ns)) / NSEC_PER_SEC, alerts_raised(),
 		   page_info[t->page].name, sort_info[t->sort].name);
@@ -319,7 +319,7 @@ static void swap_line(char *b, size_t size)
 	const struct monitor_host *m = monitor_host();
 	char used[FORMAT_SIZE_BYTES], total[FORMAT_SIZE_BYTES];
 
-	format_buf(b, size, "swap    swap-used=%s of %s, in %u/s out %u/s  disk read %u/s write %u/s, %u us",
+	format_buf(b, size, "swap    used=%s of %s, in %u/s out %u/s  disk r/w %u/%u/s, %u us",
 		   size_of(used, m->now.swap.used), size_of(total, m->now.swap.slots), m->rate.swap_in,
 		   m->rate.swap_out, m->rate.disk_reads, m->rate.disk_writes, m->rate.disk_us);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lib/err.h"
+#include "lib/format.h"
 #include "lib/string.h"
 #include "mm/balloon.h"
 #include "mm/blk.h"
@@ -411,6 +412,7 @@ static void test_mem_worst(void **state)
 
 static void test_set(void **state)
 {
+	char line[64], size[FORMAT_SIZE_BYTES];
 	struct reclaim_stats reclaim;
 	u32 scale;
 
@@ -433,6 +435,8 @@ static void test_set(void **state)
 	has(ok("get min-free"), " (sliding scale)\n");
 	reclaim_stats(&reclaim);
 	assert_int_equal(reclaim.min_free, scale);
+	snprintf(line, sizeof(line), "min-free=%s ", format_size(size, (u64)scale << PAGE_SHIFT));
+	has(ok("get min-free"), line);
 	assert_string_equal(ok("get"), ok("set"));
 	has(ok("get"), "\nalert-swap-full=80 percent\n");
 	assert_string_equal(ok("set alert-swap-full 90"), "alert-swap-full=90\n");
