@@ -19,21 +19,54 @@ static u64 percent(u64 part, u64 all)
 
 /* ---- the division ---- */
 
-/* What each could hold if all wanted all; [count - 1] is the VM that would start, if there is one. */
+/* What each may hold; [count - 1] is the VM that would start, if there is one. */
 static struct {
 	struct policy_vm vm[VM_MAX + 1];
 	const struct monitor_vm *of[VM_MAX + 1];
+	u32 entitled[VM_MAX + 1]; /* if all wanted all and used it */
+	u32 taxed[VM_MAX + 1];    /* if all wanted all, idle as they are */
 	u32 count;
 } division;
 
-static u32 before[VM_MAX + 1]; /* targets without the change */
+/* The same without the change. */
+static struct {
+	u32 target[VM_MAX + 1], entitled[VM_MAX + 1];
+} before;
+
+static u64 there_is(void)
+{
+	const struct host_figures *h = &monitor_host()->now;
+	u64 avail = h->memory.free, goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100;
+
+	for (u32 i = 0; i < VM_MAX; i++)
+		if (monitor_at(i) && monitor_at(i)->now.live)
+			avail += monitor_at(i)->now.consumed;
+	return avail - MIN(avail, goal);
+}
+
+/* As reclaim's: the greater of a division by what all could want, idle as they are, and of one by what they hold. */
+static void set_targets(void)
+{
+	u32 tax = settings_number(NUMBER_IDLE_TAX);
+
+	for (u32 i = 0; i < division.count; i++)
+		if (division.of[i])
+			division.vm[i].active = division.of[i]->now.active;
+	policy_divide(division.vm, division.count, there_is(), tax);
+	for (u32 i = 0; i < division.count; i++) {
+		division.taxed[i] = division.vm[i].target;
+		if (division.of[i])
+			division.vm[i].consumed = division.of[i]->now.consumed;
+	}
+	policy_divide(division.vm, division.count, there_is(), tax);
+	for (u32 i = 0; i < division.count; i++)
+		division.vm[i].target = MAX(division.vm[i].target, division.taxed[i]);
+}
 
 /* reserving: this VM has `reservation` pages instead of its own, or NULL. more: a VM that starts, or NULL. */
 static void divide(const struct monitor_vm *reserving, u32 reservation, const struct policy_vm *more)
 {
-	const struct host_figures *h = &monitor_host()->now;
-	u64 avail = h->memory.free, goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100;
-	u32 n = 0;
+	u32 n = 0, tax = settings_number(NUMBER_IDLE_TAX);
 
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct monitor_vm *m = monitor_at(i);
@@ -42,28 +75,38 @@ static void divide(const struct monitor_vm *reserving, u32 reservation, const st
 
 		if (!m || !m->now.live)
 			continue;
-		avail += m->now.consumed;
 		division.of[n] = m;
 		division.vm[n++] = (struct policy_vm){.size = cap,
 						      .reservation = reserved,
 						      .limit = cap,
 						      .shares = m->now.shares,
 						      .consumed = cap,
-						      .active = cap,
-						      .wants = cap};
+						      .active = cap};
 	}
 	division.of[n] = NULL;
 	if (more)
 		division.vm[n++] = *more;
 	division.count = n;
-	policy_divide(division.vm, n, avail - MIN(avail, goal), settings_number(NUMBER_IDLE_TAX));
+	policy_divide(division.vm, n, there_is(), tax);
+	for (u32 i = 0; i < n; i++)
+		division.entitled[i] = division.vm[i].target;
+	set_targets();
 }
 
-static u32 target_of(const struct monitor_vm *m)
+static void divide_before(void)
+{
+	divide(NULL, 0, NULL);
+	for (u32 i = 0; i < division.count; i++) {
+		before.target[i] = division.vm[i].target;
+		before.entitled[i] = division.entitled[i];
+	}
+}
+
+static u32 entitled_to(const struct monitor_vm *m)
 {
 	for (u32 i = 0; i < division.count; i++)
 		if (division.of[i] == m)
-			return division.vm[i].target;
+			return division.entitled[i];
 	return 0;
 }
 
@@ -108,27 +151,30 @@ static void say_compression(struct console_out *o, u64 pages)
 		    SIZE(kept * z->frames / z->pages));
 }
 
-/* What the division takes from VMs that run, by which tiers. */
-static void say_taken(struct console_out *o)
+/* What the division takes from VMs that run that was not to be taken before, by which tiers. False: nothing. */
+static bool say_taken(struct console_out *o, const char *when)
 {
 	u64 taken = 0, by_balloon = 0;
 
 	for (u32 i = 0; i < division.count; i++) {
 		const struct vm_figures *f = division.of[i] ? &division.of[i]->now : NULL;
 		u32 over = f ? f->consumed - MIN(f->consumed, division.vm[i].target) : 0;
+		u32 was = f ? f->consumed - MIN(f->consumed, before.target[i]) : 0;
 
+		over -= MIN(over, was);
 		taken += over;
 		by_balloon += f ? MIN(over, balloon_can(f)) : 0;
 	}
 	if (!taken)
-		return;
+		return false;
 	if (taken == by_balloon) {
-		say(o, "For that %s would be taken from VMs that run, all of it by balloons.", SIZE(taken));
-		return;
+		say(o, "%s %s would be taken from VMs that run, all of it by balloons.", when, SIZE(taken));
+		return true;
 	}
-	say(o, "For that %s would be taken from VMs that run: %s by balloons, %s by compression and swap.", SIZE(taken),
+	say(o, "%s %s would be taken from VMs that run: %s by balloons, %s by compression and swap.", when, SIZE(taken),
 	    SIZE(by_balloon), SIZE(taken - by_balloon));
 	say_compression(o, taken - by_balloon);
+	return true;
 }
 
 /* ---- start ---- */
@@ -151,12 +197,14 @@ static void say_grown(struct console_out *o, const struct vm *vm, u32 pages)
 		    SIZE(more.limit), SIZE(left), state_at(left));
 		return;
 	}
+	divide_before();
 	divide(NULL, 0, &more);
 	say(o,
 	    "It wants up to %s and %s are free, so memory becomes short: of %u VMs that all want all, it could hold "
 	    "%s.",
-	    SIZE(more.limit), SIZE(h->memory.free), division.count, SIZE(division.vm[division.count - 1].target));
-	say_taken(o);
+	    SIZE(more.limit), SIZE(h->memory.free), division.count, SIZE(division.entitled[division.count - 1]));
+	if (!say_taken(o, "When it uses that,"))
+		say(o, "While the others hold no more than now, nothing is taken from them.");
 }
 
 static int whatif_start(struct command_run *r)
@@ -258,7 +306,7 @@ static void say_losers(struct console_out *o, const struct monitor_vm *but)
 		u32 most = 0, at = 0;
 
 		for (u32 i = 0; i < division.count; i++) {
-			u32 less = before[i] - MIN(before[i], division.vm[i].target);
+			u32 less = before.entitled[i] - MIN(before.entitled[i], division.entitled[i]);
 
 			if (division.of[i] == but || less <= most)
 				continue;
@@ -267,10 +315,26 @@ static void say_losers(struct console_out *o, const struct monitor_vm *but)
 		}
 		if (!most)
 			return;
-		say(o, "%s could hold %s instead of %s.", division.of[at]->name, SIZE(division.vm[at].target),
-		    SIZE(before[at]));
-		before[at] = 0; /* told */
+		say(o, "%s could hold %s instead of %s.", division.of[at]->name, SIZE(division.entitled[at]),
+		    SIZE(before.entitled[at]));
+		before.entitled[at] = 0; /* told */
 	}
+}
+
+/* The others keep what they hold as long as what is free fills the reservation. */
+static void say_reserved(struct console_out *o, const struct monitor_vm *m, u32 reservation)
+{
+	const struct host_figures *h = &monitor_host()->now;
+	u64 goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100;
+	bool more = reservation > m->now.reservation;
+
+	if (say_taken(o, more ? "When it uses its reservation," : "As memory is short now,"))
+		return;
+	if (h->memory.free >= goal)
+		say(o, "Nothing would be taken for that: %s are free, of which %s are to stay free.",
+		    SIZE(h->memory.free), SIZE(goal));
+	else
+		say(o, "Nothing would be taken for that, beyond what is to be taken now.");
 }
 
 static int whatif_reservation(struct command_run *r)
@@ -278,7 +342,7 @@ static int whatif_reservation(struct command_run *r)
 	const struct monitor_vm *m = live_vm(r, command_arg(r, 1));
 	struct vm *vm = m ? command_vm(r, m->name) : NULL;
 	char word[40];
-	u32 was, will;
+	u32 was, will, pages;
 	u64 bytes;
 
 	if (!vm)
@@ -290,20 +354,23 @@ static int whatif_reservation(struct command_run *r)
 		say(r->out, "%s could not have a reservation of %s: %s", m->name, SIZE(bytes >> PAGE_SHIFT), r->why);
 		return 0;
 	}
-	divide(NULL, 0, NULL);
-	for (u32 i = 0; i < division.count; i++)
-		before[i] = division.vm[i].target;
-	was = target_of(m);
-	divide(m, (u32)(bytes >> PAGE_SHIFT), NULL);
-	will = target_of(m);
-	say(r->out, "%s could have a reservation of %s instead of %s.", m->name, SIZE(bytes >> PAGE_SHIFT),
+	pages = (u32)(bytes >> PAGE_SHIFT);
+	if (pages == m->now.reservation) {
+		say(r->out, "%s has a reservation of %s now: nothing would change.", m->name, SIZE(pages));
+		return 0;
+	}
+	divide_before();
+	was = entitled_to(m);
+	divide(m, pages, NULL);
+	will = entitled_to(m);
+	say(r->out, "%s could have a reservation of %s instead of %s.", m->name, SIZE(pages),
 	    SIZE(m->now.reservation));
 	if (will == was)
 		say(r->out, "If all VMs wanted all, it could hold %s, as it is now.", SIZE(will));
 	else
 		say(r->out, "If all VMs wanted all, it could hold %s instead of %s.", SIZE(will), SIZE(was));
 	say_losers(r->out, m);
-	say_taken(r->out);
+	say_reserved(r->out, m, pages);
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "mm/frame.h"
+#include "mm/reclaim.h"
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_vm.h"
 #include "vmm/command.h"
@@ -169,7 +170,10 @@ static void test_whatif_reservation(void **state)
 	snprintf(line, sizeof(line), "set min-free %uK", (frame_free_count() + 600) * 4 * 100 / 112);
 	ok(line);
 	tick();
+	has(ok("whatif reservation a 0"), "a has a reservation of 0 now: nothing would change.\n");
+	assert_null(strstr(out.text, "taken"));
 	has(ok("whatif reservation a 4M"), "a could have a reservation of 4M instead of 0.");
+	has(out.text, "Nothing would be taken for that, beyond what is to be taken now.");
 	has(out.text, "If all VMs wanted all, it could hold 5");
 	has(out.text, ", as it is now.");
 	assert_null(strstr(out.text, "b could hold"));
@@ -192,6 +196,34 @@ static void test_whatif_reservation(void **state)
 	bad("whatif reservation a", "error: 'reservation': expected start NAME");
 	bad("whatif reservation a x", "error: 'x': expected a size or a percentage");
 	bad("whatif reservation c 1M", "error: 'c': expected the name of a VM");
+}
+
+/* Far less is held than all could want, and that much is free: nobody loses anything before it is used. */
+static void test_whatif_reservation_while_memory_is_free(void **state)
+{
+	u32 consumed;
+
+	(void)state;
+	make_a();
+	ok("vm create b memory=8M autostart=yes");
+	fake_vm_touch(a, 1700);
+	fake_vm_touch(vm_find("b"), 300);
+	consumed = gspace_consumed(&a->gs);
+	reclaim_set_min_free((frame_free_count() - 1000) * 100 / 112);
+	tick();
+	has(ok("whatif reservation b 4M"), "b could have a reservation of 4M instead of 0.");
+	has(out.text, "Nothing would be taken for that: ");
+	assert_null(strstr(out.text, "by compression"));
+	/* The real thing takes nothing either. */
+	ok("vm set b reservation 4M");
+	for (u32 i = 0; i < 20; i++)
+		reclaim_step(fake_now_ns += 250 * NSEC_PER_MSEC);
+	tick();
+	assert_int_equal(gspace_consumed(&a->gs), consumed);
+	has(ok("whatif reservation b 4M"), "b has a reservation of 4M now: nothing would change.");
+	/* More than is free: only what is missing comes from the other. */
+	has(ok("whatif reservation b 8M"), "When it uses its reservation, ");
+	has(out.text, " would be taken from VMs that run: 0 by balloons, ");
 }
 
 /* Starts with little and may grow; a balloon tells in its guest's pressure. */
@@ -306,7 +338,7 @@ static void test_ledger(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
-	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_whatif_reservation),
+	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_whatif_reservation), T(test_whatif_reservation_while_memory_is_free),
 					   T(test_whatif_dynamic_memory), T(test_forecast), T(test_ledger)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
