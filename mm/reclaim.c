@@ -20,6 +20,9 @@
  * A VM with Dynamic Memory (dynmem.h) takes part as a VM of the size that it wants just now. Of that its target is what its
  * shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory is above the goal.
  *
+ * A limit that is set below what a VM holds comes into force in steps. Until then its guest goes on, so that its balloon
+ * driver can run; the balloon is asked for all of it at once, and swap takes only what it leaves of a step.
+ *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
  * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
  * what is left above it keeps reservations and lets guests run that are to inflate their balloon. Who was refused is
@@ -222,6 +225,7 @@ void reclaim_add(struct gspace *gs)
 	gs->watch_out = gs->watch_broken = 0;
 	gs->relief_pages = gs->balloon_deadline_ms = gs->held_mark[0] = gs->held_mark[1] = 0;
 	gs->ration = 0;
+	gs->limit_now = gs->alloc.limit;
 	gs->target = MIN(gs->alloc.limit, gs->pages);
 	reclaim.space[reclaim.spaces++] = gs;
 	reclaim.unbalanced = true;
@@ -323,6 +327,7 @@ void reclaim_step(u64 now_ns)
 	if (__atomic_exchange_n(&reclaim.at_limit, 0, __ATOMIC_ACQ_REL) || period || reclaim.state == RECLAIM_LOW)
 		reclaim.taken += reclaim_take(now_ns, !period && reclaim.state != RECLAIM_LOW);
 	if (period) {
+		reclaim_lower_limits();
 		watch_working_sets();
 		rebuild_large();
 	}
@@ -394,10 +399,10 @@ static bool is_low(void)
 static __attribute__((noinline)) bool may_alloc(struct gspace *gs, u32 held)
 {
 	/* Asked for in time, the room is there when it is needed. */
-	if (has_limit(gs) && held + reclaim_limit_room(gs) / 2 >= cap_of(gs))
+	if (has_limit(gs) && held + reclaim_limit_room(gs) / 2 >= limit_of(gs))
 		__atomic_store_n(&reclaim.at_limit, 1, __ATOMIC_RELEASE);
 	/* A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. */
-	if ((held < cap_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
+	if ((held < limit_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;
@@ -408,7 +413,7 @@ bool reclaim_may_alloc(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs);
 
-	if (likely(held + RECLAIM_LIMIT_ROOM / 2 < cap_of(gs) && READ_ONCE(reclaim.state) != RECLAIM_LOW &&
+	if (likely(held + RECLAIM_LIMIT_ROOM / 2 < limit_of(gs) && READ_ONCE(reclaim.state) != RECLAIM_LOW &&
 		   frame_listed_count() >= reclaim.threshold[RECLAIM_LOW]))
 		return true;
 	return may_alloc(gs, held);
@@ -418,7 +423,7 @@ bool reclaim_may_keep(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs); /* with the page in question */
 
-	if ((held <= cap_of(gs) || !has_limit(gs)) &&
+	if ((held <= limit_of(gs) || !has_limit(gs)) &&
 	    (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(gs)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);

@@ -58,9 +58,15 @@ static inline u32 cap_of(const struct gspace *gs)
 	return MIN(gs->alloc.limit, gs->pages);
 }
 
+/* The limit that is in force: one that was lowered comes down to what was set in steps. gs->pages: none. */
+static inline u32 limit_of(const struct gspace *gs)
+{
+	return MIN(MAX(gs->alloc.limit, READ_ONCE(gs->limit_now)), gs->pages);
+}
+
 static inline bool has_limit(const struct gspace *gs)
 {
-	return gs->alloc.limit < gs->pages;
+	return limit_of(gs) < gs->pages;
 }
 
 static inline u32 excess(u32 held, u32 target)
@@ -77,6 +83,7 @@ static inline u32 deadband(const struct gspace *gs)
 void reclaim_balance(u64 now_ns);
 /* Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone, and wakes whom it made room for. Returns pages taken. */
 u32 reclaim_take(u64 now_ns, bool only_limit);
+void reclaim_lower_limits(void); /* once a period: limits that were lowered come down by a step */
 u32 reclaim_limit_room(const struct gspace *gs); /* pages below its limit that are kept free */
 /* Has anybody been refused since this was last asked? Who is told so wakes the waiters; reclaim_watch() hears of it, too. */
 bool reclaim_somebody_waited(void);

@@ -8,6 +8,8 @@
 #define WARN_AFTER_NS   (10 * NSEC_PER_SEC)
 #define WARN_EVERY_NS   (30 * NSEC_PER_SEC)
 #define DESPERATE_PAGES 32U
+#define LIMIT_STEPS     64U /* periods in which a lowered limit comes down from all of a VM to nothing: 16 s */
+#define LIMIT_STEP_MIN  64U /* pages */
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
@@ -34,7 +36,7 @@ static u32 balloon_pending(const struct gspace *gs, u64 now)
  */
 u32 reclaim_limit_room(const struct gspace *gs)
 {
-	u32 limit = cap_of(gs);
+	u32 limit = limit_of(gs);
 
 	return (u64)limit + balloon_size(gs) >= gs->pages + gs->zip.frames ? 0 : MIN(limit / 8, RECLAIM_LIMIT_ROOM);
 }
@@ -42,11 +44,11 @@ u32 reclaim_limit_room(const struct gspace *gs)
 /* What swap has to take for the limit, in any state. A balloon that is on its way gets its chance first. */
 static u32 limit_need(const struct gspace *gs, u32 held, u32 pending)
 {
-	u32 over = excess(held, cap_of(gs)), room = reclaim_limit_room(gs);
+	u32 over = excess(held, limit_of(gs)), room = reclaim_limit_room(gs);
 
 	if (!has_limit(gs))
 		return 0;
-	return excess(over, pending) + (over ? room : excess(held, cap_of(gs) - room));
+	return excess(over, pending) + (over ? room : excess(held, limit_of(gs) - room));
 }
 
 /* What it has to take for the host. */
@@ -126,6 +128,20 @@ static u32 swap_desperately(void)
 		}
 	}
 	return most ? swap_out(most, MIN(most_over, DESPERATE_PAGES)) : 0;
+}
+
+/* ---- limits -------------------------------------------------------------- */
+
+/* However its guest behaves, the limit is reached after LIMIT_STEPS periods. */
+void reclaim_lower_limits(void)
+{
+	for (u32 i = 0; i < reclaim.spaces; i++) {
+		struct gspace *gs = reclaim.space[i];
+		u32 step = MAX(gs->pages / LIMIT_STEPS, LIMIT_STEP_MIN), now = limit_of(gs);
+
+		now = MIN(excess(now, step), gspace_consumed(gs) + step);
+		WRITE_ONCE(gs->limit_now, MAX(now, gs->alloc.limit));
+	}
 }
 
 /* ---- waiting and progress ------------------------------------------------ */

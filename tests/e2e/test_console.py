@@ -102,7 +102,7 @@ def test_settings_of_a_running_vm(machine):
     m.refused("vm set a limit 31M")
     m.ok("vm set a reservation 0")
     assert m.mem("a")["swap-reserved"] == 16384 and m.host()["swap-reserved"] == 64 * MIB
-    # A limit below what it holds takes effect at once, by the balloon or by swap.
+    # A limit below what it holds is reached, by the balloon or by swap.
     m.ok("balloon a auto")
     m.ok("vm set a limit 24M")
     m.wait_for(lambda: m.mem("a")["consumed"] <= 6144, 120)

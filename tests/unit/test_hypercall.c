@@ -458,7 +458,7 @@ static void test_at_the_limit(void **state)
 		fake_page_write(a, BUF + 10 + i, i + 1);
 	/* No frame for it, and the disk takes none: calls that need a page wait, others do not. */
 	held = gspace_consumed(&a->gs);
-	a->gs.alloc.limit = held;
+	a->gs.alloc.limit = a->gs.limit_now = held;
 	fake_blk.hold = true;
 	assert_int_equal(call(AERO_CALL_NOP, 0, 0, 0), 0);
 	assert_int_equal(call(AERO_CALL_CONSOLE_READ, BUF_GPA, 10, 0), FAKE_WAITS);

@@ -519,6 +519,59 @@ static void test_limit_between_periods(void **state)
 	check_consistent();
 }
 
+/*
+ * A limit far below what it holds, with plenty free: its guest goes on, so that its balloon driver can run, and the balloon
+ * gives what it can before swap takes any. However guests behave, after 64 periods the limit is kept.
+ */
+static void test_limit_far_below(void **state)
+{
+	struct sim_guest *g = add("g", 4000, 3500, SIM_GOOD, 0);
+	u64 operations, before;
+
+	(void)state;
+	run(2000, 20);
+	before = g->operations;
+	run(250, 6);
+	before = g->operations - before;
+	assert_true(gspace_consumed(&g->gs) > 3000);
+	g->gs.alloc.limit = 2000;
+	reclaim_rebalance();
+	for (u32 i = 0; i < 60; i++) {
+		operations = g->operations;
+		run(250, 6);
+		assert_true(g->operations - operations >= before / 2);
+		assert_int_equal(g->gs.balloon_trouble, BALLOON_FINE);
+	}
+	assert_true(gspace_consumed(&g->gs) <= 2000);
+	assert_int_equal(g->gs.stats.swap_out, 0);
+	assert_int_equal(balloon_size(&g->gs), 2000);
+	check_consistent();
+}
+
+static void test_limit_far_below_without_help(void **state)
+{
+	struct sim_guest *a = add("deaf", 3000, 2900, SIM_DEAF, 0), *b = add("lying", 3000, 2900, SIM_LYING, 0);
+	u32 held = 0;
+
+	(void)state;
+	run(3000, 20);
+	assert_true(gspace_consumed(&a->gs) > 2000);
+	a->gs.alloc.limit = b->gs.alloc.limit = 600;
+	reclaim_rebalance();
+	run(17000, 20);
+	for (u32 i = 0; i < 2000; i++) {
+		run(2, 20);
+		held = MAX(held, MAX(gspace_consumed(&a->gs), gspace_consumed(&b->gs)));
+	}
+	assert_true(held <= 600);
+	assert_int_equal(a->gs.balloon_trouble, BALLOON_STALLED);
+	/* Raised, it is in force at once. */
+	a->gs.alloc.limit = 3000;
+	run(2000, 20);
+	assert_true(gspace_consumed(&a->gs) > 1000);
+	check_consistent();
+}
+
 static void test_manual(void **state)
 {
 	struct sim_guest *g = add("g", 2000, 500, SIM_GOOD, 900);
@@ -868,6 +921,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_write_errors_under_pressure, start, finish),
 	    cmocka_unit_test_setup_teardown(test_limit, start, finish),
 	    cmocka_unit_test_setup_teardown(test_limit_between_periods, start, finish),
+	    cmocka_unit_test_setup_teardown(test_limit_far_below, start, finish),
+	    cmocka_unit_test_setup_teardown(test_limit_far_below_without_help, start, finish),
 	    cmocka_unit_test_setup_teardown(test_manual, start, finish),
 	    cmocka_unit_test_setup_teardown(test_stalled_is_told, start, finish),
 	    cmocka_unit_test_setup_teardown(test_idle_tax, start, finish),
