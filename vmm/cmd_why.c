@@ -42,7 +42,7 @@ void say(struct console_out *o, const char *fmt, ...)
 
 static u64 percent(u64 part, u64 all)
 {
-	return all ? part * 100 / all : 0;
+	return all ? (part * 100 + all / 2) / all : 0;
 }
 
 const struct monitor_vm *live_vm(struct command_run *r, const char *name)
@@ -67,12 +67,15 @@ u32 cap_of(const struct vm_figures *f)
 
 struct sums {
 	u64 shares, consumed, capped; /* of live VMs; capped: what they could hold at most */
+	u64 goal, avail;	      /* what is to stay free; what there is for VMs besides */
 	u32 vms;
 };
 
 static void take_sums(struct sums *s)
 {
-	*s = (struct sums){0};
+	const struct host_figures *h = &monitor_host()->now;
+
+	*s = (struct sums){.goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100};
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct monitor_vm *m = monitor_at(i);
 
@@ -83,6 +86,8 @@ static void take_sums(struct sums *s)
 		s->consumed += m->now.consumed;
 		s->capped += cap_of(&m->now);
 	}
+	s->avail = s->consumed + h->memory.free;
+	s->avail -= MIN(s->avail, s->goal);
 }
 
 static void why_holds(struct console_out *o, const struct monitor_vm *m)
@@ -102,19 +107,40 @@ static void why_holds(struct console_out *o, const struct monitor_vm *m)
 static void why_host(struct console_out *o, const struct sums *s)
 {
 	const struct host_figures *h = &monitor_host()->now;
-	u64 avail = s->consumed + h->memory.free, goal = h->reclaim.min_free * (u64)GOAL_PERCENT / 100;
 
-	avail -= MIN(avail, goal);
 	say(o, "Host: state %s for %lus, %s free; %s is to stay free. %u VMs hold %s and could hold %s, of %s there is for "
 	       "them.",
 	    reclaim_state_name(h->reclaim.state), (h->ns - MIN(h->reclaim.state_since_ns, h->ns)) / NSEC_PER_SEC,
-	    SIZE(h->memory.free), SIZE(goal), s->vms, SIZE(s->consumed), SIZE(s->capped), SIZE(avail));
+	    SIZE(h->memory.free), SIZE(s->goal), s->vms, SIZE(s->consumed), SIZE(s->capped), SIZE(s->avail));
+}
+
+static void why_limit(struct console_out *o, const struct vm_figures *f)
+{
+	if (f->consumed > f->limit)
+		say(o, "Rule: its limit is %s, and it holds %s more: its balloon gives that, or swap takes it.", SIZE(f->limit),
+		    SIZE(f->consumed - f->limit));
+	else if (f->target >= f->limit)
+		say(o, "Rule: its limit of %s keeps it from more, however much is free; up to that there is enough.",
+		    SIZE(f->limit));
+	else
+		say(o, "It never gets more than its limit of %s.", SIZE(f->limit));
+}
+
+static void why_shares(struct console_out *o, const struct vm_figures *f, const struct sums *s)
+{
+	u64 part = s->shares ? s->avail * f->shares / s->shares : 0;
+
+	say(o, "Rule: there is less than all VMs could hold, so it is divided by shares: %u of %lu (%lu%%) of %s are %s. "
+	       "With its reservation of %s, the idle tax and what others cannot use, that comes to %s.",
+	    f->shares, s->shares, percent(f->shares, s->shares), SIZE(s->avail), SIZE(part), SIZE(f->reservation),
+	    SIZE(f->target));
 }
 
 static void why_rule(struct console_out *o, const struct monitor_vm *m, const struct sums *s)
 {
 	const struct vm_figures *f = &m->now;
 	u32 cap = cap_of(f);
+	bool limited = f->limit < f->pages && f->limit <= cap;
 
 	if (f->demand != DYNMEM_OFF)
 		say(o, "Dynamic Memory: its guest has committed %s and wants %s with its buffer; without its balloon it has %s: "
@@ -122,21 +148,33 @@ static void why_rule(struct console_out *o, const struct monitor_vm *m, const st
 		    SIZE(f->committed), SIZE(f->wanted), SIZE(f->has), f->pressure, dynmem_status_name(f->demand));
 	if (f->balloon_manual)
 		say(o, "Rule: the operator has fixed its balloon; `balloon %s auto` leaves it to the host.", m->name);
-	if (f->limit < f->pages)
-		say(o, "Rule: its limit of %s keeps it from more, however much is free.", SIZE(f->limit));
-	if (f->target >= cap)
-		say(o, "Rule: there is enough for what it may hold; the host takes nothing for itself.");
-	else if (f->target <= f->reservation)
+	if (limited)
+		why_limit(o, f);
+	if (f->target >= cap) {
+		if (!limited)
+			say(o, "Rule: there is enough for what it may hold; the host takes nothing for itself.");
+	} else if (f->target <= f->reservation) {
 		say(o, "Rule: there is less than all VMs could hold, and it is down to its reservation of %s.",
 		    SIZE(f->reservation));
-	else
-		say(o, "Rule: there is less than all VMs could hold, so it is divided by shares: %u of %lu (%lu%%), with a "
-		       "reservation of %s, come to %s.",
-		    f->shares, s->shares, percent(f->shares, s->shares), SIZE(f->reservation), SIZE(f->target));
+	} else {
+		why_shares(o, f, s);
+	}
 	if (f->balloon_stalled)
 		say(o, "Its balloon driver does not answer, so swap takes what the balloon should.");
 	else if (!f->balloon_present)
 		say(o, "It has no balloon driver: what is taken from it goes to swap.");
+}
+
+/* Only a workload with a cache has a hit rate. */
+static void why_work(struct console_out *o, const struct monitor_vm *m)
+{
+	const struct guest_figures *g = &m->now.guest;
+	char hits[32] = "";
+
+	if (g->hit_permille)
+		format_buf(hits, sizeof(hits), ", hit rate %u.%u%%", g->hit_permille / 10, g->hit_permille % 10);
+	say(o, "Its workload %s does %u operations a second, %lu us each%s.", g->app, m->rate.operations,
+	    g->latency_ns / NSEC_PER_USEC, hits);
 }
 
 static void why_cost(struct console_out *o, const struct monitor_vm *m)
@@ -159,9 +197,7 @@ static void why_cost(struct console_out *o, const struct monitor_vm *m)
 		say(o, "Its guest read back %lu pages that it would hold if its balloon were empty, in %lu ms.",
 		    f->guest.refaults, f->guest.refault_ns / NSEC_PER_MSEC);
 	if (f->speaks && f->guest.operations)
-		say(o, "Its workload %s does %u operations a second, %lu us each, hit rate %u.%u%%.", f->guest.app,
-		    m->rate.operations, f->guest.latency_ns / NSEC_PER_USEC, f->guest.hit_permille / 10,
-		    f->guest.hit_permille % 10);
+		why_work(o, m);
 }
 
 static void why_remedy(struct console_out *o, const struct monitor_vm *m)

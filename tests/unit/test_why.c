@@ -97,20 +97,54 @@ static void test_why(void **state)
 	has(ok("why a"), "a has 8M of memory and holds 2M of RAM; it may hold 8M.");
 	has(out.text, "Rule: there is enough for what it may hold");
 	has(out.text, "It has no balloon driver");
-	has(out.text, "Its workload db does 100 operations a second");
+	has(out.text, "Its workload db does 100 operations a second, 0 us each.\n");
+	fake_vm_info.app.hit_permille = 973;
+	tick();
+	has(ok("why a"), "Its workload db does 0 operations a second, 0 us each, hit rate 97.3%.\n");
 	ok("balloon a 2M");
 	a->gs.target = 1024;
 	a->gs.alloc.limit = 1500;
 	tick();
 	has(ok("why a"), "Rule: the operator has fixed its balloon");
-	has(out.text, "Rule: its limit of 5.8M keeps it from more");
-	has(out.text, "divided by shares: 80 of 80 (100%)");
+	has(out.text, "It never gets more than its limit of 5.8M.");
+	has(out.text, "divided by shares: 80 of 80 (100%) of ");
+	has(out.text, "that comes to 4M.");
+	a->gs.target = 1500;
+	tick();
+	has(ok("why a"), "Rule: its limit of 5.8M keeps it from more, however much is free; up to that there is enough.");
+	assert_null(strstr(out.text, "takes nothing for itself"));
+	a->gs.target = a->gs.alloc.limit = 256;
+	tick();
+	has(ok("why a"), "Rule: its limit is 1M, and it holds 1M more: its balloon gives that, or swap takes it.");
 	memset(&fake_vm_info, 0xff, sizeof(fake_vm_info));
 	tick();
 	ok("why a");
 	bad("why b", "error: 'b': expected the name of a VM");
 	ok("vm create b memory=8M");
 	bad("why b", "error: 'b' has no memory");
+}
+
+/* Who wants less than its limit is not kept from more by it; shares are told rounded. */
+static void test_why_limit_that_does_not_bind(void **state)
+{
+	struct vm *t;
+
+	(void)state;
+	make_a();
+	ok("vm create t memory=8M minimum=8M maximum=64M");
+	ok("vm start t");
+	t = vm_find("t");
+	t->gs.dyn.committed = 1024;
+	ok("vm set t limit 32M");
+	ok("vm set t shares 3");
+	ok("vm set a shares 13");
+	tick();
+	has(ok("why t"), "Rule: there is enough for what it may hold; the host takes nothing for itself.");
+	assert_null(strstr(out.text, "its limit"));
+	a->gs.target = 1024;
+	t->gs.target = 1024;
+	tick();
+	has(ok("why t"), "divided by shares: 3 of 16 (19%) of ");
 }
 
 static void test_whatif(void **state)
@@ -338,7 +372,7 @@ static void test_ledger(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
-	const struct CMUnitTest tests[] = {T(test_why), T(test_whatif), T(test_whatif_reservation), T(test_whatif_reservation_while_memory_is_free),
+	const struct CMUnitTest tests[] = {T(test_why), T(test_why_limit_that_does_not_bind), T(test_whatif), T(test_whatif_reservation), T(test_whatif_reservation_while_memory_is_free),
 					   T(test_whatif_dynamic_memory), T(test_forecast), T(test_ledger)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
