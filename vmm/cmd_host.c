@@ -62,7 +62,7 @@ static bool print_settings(struct console_out *o, const char *key)
 			format_buf(line, sizeof(line), "%s", config_level_name(s->log_level - 1));
 		else if (str_eq(name, "min-free"))
 			format_buf(line, sizeof(line), "%s%s", format_size(size, to_bytes(r.min_free)),
-				   s->min_free_mib ? "" : " (sliding scale)");
+				   s->min_free_pages ? "" : " (sliding scale)");
 		else if (str_eq(name, "share-rate"))
 			format_buf(line, sizeof(line), "%u pages a second", share);
 		else if (str_eq(name, "zip-max"))
@@ -85,6 +85,19 @@ int cmd_get(struct command_run *r)
 			    command_word(word, sizeof(word), key, sizeof(word)));
 }
 
+/* More than half of RAM kept free is a mistake: VMs that run would be swapped out for it. */
+static int check_min_free(struct command_run *r, const struct host_config *h)
+{
+	char size[FORMAT_SIZE_BYTES];
+	struct frame_stats f;
+
+	frame_stats(&f);
+	if (h->min_free_pages == CONFIG_MIN_FREE_AUTO || h->min_free_pages <= f.total / 2)
+		return 0;
+	return command_fail(r, E_RANGE, "min-free: expected at most half of the host's RAM, %s, got '%s'",
+			    format_size(size, to_bytes(f.total / 2)), command_arg(r, 1));
+}
+
 int cmd_set(struct command_run *r)
 {
 	struct host_config h = {0};
@@ -97,11 +110,16 @@ int cmd_set(struct command_run *r)
 	if (r->argc == 2)
 		return command_fail(r, E_INVAL, "expected: set KEY VALUE");
 	err = config_set_host(&h, NULL, command_arg(r, 0), command_arg(r, 1), r->why, sizeof(r->why));
+	if (!err)
+		err = check_min_free(r, &h);
 	if (err)
 		return err;
 	settings_apply(&h);
 	events_add(EVENT_INFO, "host", "set %s %s", command_arg(r, 0), command_arg(r, 1));
-	console_printf(r->out, "%s=%s\n", command_arg(r, 0), command_arg(r, 1));
+	if (h.min_free_pages) /* there is a least that works */
+		print_settings(r->out, command_arg(r, 0));
+	else
+		console_printf(r->out, "%s=%s\n", command_arg(r, 0), command_arg(r, 1));
 	return 0;
 }
 

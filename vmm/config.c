@@ -406,14 +406,14 @@ static int set_min_free(struct host_config *c, const char *value)
 	int err;
 
 	if (str_eq(value, "auto")) {
-		c->min_free_mib = CONFIG_MIN_FREE_AUTO;
+		c->min_free_pages = CONFIG_MIN_FREE_AUTO;
 		return 0;
 	}
 	err = parse_size(value, VM_MEMORY_MAX, &bytes);
 	if (!err && bytes < MIB)
 		err = E_RANGE;
 	if (!err)
-		c->min_free_mib = (u32)(bytes / MIB);
+		c->min_free_pages = (u32)(bytes >> PAGE_SHIFT);
 	return err;
 }
 

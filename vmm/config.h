@@ -20,7 +20,7 @@
 #define CONFIG_MIN_FREE_AUTO (~0u)
 
 struct host_config { /* 0: not given */
-	u32 min_free_mib; /* CONFIG_MIN_FREE_AUTO: by the sliding scale */
+	u32 min_free_pages; /* CONFIG_MIN_FREE_AUTO: by the sliding scale */
 	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
 	u32 balloon_rate; /* pages a second and VM */
 	u32 zip_percent;  /* of a VM's memory for its compressed pages; ZIP_NONE: nothing is compressed */

@@ -67,9 +67,9 @@ void settings_apply(const struct host_config *h)
 		current.zip_percent = h->zip_percent;
 		zip_set_percent(h->zip_percent == ZIP_NONE ? 0 : h->zip_percent);
 	}
-	if (h->min_free_mib) {
-		current.min_free_mib = h->min_free_mib == CONFIG_MIN_FREE_AUTO ? 0 : h->min_free_mib;
-		reclaim_set_min_free((u32)(current.min_free_mib * (MIB / PAGE_SIZE)));
+	if (h->min_free_pages) {
+		current.min_free_pages = h->min_free_pages == CONFIG_MIN_FREE_AUTO ? 0 : h->min_free_pages;
+		reclaim_set_min_free(current.min_free_pages);
 	}
 	for (u32 i = 0; i < NUMBERS; i++)
 		if (h->number[i])

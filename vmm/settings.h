@@ -12,7 +12,7 @@
 
 /* Puts what is given (not 0) in h into force. After reclaim_init(), which min-free may be handed to as well. */
 void settings_apply(const struct host_config *h);
-/* In force; a field nobody set holds its default, min_free_mib 0 for the sliding scale. */
+/* In force; a field nobody set holds its default, min_free_pages 0 for the sliding scale. */
 const struct host_config *settings_get(void);
 u32 settings_number(enum number n);
 u32 settings_balloon_rate(const struct vm_config *c); /* its own, or the host's */

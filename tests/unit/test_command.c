@@ -428,6 +428,12 @@ static void test_set(void **state)
 	has(ok("set"), "balloon-rate=100 pages a second and VM\n");
 	ok("set share-rate 0");
 	has(ok("set"), "share-rate=0 pages a second\n");
+	assert_string_equal(ok("set min-free 1540K"), "min-free=1.5M\n");
+	reclaim_stats(&reclaim);
+	assert_int_equal(reclaim.min_free, 385);
+	assert_string_equal(ok("set min-free 1M"), "min-free=1.2M\n"); /* the least that works */
+	bad("set min-free 64G", "min-free: expected at most half of the host's RAM, ");
+	has(ok("get min-free"), "min-free=1.2M\n");
 	ok("set min-free 2M");
 	has(ok("set"), "min-free=2M\n");
 	assert_string_equal(ok("get min-free"), "min-free=2M\n");

@@ -86,7 +86,7 @@ static void test_whole_file(void **state)
 	assert_string_equal(reports, "");
 	assert_int_equal(config.errors, 0);
 	assert_int_equal(config.vm_count, 2);
-	assert_int_equal(config.host.min_free_mib, 32);
+	assert_int_equal(config.host.min_free_pages, 32 * 256);
 	assert_int_equal(config.host.share_rate, 1000);
 	assert_int_equal(config.host.balloon_rate, 2000);
 	assert_int_equal(config.host.zip_percent, ZIP_NONE);
@@ -204,7 +204,7 @@ static void test_host_values(void **state)
 	expect_report("[host]\nmin-free=512K\n",
 		      "aerostat.ini:2: min-free: expected a size of 1M to 64G, or auto, got '512K'\n");
 	expect_report("[host]\nmin-free=auto\n", "");
-	assert_int_equal(config.host.min_free_mib, CONFIG_MIN_FREE_AUTO);
+	assert_int_equal(config.host.min_free_pages, CONFIG_MIN_FREE_AUTO);
 	expect_report("[host]\nshare-rate=-1\n",
 		      "aerostat.ini:2: share-rate: expected 0 (off) to 1000000 pages a second, got '-1'\n");
 	expect_report("[host]\nballoon-rate=0\n",

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include <stdio.h>
 #include <string.h>
 
 #include "mm/frame.h"
@@ -149,7 +148,6 @@ static void test_why_limit_that_does_not_bind(void **state)
 
 static void test_whatif(void **state)
 {
-	char line[40];
 	u32 free;
 
 	(void)state;
@@ -184,8 +182,7 @@ static void test_whatif(void **state)
 	bad("whatif rain a", "error: 'rain': expected start NAME");
 
 	/* What would be left is below min-free, and above where soft begins. */
-	snprintf(line, sizeof(line), "set min-free %uM", (frame_free_count() - 2048) / 256 + 1);
-	ok(line);
+	reclaim_set_min_free(frame_free_count() - 2048 + 256);
 	tick();
 	has(ok("whatif start b"), "state clear, nothing is taken from anybody");
 }
@@ -194,15 +191,13 @@ static void test_whatif(void **state)
 static void test_whatif_reservation(void **state)
 {
 	u32 target;
-	char line[40];
 
 	(void)state;
 	make_a();
 	ok("vm create b memory=8M autostart=yes");
 	fake_vm_touch(a, 1700);
 	fake_vm_touch(vm_find("b"), 1700);
-	snprintf(line, sizeof(line), "set min-free %uK", (frame_free_count() + 600) * 4 * 100 / 112);
-	ok(line);
+	reclaim_set_min_free((frame_free_count() + 500) * 100 / 112);
 	tick();
 	has(ok("whatif reservation a 0"), "a has a reservation of 0 now: nothing would change.\n");
 	assert_null(strstr(out.text, "taken"));
