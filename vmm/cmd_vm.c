@@ -12,6 +12,7 @@
 #include "mm/reclaim.h"
 #include "vmm/command.h"
 #include "vmm/config.h"
+#include "vmm/events.h"
 #include "vmm/monitor.h"
 #include "vmm/pairs.h"
 #include "vmm/pvdisk.h"
@@ -388,20 +389,31 @@ static int fail_value(struct command_run *r, int err, const char *key, const cha
 			    command_word(shown, sizeof(shown), value, sizeof(shown)));
 }
 
+/* What was set, on the console and as an event. was: the old value, or NULL. */
+static void tell_set(struct command_run *r, const struct vm *vm, const char *key, const char *was, const char *value)
+{
+	console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+	if (was)
+		events_add(EVENT_INFO, vm->config.name, "set %s %s (was %s)", key, value, was);
+	else
+		events_add(EVENT_INFO, vm->config.name, "set %s %s", key, value);
+}
+
 static int set_portion(struct command_run *r, struct vm *vm, bool limit, const char *value)
 {
 	const char *key = limit ? "limit" : "reservation";
-	char size[FORMAT_SIZE_BYTES];
+	char size[FORMAT_SIZE_BYTES], was[FORMAT_SIZE_BYTES];
 	u64 bytes;
 	int err = config_parse_portion(value, vm->config.memory_bytes, VM_MEMORY_MAX, &bytes);
 
 	if (err)
 		return fail_value(r, err, key, limit ? "a size (0: none) or a percentage" : "a size or a percentage",
 				  value);
+	format_size(was, limit ? vm->config.limit_bytes : vm->config.reservation_bytes);
 	err = limit ? vm_set_limit(vm, bytes, r->why, sizeof(r->why))
 		    : vm_set_reservation(vm, bytes, r->why, sizeof(r->why));
 	if (!err)
-		console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, format_size(size, bytes));
+		tell_set(r, vm, key, was, format_size(size, bytes));
 	return err;
 }
 
@@ -421,7 +433,7 @@ static int set_demand(struct command_run *r, struct vm *vm, const char *key, con
 	else
 		err = vm_set_buffer(vm, cfg.buffer_percent, r->why, sizeof(r->why));
 	if (!err)
-		console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+		tell_set(r, vm, key, NULL, value);
 	return err;
 }
 
@@ -451,7 +463,7 @@ static int set_key(struct command_run *r, struct vm *vm, const char *key, const 
 	if (!err)
 		err = vm_configure(vm, &cfg, r->why, sizeof(r->why));
 	if (!err)
-		console_printf(r->out, "%s: %s=%s\n", vm->config.name, key, value);
+		tell_set(r, vm, key, NULL, value);
 	return err;
 }
 
@@ -459,6 +471,7 @@ int cmd_vm_set(struct command_run *r)
 {
 	const char *key = command_arg(r, 1), *value = command_arg(r, 2);
 	struct vm *vm = arg_vm(r);
+	char is[12];
 	u32 shares;
 	int err;
 
@@ -473,9 +486,10 @@ int cmd_vm_set(struct command_run *r)
 	err = config_parse_shares(value, vm->config.memory_bytes, &shares);
 	if (err)
 		return fail_value(r, err, key, "1 to 1000000, low, normal or high", value);
+	format_buf(is, sizeof(is), "%u", shares);
 	err = vm_set_shares(vm, shares, r->why, sizeof(r->why));
 	if (!err)
-		console_printf(r->out, "%s: shares=%u\n", vm->config.name, shares);
+		tell_set(r, vm, key, NULL, is);
 	return err;
 }
 

@@ -366,6 +366,14 @@ static void test_events(void **state)
 	snprintf(line, sizeof(line), "events since %lu", seq);
 	has(ok(line), " info     a         running -> paused\n");
 	assert_int_equal(events_last(), seq + 1);
+	ok("vm set a reservation 25%");
+	has(ok("events 1"), " info     a         set reservation 2M (was 0)\n");
+	ok("vm set a shares high");
+	has(ok("events 1"), " info     a         set shares 160\n");
+	ok("vm set a cpu-weight 20");
+	has(ok("events 1"), " info     a         set cpu-weight 20\n");
+	bad("vm set a limit 1Q", "limit: expected");
+	assert_int_equal(events_last(), seq + 4);
 	for (u32 i = 0; i < 2 * EVENTS_KEPT; i++)
 		events_add(EVENT_WARNING, "a-name-of-15-ch", "number %u %s", i, "and a text that is much too long for a row");
 	for (const char *c = ok("events 256"), *end; *c; c = end + 1) {
