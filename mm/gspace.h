@@ -168,6 +168,8 @@ struct gspace {
 	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
 	u64 balloon_raised_ns; /* last time its target rose */
 	u32 ration;	    /* frames it may have in state low, to be able to inflate; atomic */
+	u32 limit_ration;   /* frames it may have above that; atomic */
+	u32 limit_least;    /* pages: the least it held while it was far above its limit; ~0: it is not */
 	u32 limit_now;	    /* pages: what a lowered limit has come down to, or less than the limit */
 	u8 balloon_trouble; /* enum balloon_trouble, as the operator has heard */
 	u32 balloon_rate_down; /* pages a second down, 0 = as up */

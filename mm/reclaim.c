@@ -21,7 +21,8 @@
  * shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory is above the goal.
  *
  * A limit that is set below what a VM holds comes into force in steps. Until then its guest goes on, so that its balloon
- * driver can run; the balloon is asked for all of it at once, and swap takes only what it leaves of a step.
+ * driver can run; the balloon is asked for all of it at once, and swap takes only what it leaves of a step. Where neither
+ * keeps up with the steps the guest has rations, fewer than are taken meanwhile.
  *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
  * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
@@ -226,6 +227,8 @@ void reclaim_add(struct gspace *gs)
 	gs->relief_pages = gs->balloon_deadline_ms = gs->held_mark[0] = gs->held_mark[1] = 0;
 	gs->ration = 0;
 	gs->limit_now = gs->alloc.limit;
+	gs->limit_ration = 0;
+	gs->limit_least = ~0U;
 	gs->target = MIN(gs->alloc.limit, gs->pages);
 	reclaim.space[reclaim.spaces++] = gs;
 	reclaim.unbalanced = true;
@@ -370,14 +373,28 @@ bool reclaim_pressure(void)
  * The last frames above the allocator's reserve, in state low: what a reservation promises, and rations. A guest that
  * is asked for its balloon has to run to give it, and its vCPU may wait for a frame: a few each period let it go on.
  */
-static bool take_ration(struct gspace *gs)
+static bool take_ration(u32 *ration)
 {
-	u32 left = __atomic_load_n(&gs->ration, __ATOMIC_RELAXED);
+	u32 left = __atomic_load_n(ration, __ATOMIC_RELAXED);
 
 	while (left)
-		if (__atomic_compare_exchange_n(&gs->ration, &left, left - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(ration, &left, left - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			return true;
 	return false;
+}
+
+/*
+ * A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. Far above
+ * a limit that came down faster than its pages went, it has rations, but not for more than a little beyond the least it held.
+ */
+static bool within_limit(struct gspace *gs, u32 held)
+{
+	u32 least = READ_ONCE(gs->limit_least);
+
+	if (held < limit_of(gs) || !has_limit(gs))
+		return true;
+	return least != ~0U && held < least + RECLAIM_LIMIT_ROOM && excess(held, gs->alloc.limit) > RECLAIM_LIMIT_ROOM &&
+	       take_ration(&gs->limit_ration);
 }
 
 static bool may_alloc_low(struct gspace *gs, u32 held)
@@ -388,7 +405,7 @@ static bool may_alloc_low(struct gspace *gs, u32 held)
 		return true;
 	if (held < READ_ONCE(gs->target) && frame_free_at_least((u64)reserve + (low - reserve) / 2 + 1))
 		return true;
-	return take_ration(gs);
+	return take_ration(&gs->ration);
 }
 
 static bool is_low(void)
@@ -401,8 +418,7 @@ static __attribute__((noinline)) bool may_alloc(struct gspace *gs, u32 held)
 	/* Asked for in time, the room is there when it is needed. */
 	if (has_limit(gs) && held + reclaim_limit_room(gs) / 2 >= limit_of(gs))
 		__atomic_store_n(&reclaim.at_limit, 1, __ATOMIC_RELEASE);
-	/* A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. */
-	if ((held < limit_of(gs) || !has_limit(gs)) && (!is_low() || may_alloc_low(gs, held)))
+	if (within_limit(gs, held) && (!is_low() || may_alloc_low(gs, held)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;
@@ -423,8 +439,8 @@ bool reclaim_may_keep(struct gspace *gs)
 {
 	u32 held = gspace_consumed(gs); /* with the page in question */
 
-	if ((held <= limit_of(gs) || !has_limit(gs)) &&
-	    (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(gs)))
+	if ((held == limit_of(gs) || within_limit(gs, held)) &&
+	    (!is_low() || held <= MAX(gs->alloc.reservation, READ_ONCE(gs->target)) || take_ration(&gs->ration)))
 		return true;
 	__atomic_store_n(&reclaim.waiting, 1, __ATOMIC_RELEASE);
 	return false;

@@ -10,6 +10,7 @@
 #define DESPERATE_PAGES 32U
 #define LIMIT_STEPS     64U /* periods in which a lowered limit comes down from all of a VM to nothing: 16 s */
 #define LIMIT_STEP_MIN  64U /* pages */
+#define LIMIT_RATION    (RECLAIM_LIMIT_ROOM / 2) /* frames a period: less than is taken for the room */
 
 /* Bounds of one step, in pages: at 50 us a page (an emulator) some milliseconds. In low, steps follow each other at
  * once. */
@@ -137,10 +138,12 @@ void reclaim_lower_limits(void)
 {
 	for (u32 i = 0; i < reclaim.spaces; i++) {
 		struct gspace *gs = reclaim.space[i];
-		u32 step = MAX(gs->pages / LIMIT_STEPS, LIMIT_STEP_MIN), now = limit_of(gs);
+		u32 step = MAX(gs->pages / LIMIT_STEPS, LIMIT_STEP_MIN), held = gspace_consumed(gs);
+		bool far = excess(held, gs->alloc.limit) > RECLAIM_LIMIT_ROOM;
 
-		now = MIN(excess(now, step), gspace_consumed(gs) + step);
-		WRITE_ONCE(gs->limit_now, MAX(now, gs->alloc.limit));
+		WRITE_ONCE(gs->limit_now, MAX(MIN(excess(limit_of(gs), step), held + step), gs->alloc.limit));
+		WRITE_ONCE(gs->limit_least, far ? MIN(gs->limit_least, held) : ~0U);
+		__atomic_store_n(&gs->limit_ration, far ? LIMIT_RATION : 0, __ATOMIC_RELAXED);
 	}
 }
 
