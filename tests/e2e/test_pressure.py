@@ -199,3 +199,19 @@ def test_shares_decide_who_gives(machine):
     m.wait_settled(divided, 180)
     m.full_check("rich", "v0")
     m.check()
+
+
+@pytest.mark.takes(20)
+def test_limit_far_below_what_is_held(machine):
+    """A running guest's new limit: its balloon goes first, for which it has to run; it is never frozen, and not blamed."""
+    m = machine(config=vm_section("v", 128, "app=verify mem=85% zero=0% same=0%", disk="160M"), mem=448,
+                parts=(("swap", 256), ("data", 200))).boot()
+    m.wait_checked("v")
+    m.ok("vm set v limit 48M")
+    m.wait_for(lambda: m.mem("v")["consumed"] <= 48 * 256, 60)
+    m.wait_checked("v")
+    seen = m.mem("v")
+    assert seen["ballooned"] > seen["swapped"], seen
+    assert "balloon-stalled" not in m.ok("events 100")
+    m.full_check("v")
+    m.check()
