@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Everything `make test` runs, in order of cost; stops at the first part that fails. The last line counts tests.
 
-The parts: the shape of the tree, unit tests under sanitizers, a short run of every fuzzer, end-to-end tests in QEMU and Bochs
-(two at a time). Each part prints its own report; the count is the sum of theirs.
+The parts: the shape of the tree, unit tests under sanitizers, a short run of every fuzzer, end-to-end tests in QEMU and Bochs;
+two at a time. Each part prints its own report; the count is the sum of theirs.
 """
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -27,6 +28,19 @@ def run(command, **env):
     return process.wait(), "".join(output)
 
 
+def run_all(commands):
+    """The exit code and the output of each, shown when it is complete, in their order."""
+    def whole(command):
+        done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+        return done.returncode, done.stdout
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for result in pool.map(whole, commands):
+            sys.stdout.write(result[1])
+            sys.stdout.flush()
+            yield result
+
+
 def count(pattern, text):
     return sum(int(n) for n in re.findall(pattern, text))
 
@@ -39,8 +53,7 @@ def tree():
 def unit():
     programs = sys.argv[1].split()
     passed = failed = 0
-    for program in programs:
-        code, text = run([program])
+    for code, text in run_all([program] for program in programs):
         passed += count(r"\[  PASSED  \] (\d+) test", text)
         bad = count(r"\[  FAILED  \] (\d+) test", text)
         failed += bad if bad or code == 0 else 1
@@ -49,14 +62,14 @@ def unit():
 
 
 def fuzz():
-    passed = failed = 0
+    commands = []
     for program in sys.argv[2].split():
         corpus = os.path.join(os.path.dirname(program), "corpus-" + os.path.basename(program))
         os.makedirs(corpus, exist_ok=True)
-        print(f"fuzz: {os.path.basename(program)}, {FUZZ_SECONDS} s", flush=True)
-        code, _ = run([program, f"-max_total_time={FUZZ_SECONDS}", "-verbosity=0", "-print_final_stats=0", corpus])
-        passed, failed = passed + (code == 0), failed + (code != 0)
-    return passed, failed
+        commands.append([program, f"-max_total_time={FUZZ_SECONDS}", "-verbosity=0", "-print_final_stats=0", corpus])
+    print(f"fuzz: {len(commands)} programs, {FUZZ_SECONDS} s each", flush=True)
+    codes = [code for code, _ in run_all(commands)]
+    return codes.count(0), len(codes) - codes.count(0)
 
 
 def end_to_end():
