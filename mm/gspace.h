@@ -286,22 +286,21 @@ bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
 /*
  * Swap transitions (called by swap.c). The frame of a page in SWAPPING_IN is the transfer's, in state FRAME_HV: given to
  * swap_in_start(), taken over by in_done, freed by swap.c on failure. After in_done the slot is swap.c's to free; after in_failed it
- * still belongs to the page. For every out_begin there must be one out_done or out_failed with the same hfn, also if the space is dying.
+ * still belongs to the page. For every out_begin there must be one out_done_all or out_failed with the same hfn, also if the space is dying.
  *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
  *             E_EXIST: it was marked clean, and is CLEAN now: out already.
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
  *  out_begin_some  the same for at most `most` of the next `look` pages from `from` < pages on: those that can go, whose numbers and
  *             frames it stores. Returns how many
- *  out_done   slot: SWAPPING_OUT -> SWAPPED, frame freed after the next flush; if the page was rescued meanwhile: returns E_BUSY and the slot is not used
- *  out_done_all  the same for n <= 64 pages and as many slots from `slot` on. Returns bit i set: slot + i is used
+ *  out_done_all  of n <= 64 pages each SWAPPING_OUT -> SWAPPED, with as many slots from `slot` on; frames are freed after the caller's flush.
+ *             Returns bit i set: slot + i is used; clear: that page was rescued meanwhile
  *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
- *  out_unchanged  instead of out_done, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
+ *  out_unchanged  instead of out_done_all, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
  *             what it was then. False: it is not, or has none, or was rescued: all as before
  *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED. in_done keeps `slot` with the page, if it returns true
  */
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 u32 gspace_swap_out_begin_some(struct gspace *gs, gfn_t from, u32 look, u32 most, gfn_t *gfn, hfn_t *hfn) must_check;
-int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot) must_check;
 u64 gspace_swap_out_done_all(struct gspace *gs, u32 n, const gfn_t *gfn, const hfn_t *hfn, u32 slot) must_check;
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 struct digest;

@@ -242,11 +242,6 @@ u64 gspace_swap_out_done_all(struct gspace *gs, u32 n, const gfn_t *gfn, const h
 	return done;
 }
 
-int gspace_swap_out_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, u32 slot)
-{
-	return gspace_swap_out_done_all(gs, 1, &gfn, &hfn, slot) ? 0 : E_BUSY;
-}
-
 void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 {
 	struct page p;

@@ -21,11 +21,6 @@ void pager_prepare(struct pager *p, struct ram *ram, struct ptab *ptab, struct d
 	*p = (struct pager){.ram = ram, .ptab = ptab, .disk = disk, .clock = clock};
 }
 
-u32 pager_overhead(u32 pages)
-{
-	return DIV_ROUND_UP(pages, 512) + 4 + (u32)DIV_ROUND_UP(pages * sizeof(struct vpage), PAGE_SIZE);
-}
-
 int pager_create(struct pager *p, u32 pages, u64 slots)
 {
 	CHECK(!p->page);

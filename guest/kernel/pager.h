@@ -87,8 +87,6 @@ struct pager {
 void pager_prepare(struct pager *p, struct ram *ram, struct ptab *ptab, struct disk *disk, struct clock *clock);
 /* Makes the region; once. slots: pages of the disk from 0 that may be used. E_NOMEM. */
 int pager_create(struct pager *p, u32 pages, u64 slots) must_check;
-/* Pages of ram that a region of so many pages needs for its tables. */
-u32 pager_overhead(u32 pages);
 
 /* The application touched vpn. Returns with the page mapped; panics if its content is lost or no memory can be had. */
 void pager_fault(struct pager *p, u32 vpn);

@@ -632,7 +632,7 @@ static void rescue(void **state)
 	assert_int_equal(one.stats.swap_rescued, 1);
 	assert_int_equal(gspace_swap_out_begin(&one, 1, &again), E_BUSY); /* one transfer at a time */
 	assert_int_equal(gspace_share_protect(&one, 1, hfn, false), E_INVAL);
-	assert_int_equal(gspace_swap_out_done(&one, 1, hfn, 3), E_BUSY);
+	assert_int_equal(gspace_swap_out_done_all(&one, 1, &(gfn_t){1}, &hfn, 3), 0);
 	expect_state(&one, 1, PAGE_PRIVATE);
 	expect_stamp(&one, 1, 0x22);
 	assert_int_equal(gspace_swap_out_begin(&one, 1, &again), 0);
@@ -675,7 +675,7 @@ static void orphan(void **state)
 	fill(&one, 1, 0x22);
 	assert_int_equal(gspace_swap_out_begin(&one, 1, &second), 0);
 	assert_int_not_equal(second, hfn);
-	assert_int_equal(gspace_swap_out_done(&one, 1, hfn, 3), E_BUSY);
+	assert_int_equal(gspace_swap_out_done_all(&one, 1, &(gfn_t){1}, &hfn, 3), 0);
 	gspace_flush(&one);
 	expect_state(&one, 1, PAGE_SWAPPING_OUT);
 	assert_int_equal(frame_free_count(), before);

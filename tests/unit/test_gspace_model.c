@@ -465,8 +465,7 @@ static void transfer_step(struct guest *g)
 		} else if (gspace_state(&transfer[i].g->gs, transfer[i].gfn) == PAGE_SWAPPING_OUT) {
 			return;
 		} else {
-			assert_int_equal(gspace_swap_out_done(&transfer[i].g->gs, transfer[i].gfn, transfer[i].hfn, 1),
-					 E_BUSY);
+			assert_int_equal(gspace_swap_out_done_all(&transfer[i].g->gs, 1, &transfer[i].gfn, &transfer[i].hfn, 1), 0);
 		}
 		transfer[i].g->gs.swap_in_flight--;
 		transfer[i].g = NULL;
