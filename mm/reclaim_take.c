@@ -133,7 +133,10 @@ static u32 swap_desperately(void)
 
 /* ---- limits -------------------------------------------------------------- */
 
-/* However its guest behaves, the limit is reached after LIMIT_STEPS periods. */
+/*
+ * However its guest behaves, after LIMIT_STEPS periods nothing but what was set is in force. If swap does not keep up, the VM holds more
+ * for longer; its room comes down all the same.
+ */
 void reclaim_lower_limits(void)
 {
 	for (u32 i = 0; i < reclaim.spaces; i++) {
