@@ -87,6 +87,17 @@ def show_figures(m, title):
     print(f"\n==== {title}\n{m.ok('mem')}\n{m.ok('vm list')}", flush=True)
 
 
+@functools.lru_cache(maxsize=256)
+def echo(line):
+    """A pattern for the echo of a line that was typed. Between any two of its characters log lines may come, and the prompt with what was
+    typed so far, or, when two processors log at once, without."""
+    pattern = ""
+    for i in range(len(line) + 1):
+        pattern += rf"(?:\r|\n|\x1b\[[0-9;]*[A-Za-z]|\[\d+\.\d{{3}}\] [^\n]*\n|{PROMPT}{re.escape(line[:i])})*?" if i else ""
+        pattern += re.escape(line[i:i + 1])
+    return pattern + r"\r*\n"
+
+
 class Machine:
     """emulator: "qemu" (SVM, NVMe) or "bochs" (VMX, ATA). config: text of aerostat.ini. parts: what is on the data disk;
     data_disk: that disk itself, a path or options of -drive. omit, replace: files of the boot volume.
@@ -220,7 +231,7 @@ class Machine:
     def command(self, line, timeout=PATIENCE):
         """Runs one console command; its output without echo and prompt."""
         self.send(line + "\r")
-        self.expect(re.escape(line) + r"(?:\x1b\[[0-9;]*[A-Za-z])*\r*\n", timeout)
+        self.expect(echo(line), timeout)
         return self.expect(PROMPT, timeout)[0]
 
     def ok(self, line, timeout=PATIENCE):
