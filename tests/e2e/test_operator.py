@@ -67,6 +67,7 @@ def test_a_guest_that_thrashes_is_not_healed(machine):
     """As long as a guest pages for its balloon every page that it reads back counts; without the balloon none does."""
     m = machine(config=vm_section("a", 48, "app=verify mem=80% zero=10% same=10%", disk="64M"), mem=256).boot()
     m.ok("set alert-clear 2")
+    m.wait_checked("a")
     m.wait_for(lambda: m.show("a")["operations"] > 1000, 60, every=1)
     m.ok("balloon a 24M")
     m.wait_for(lambda: ("refault", "a") in alerts(m), 60, every=1)
