@@ -3,7 +3,7 @@
  * kept in the nested page table itself (present leaf with a tag, or a token).
  *
  * Invariants
- *  - Every change of state goes through gspace_change() (gspace.c): it checks that the
+ *  - Every change of state goes through gspace_change() (gspace_change.h): it checks that the
  *    transition is legal, updates count[] here and host-wide, the reverse map, and marks
  *    the TLB dirty when a present translation was removed or narrowed.
  *  - sum(count[]) == pages, always, also while a space grows. gspace_verify() proves it by walking the table.

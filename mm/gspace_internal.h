@@ -1,6 +1,6 @@
 /*
- * How a page's state is written into its entry: shared by gspace.c, which changes entries, and gspace_verify.c,
- * which proves them. Present leaves carry the state as tag, tokens as kind; an empty entry is ABSENT.
+ * A page as its entry tells, and what the gspace_*.c have in common. Present leaves carry the state as tag, tokens as kind; an empty
+ * entry is ABSENT. gspace_change.h has how entries are written.
  */
 #ifndef MM_GSPACE_INTERNAL_H
 #define MM_GSPACE_INTERNAL_H
@@ -42,6 +42,21 @@ static inline bool page_is_large(const struct page *p)
 static inline gfn_t region_of(gfn_t gfn)
 {
 	return ALIGN_DOWN(gfn, LARGE_PAGES);
+}
+
+static inline u64 region_addr(gfn_t gfn)
+{
+	return gfn_to_gpa(region_of(gfn)).v;
+}
+
+/* Does the level-1 table that begins at `entry` hold nothing? */
+static inline bool table_is_empty(const u64 *entry)
+{
+	u32 i = 0;
+
+	while (i < PT_ENTRIES && !entry[i])
+		i++;
+	return i == PT_ENTRIES;
 }
 
 /* A page of state_present() that is out of the tables to see whether it is touched: its entry is a token. */
@@ -115,6 +130,8 @@ void gspace_dispose(struct gspace *gs, hfn_t hfn, bool shared);
 /* gs->lock held: a translation was taken away or narrowed. */
 void gspace_mark_stale(struct gspace *gs);
 u32 gspace_stale_count(void); /* spaces with changes that no shootdown has covered */
+/* gs->lock held throughout: for a stale space that only one CPU can be in. What is in limbo stays there. */
+void gspace_flush_locked(struct gspace *gs);
 /* May a mapper of this shared frame have it for itself? If so nobody else can get at it any more. */
 bool gspace_shared_is_sole(hfn_t hfn);
 /* May the first write to gfn, nothing of whose region is there, map a large page? */

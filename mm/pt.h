@@ -12,7 +12,7 @@
  * (Intel SDM "EPT Paging-Structure Entries"; AMD APM "Nested Page Tables": AVL bits).
  *
  * Walks never allocate unless asked; allocation is prepare (may fail) and then commit
- * (cannot). Locking is the caller's. Only the page-table formats and mm/gspace.c include this file.
+ * (cannot). Locking is the caller's. Only the page-table formats and address spaces (mm/gspace*) include this file.
  */
 #ifndef MM_PT_H
 #define MM_PT_H

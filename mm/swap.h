@@ -66,7 +66,7 @@ u32 swap_out(struct gspace *gs, u32 want);
 bool swap_can_out(void); /* on, not saturated; notices that the device is gone */
 
 /*
- * Called by gspace.c with gs->lock held when a SWAPPED page is touched: starts the read into hfn, page becomes SWAPPING_IN by the
+ * Called by gspace_back.c with gs->lock held when a SWAPPED page is touched: starts the read into hfn, page becomes SWAPPING_IN by the
  * caller. ahead: nobody has asked for it yet, so if it cannot be read it just stays SWAPPED. E_AGAIN: too many transfers (ahead: half of
  * them are enough), else mm_wake() follows. Errors of the device come later, as mm_gspace_poisoned().
  */
