@@ -78,7 +78,8 @@ static u32 state_need(const struct gspace *gs, u32 held, u32 pending, u64 now)
 /* Pages of gs that swap has to take now; only_limit: between two periods, for its limit alone. */
 static u32 swap_need(const struct gspace *gs, u64 now, bool only_limit)
 {
-	u32 held = excess(gspace_consumed(gs), gs->count[PAGE_SWAPPING_OUT]), pending = balloon_pending(gs, now);
+	u32 leaving = gs->count[PAGE_SWAPPING_OUT] + READ_ONCE(gs->zip.writing);
+	u32 held = excess(gspace_consumed(gs), leaving), pending = balloon_pending(gs, now);
 
 	if (gs->dying)
 		return 0;
@@ -123,7 +124,7 @@ static u32 swap_desperately(void)
 		u32 least = MAX(gs->alloc.reservation, RECLAIM_FLOOR_PAGES), held = gspace_consumed(gs);
 		u32 over = held > least ? held - least : 0;
 
-		if (over > most_over && gs->count[PAGE_PRIVATE] + gs->count[PAGE_SHARED]) {
+		if (over > most_over && gs->count[PAGE_PRIVATE] + gs->count[PAGE_SHARED] + gs->zip.frames) {
 			most = gs;
 			most_over = over;
 		}

@@ -561,6 +561,7 @@ static u32 out_some(struct gspace *gs, u32 want)
 		return 0;
 	if (surplus)
 		blocks = write_blocks(gs, MIN(surplus, quota_of(gs, 0)));
+	want -= MIN(blocks, want);
 	done = blocks + gather(gs, &v, MIN(zip ? want : MIN(want, quota), BLK_PAGES_MAX));
 	gspace_flush(gs);
 	digest_victims(&v);

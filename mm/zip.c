@@ -230,11 +230,18 @@ const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here)
 	return zpool_here(&gs->zip, handle) == here ? NULL : "its entry is not where its state says";
 }
 
+/* Half of what a VM may hold is for pages that it can touch: one that holds nothing else than compressed pages stands still. */
+static u32 held_most(const struct gspace *gs)
+{
+	return MAX(MIN(READ_ONCE(gs->target), gs->alloc.limit) / 2, ROOM_MAX);
+}
+
 u32 zip_surplus(const struct gspace *gs)
 {
 	u32 max = zip_max_frames(gs), keep = max - CLAMP(max / 8, MIN(ROOM_MIN, (max + 1) / 2), ROOM_MAX);
 	u32 here = READ_ONCE(gs->zip.frames) - READ_ONCE(gs->zip.writing);
 
+	keep = MIN(keep, held_most(gs));
 	return here > keep ? here - keep : 0;
 }
 

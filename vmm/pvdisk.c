@@ -22,6 +22,7 @@ struct xfer {
 	struct blk_req req;
 	struct pvdisk *disk;
 	enum xfer_state state;
+	u32 number;	/* of the request: those of one disk are taken in order */
 	u32 slot;	/* in the ring */
 	u32 pinned;	/* pages pinned so far, in order */
 	u32 at;		/* pages before this one are done with */
@@ -328,12 +329,31 @@ static bool pin_pages(struct xfer *x, int *err)
 	return true;
 }
 
+static struct xfer *oldest_waiting(struct pvdisk *d)
+{
+	struct xfer *oldest = NULL;
+
+	for (u32 i = 0; i < PVDISK_INFLIGHT; i++) {
+		struct xfer *x = &d->xfer[i];
+
+		if (x->state == XFER_WAIT && (!oldest || (s32)(x->number - oldest->number) < 0))
+			oldest = x;
+	}
+	return oldest;
+}
+
+/*
+ * Pinned pages cannot be taken from the VM: if all that it may hold were pages of requests that lack others, none would ever
+ * be complete. So only the oldest of those that wait keeps what it has.
+ */
 static void advance(struct xfer *x)
 {
 	struct pvdisk *d = x->disk;
 	int err;
 
 	if (!pin_pages(x, &err)) {
+		if (x != oldest_waiting(d))
+			unpin(x);
 		d->stats.waits++;
 		x->state = XFER_WAIT;
 		timer_arm(&d->retry, platform_now_ns() + RETRY_NS);
@@ -374,7 +394,8 @@ static void take_one(struct pvdisk *d, struct xfer *x)
 	int err;
 
 	x->disk = d;
-	x->slot = d->taken++ % AERO_DISK_REQUESTS;
+	x->number = d->taken++;
+	x->slot = x->number % AERO_DISK_REQUESTS;
 	x->pinned = x->at = 0;
 	x->state = XFER_WAIT;
 	x->r = *(volatile struct aero_disk_request *)&ring->request[x->slot];
@@ -416,6 +437,10 @@ static void work_fn(struct work *w)
 
 	lock_acquire(&vm->lock);
 	if (!d->dying && d->ring_hfn != HFN_NONE) {
+		struct xfer *oldest = oldest_waiting(d);
+
+		if (oldest)
+			advance(oldest);
 		for (u32 i = 0; i < PVDISK_INFLIGHT; i++)
 			if (d->xfer[i].state == XFER_WAIT)
 				advance(&d->xfer[i]);

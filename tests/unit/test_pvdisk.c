@@ -12,6 +12,7 @@
 #include "lib/work.h"
 #include "mm/frame.h"
 #include "mm/platform.h"
+#include "mm/reclaim.h"
 #include "mm/swap.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_hv.h"
@@ -514,6 +515,42 @@ static void test_buffer_in_swap(void **state)
 	assert_true(s.waits > 0);
 }
 
+/* A request's pages: the first six are in memory, the others in swap. */
+static void scatter(gfn_t first)
+{
+	for (gfn_t gfn = first; gfn < first + 16; gfn++)
+		fake_page_write(a, gfn, 500 + gfn);
+	for (gfn_t gfn = first + 6; gfn < first + 16; gfn++)
+		fake_swap_out(a, gfn);
+}
+
+/*
+ * All that the VM may hold is pages of requests that lack others. What is pinned cannot be taken from it, so nothing else
+ * would ever end the wait: those that wait do not hold on to what each of them lacks.
+ */
+static void test_requests_do_not_starve_each_other(void **state)
+{
+	(void)state;
+	for (u32 i = 0; i < 16; i++)
+		scatter(BUF + i * 16);
+	a->gs.alloc.limit = a->gs.limit_now = 16 * 6 + 2;
+	for (u32 i = 0; i < 16; i++)
+		post(AERO_DISK_WRITE, i * 16, 16, BUF + i * 16);
+	assert_int_equal(kick(), 16);
+	for (u32 i = 0; i < 3000 && ring()->completed < 16; i++) {
+		fake_cpu_run(1);
+		reclaim_step(fake_now_ns);
+	}
+	for (u32 i = 0; i < 16; i++)
+		assert_int_equal(status(i), AERO_DISK_OK);
+	for (u32 i = 0; i < 256; i++) {
+		u64 word = 500 + BUF + i;
+
+		assert_memory_equal(fake_data_page(i), &word, 8);
+	}
+	assert_pins(0);
+}
+
 /* Part of its pages are pinned when the VM ends. */
 static void test_stop_while_waiting(void **state)
 {
@@ -701,6 +738,7 @@ int main(void)
 	    TEST(test_setup),
 	    TEST(test_setup_waits_for_its_page),
 	    TEST(test_buffer_in_swap),
+	    TEST(test_requests_do_not_starve_each_other),
 	    TEST(test_stop_while_waiting),
 	    TEST(test_lost_buffer),
 	    TEST(test_device_errors),

@@ -9,12 +9,14 @@
 
 #include <cmocka.h>
 
+#include "lib/prng.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/reclaim.h"
 #include "mm/rmap.h"
 #include "mm/share.h"
 #include "mm/swap.h"
+#include "mm/zip.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
@@ -41,6 +43,7 @@ static int start(void **state)
 	reclaim_init(NULL);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	share_set_rate(1000000, 1000000);
+	zip_init(3, 0);
 	free_before = frame_free_count();
 	return 0;
 }
@@ -239,6 +242,83 @@ static void a_sweep_does_not_keep_pages_from_swap(void **state)
 	expect_clean();
 }
 
+/* ---- compressed pages ---------------------------------------------------------- */
+
+#define SOFT_BYTES 1900U /* of a page that compresses to just under half */
+
+/* A page that compresses so that two of them take a frame. Waits as a guest would. */
+static void put_soft(struct gspace *gs, gfn_t gfn)
+{
+	u8 data[SOFT_BYTES];
+	struct prng p;
+	u32 left = PATIENCE;
+
+	prng_seed(&p, gfn + 1);
+	for (u32 i = 0; i < SOFT_BYTES; i++)
+		data[i] = (u8)prng_next(&p);
+	while (gspace_write(gs, gfn_to_gpa(gfn), data, SOFT_BYTES)) {
+		assert_true(left--);
+		tick();
+	}
+}
+
+static void expect_soft(struct gspace *gs, gfn_t gfn)
+{
+	u8 data[SOFT_BYTES];
+	struct prng p;
+	u32 left = PATIENCE;
+
+	while (gspace_read(gs, gfn_to_gpa(gfn), data, SOFT_BYTES)) {
+		assert_true(left--);
+		tick();
+	}
+	prng_seed(&p, gfn + 1);
+	for (u32 i = 0; i < SOFT_BYTES; i++)
+		assert_int_equal(data[i], (u8)prng_next(&p));
+}
+
+/* What one VM holds in compressed pages is taken for what another was promised, however much of it its settings allow. */
+static void compressed_pages_are_taken(void **state)
+{
+	const u32 pages = 6000, promised = 3000;
+
+	(void)state;
+	zip_set_percent(25);
+	share_set_rate(0, 0);
+	add(&one, "one", 12000, 0);
+	for (gfn_t gfn = 0; gfn < pages; gfn++)
+		put_soft(&one, gfn);
+	for (u32 i = 0; i < 2000; i++)
+		tick();
+	assert_true(one.zip.frames > FRAMES / 4);
+	add(&two, "two", promised, promised);
+	for (gfn_t gfn = 0; gfn < promised; gfn++)
+		put(&two, gfn, gfn + 1);
+	for (gfn_t gfn = 0; gfn < pages; gfn++)
+		expect_soft(&one, gfn);
+	for (gfn_t gfn = 0; gfn < promised; gfn++)
+		expect(&two, gfn, gfn + 1);
+	expect_clean();
+}
+
+/* A VM whose limit is less than its compressed pages may take goes on. */
+static void compressed_pages_below_a_limit(void **state)
+{
+	const u32 pages = 4000;
+
+	(void)state;
+	zip_set_percent(25);
+	share_set_rate(0, 0);
+	add(&one, "one", 8000, 0);
+	one.alloc.limit = 600;
+	one.limit_now = 600;
+	for (gfn_t gfn = 0; gfn < pages; gfn++)
+		put_soft(&one, gfn);
+	for (gfn_t gfn = 0; gfn < pages; gfn++)
+		expect_soft(&one, gfn);
+	expect_clean();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +327,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(frames_that_nobody_else_maps_are_private_again, start, finish),
 	    cmocka_unit_test_setup_teardown(hoarded_pages_are_taken, start, finish),
 	    cmocka_unit_test_setup_teardown(a_sweep_does_not_keep_pages_from_swap, start, finish),
+	    cmocka_unit_test_setup_teardown(compressed_pages_are_taken, start, finish),
+	    cmocka_unit_test_setup_teardown(compressed_pages_below_a_limit, start, finish),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
