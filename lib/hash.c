@@ -55,6 +55,18 @@ static inline void add_products(struct digest *sum, const u64 *word, const u64 *
 		: "rax", "rdx", "cc");
 }
 
+/* The same for four pairs, aligned anyhow. */
+#define STEP_WORDS 8
+#define STEP_BYTES (STEP_WORDS * sizeof(u64))
+
+static inline void add_step(struct digest *sum, const void *word, const u64 *secret)
+{
+	__asm__(NH_4(0)
+		: [low] "+&r"(sum->low), [high] "+&r"(sum->high)
+		: [w] "r"(word), [s] "r"(secret), "m"(*(const u8(*)[STEP_BYTES])word), "m"(*(const u64(*)[STEP_WORDS])secret)
+		: "rax", "rdx", "cc");
+}
+
 struct digest digest_page(const void *page)
 {
 	const u64 *word = page, *secret = secret_word;
@@ -64,6 +76,25 @@ struct digest digest_page(const void *page)
 		hash_set_secret(0);
 	for (u32 i = 0; i < PAGE_WORDS; i += NH_WORDS)
 		add_products(&sum, word + i, secret + i);
+	return sum;
+}
+
+/* With zeroes up to a whole step, and its length. */
+struct digest digest_bytes(const void *data, size_t len)
+{
+	struct digest sum = {.low = len};
+	const u64 *secret = secret_word;
+	u64 rest[STEP_WORDS] = {0};
+	const u8 *at = data;
+
+	if (unlikely(!(secret[0] | secret[1])))
+		hash_set_secret(0);
+	for (; len >= STEP_BYTES; len -= STEP_BYTES, at += STEP_BYTES, secret += STEP_WORDS)
+		add_step(&sum, at, secret);
+	if (len) {
+		memcpy(rest, at, len);
+		add_step(&sum, rest, secret);
+	}
 	return sum;
 }
 

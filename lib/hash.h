@@ -21,6 +21,7 @@ struct digest {
 	u64 low, high;
 };
 struct digest digest_page(const void *page);
+struct digest digest_bytes(const void *data, size_t len); /* PAGE_SIZE at most; a page's is not digest_page()'s */
 u64 digest_hash(const struct digest *d, u64 key);
 
 #endif

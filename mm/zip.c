@@ -81,16 +81,14 @@ static void count(u64 *counter)
 	add(counter, 1);
 }
 
-static u64 page_sum(const struct gspace *gs, gfn_t gfn, const struct digest *digest)
+/* Of what is kept, which is a fraction of the page. */
+static u64 sum_of(const struct gspace *gs, const struct zpage *z)
 {
-	return digest_hash(digest, zip.key ^ ((u64)gs->id << 32 | gfn) * 0xc2b2ae3d27d4eb4fUL);
-}
+	struct digest digest = {.low = z->word};
 
-static bool is_good(const struct gspace *gs, const struct zpage *z, const void *page)
-{
-	struct digest digest = digest_page(page);
-
-	return page_sum(gs, z->gfn, &digest) == z->sum;
+	if (z->bytes)
+		digest = digest_bytes(z->data, z->bytes);
+	return digest_hash(&digest, zip.key ^ ((u64)gs->id << 32 | z->gfn) * 0xc2b2ae3d27d4eb4fUL);
 }
 
 /* ---- in ------------------------------------------------------------------ */
@@ -122,7 +120,7 @@ static u32 compress(const void *page)
 }
 
 /* True if the page is gone from v: stored, or not to be taken any more. */
-static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest)
+static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 {
 	const void *page = mm_hfn_to_va(hfn);
 	struct zpage z = {.gfn = gfn, .data = zip.out};
@@ -142,7 +140,7 @@ static bool store(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *
 			return false;
 		}
 	}
-	z.sum = page_sum(gs, gfn, digest);
+	z.sum = sum_of(gs, &z);
 	err = gspace_zip_done(gs, gfn, hfn, &z);
 	if (err == E_BUSY)
 		return true;
@@ -165,7 +163,7 @@ u32 zip_store(struct gspace *gs, struct victims *v)
 	lock_acquire(&zip.lock);
 	mm_vectors_begin();
 	for (u32 i = 0; i < before; i++)
-		if (!store(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
+		if (!store(gs, v->gfn[i], v->hfn[i]))
 			victims_keep(v, i, &left);
 	v->count = left;
 	zip.stats.in_ns += platform_now_ns() - start;
@@ -199,7 +197,7 @@ int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
 
 	lock_assert_held(&gs->lock);
 	zpool_look(&gs->zip, handle, &z);
-	if (z.gfn == gfn && expand(&z, page) && is_good(gs, &z, page)) {
+	if (z.gfn == gfn && sum_of(gs, &z) == z.sum && expand(&z, page)) {
 		count(&zip.stats.out);
 		add(&zip.stats.expanded, z.bytes != 0);
 		add(&zip.stats.out_ns, z.bytes ? platform_now_ns() - start : 0);

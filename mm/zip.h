@@ -5,8 +5,8 @@
  * written to swap as they are, several pages in one slot, and come back as a whole. The pool of a space takes
  * at most a part of the space's size (zip_max percent).
  *
- * Nothing is lost: a page's frame is let go of only when its entry is complete, with a checksum of the page,
- * which is verified when it comes back.
+ * Nothing is lost: a page's frame is let go of only when its entry is complete, with a checksum of what is
+ * kept, which is verified when the page comes back.
  *
  * Locking: one CPU at a time compresses (LOCK_RANK_ZIP). The pool of a space is guarded by the space's lock.
  */

@@ -53,7 +53,7 @@ struct zpool {
 struct zpage {
 	gfn_t gfn;
 	u32 bytes;        /* of data; 0: same-filled */
-	u64 sum;          /* checksum of the page as it was */
+	u64 sum;          /* checksum of what is kept */
 	u64 word;         /* same-filled: with this */
 	const void *data; /* valid until the entry goes */
 };

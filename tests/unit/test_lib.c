@@ -240,6 +240,39 @@ static void test_hash(void **state)
 	assert_true(h == hash_page(page, 1));
 }
 
+static u64 hash_first(const u8 *data, size_t len)
+{
+	struct digest d = digest_bytes(data, len);
+
+	return digest_hash(&d, 1);
+}
+
+/* At every length, from an odd address: each bit counts, the length too, and nothing that is behind. */
+static void test_digest_of_bytes(void **state)
+{
+	static u8 data[PAGE_SIZE + 2];
+	u64 before = hash_first(data + 1, 0);
+	u32 at, bit;
+
+	(void)state;
+	for (u32 len = 1; len <= PAGE_SIZE; len++) {
+		u64 h = hash_first(data + 1, len);
+
+		assert_true(h != before);
+		before = h;
+		data[len + 1] ^= 0xff;
+		assert_true(h == hash_first(data + 1, len));
+		data[len + 1] = 0;
+		for (u32 i = 0; i < 3; i++) {
+			at = i ? len * 7 / (i * 8) : len - 1; /* the last byte, and two more */
+			bit = (len + i) % 8;
+			data[1 + at] ^= (u8)(1 << bit);
+			assert_true(h != hash_first(data + 1, len));
+			data[1 + at] ^= (u8)(1 << bit);
+		}
+	}
+}
+
 static void test_page_equal(void **state)
 {
 	static _Alignas(4096) u8 a[PAGE_SIZE], b[PAGE_SIZE];
@@ -636,6 +669,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_list, reset),
 	    cmocka_unit_test_setup(test_prng, reset),
 	    cmocka_unit_test_setup(test_hash, reset),
+	    cmocka_unit_test_setup(test_digest_of_bytes, reset),
 	    cmocka_unit_test_setup(test_page_equal, reset),
 	    cmocka_unit_test_setup(test_log_line, reset),
 	    cmocka_unit_test_setup(test_log_wraps, reset),

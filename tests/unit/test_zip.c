@@ -586,10 +586,7 @@ static void test_dropped(void **state)
 	gspace_flush(&gs);
 }
 
-/*
- * A bit of the pool turns: the guest that wants the page ends, and never sees it. (Or it made no difference: in a run, a
- * distance to another place with the same bytes.)
- */
+/* A bit of the pool turns: the guest that wants the page ends, and never sees it. */
 static void test_damage_is_noticed(void **state)
 {
 	struct zpage page;
@@ -604,17 +601,13 @@ static void test_damage_is_noticed(void **state)
 
 		zpool_look(&gs.zip, (u32)pt_token_payload(e), &page);
 		((u8 *)page.data)[prng_below(&rnd, page.bytes)] ^= 1 << prng_below(&rnd, 8);
-		if (!gspace_touch(&gs, gfn, GSPACE_READ)) {
-			check_page(gfn, 0, SOFT);
-			continue;
-		}
+		assert_int_equal(gspace_touch(&gs, gfn, GSPACE_READ), E_IO);
 		assert_int_equal(gspace_state(&gs, gfn), PAGE_COMPRESSED);
 		assert_int_equal(fake_mm.poisoned, ++lost);
 	}
 	assert_non_null(strstr(fake_mm_poison_why, "compressed"));
 	zip_stats(&zip);
 	assert_int_equal(zip.errors, lost);
-	assert_true(lost > 10);
 }
 
 /* Each length that LZ4 can make of a page. */
