@@ -368,9 +368,9 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## tree, unit, fuzz, end to end in QEMU and Bochs; 15 minutes
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
-# Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts; growth takes some minutes more.
+# Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts.
 COMPARE ?=
-BENCH ?= qemu,off,memory,bochs
+BENCH ?= qemu,off,memory,bochs,growth
 bench: ## what the paths cost, in instructions; COMPARE=FILE: changes
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \

@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 """What the paths through the hypervisor cost, in instructions: `make bench`.
 
-  bench.py FOLDER [--compare EARLIER.json] [--where qemu,off,memory,bochs,growth]
+  bench.py FOLDER [--compare EARLIER.json] [--where qemu,off,memory,bochs,growth] [--jobs N]
 
 Runs guest workload `bench` in QEMU, which counts instructions (-icount), and in Bochs, whose TSC counts them on one CPU;
 reads the hypervisor's own memory from its console. Prints a table beside the figures of other hypervisors and writes to FOLDER
 paths.json (QEMU), paths-vmx.json (Bochs), both again with mitigations=off (paths-off.json, paths-vmx-off.json), and growth.json: {name: {median, mean, p99, unit, where}}. growth: the same paths
-with more guests, the share scan with more memory, and what takes frames on larger machines. docs/BENCHMARKS.md explains the figures.
+with more guests, the share scan with more memory, and what takes frames on larger machines; its figures are in paths.json, too, as
+NAME.GUESTS, NAME.MIB and machine_NAME.MIB. --jobs: so many machines at a time (by default one a processor). docs/BENCHMARKS.md
+explains the figures.
 """
 import argparse
+import concurrent.futures
+import functools
 import json
 import os
 import re
@@ -129,19 +133,42 @@ def scan_cost(work, mib):
     return one(cost, "instructions", f"QEMU -icount, {mib} MiB")
 
 
-def growth(work):
-    """The paths beside more and more guests, the scan over more and more memory, what takes frames on larger and larger machines."""
-    found = {}
-    for n in GUESTS:
-        there = paths(os.path.join(work, f"guests{n}"), "qemu", 2048, 192, n - 1)
-        del there["boot_to_guest"]  # the beginning of the others is in it
-        for name, f in there.items():
-            found[f"{name}.{n}"] = dict(f, where=f"{f['where']}, {n} guests")
-    for mib in SCANNED_MIB:
-        found[f"scan_page.{mib}"] = scan_cost(work, mib)
-    for mib in MACHINE_MIB:
-        there = paths(os.path.join(work, f"machine{mib}"), "qemu", mib, 192)
-        found.update((f"machine_{name}.{mib}", dict(there[name], where=f"QEMU -icount, SVM, {mib} MiB")) for name in FRAME_PATHS)
+def beside(work, n):
+    """The paths of one of n guests."""
+    there = paths(os.path.join(work, f"guests{n}"), "qemu", 2048, 192, n - 1)
+    del there["boot_to_guest"]  # the beginning of the others is in it
+    return {f"{name}.{n}": dict(f, where=f"{f['where']}, {n} guests") for name, f in there.items()}
+
+
+def scan(work, mib):
+    return {f"scan_page.{mib}": scan_cost(work, mib)}
+
+
+def machine_of(work, mib):
+    """What takes frames on a machine of this size."""
+    there = paths(os.path.join(work, f"machine{mib}"), "qemu", mib, 192)
+    return {f"machine_{name}.{mib}": dict(there[name], where=f"QEMU -icount, SVM, {mib} MiB") for name in FRAME_PATHS if name in there}
+
+
+# part: what finds its figures. The longest first: they are begun in this order.
+PARTS = {
+    "growth": [functools.partial(beside, n=n) for n in reversed(GUESTS)] + [functools.partial(scan, mib=mib) for mib in SCANNED_MIB] +
+              [functools.partial(machine_of, mib=mib) for mib in MACHINE_MIB],
+    "bochs": [functools.partial(paths, emulator="bochs", mem=192, guest_mem=96)],
+    "bochs-off": [functools.partial(paths, emulator="bochs", mem=192, guest_mem=96, options=OFF)],
+    "qemu": [functools.partial(paths, emulator="qemu", mem=1024, guest_mem=192)],
+    "off": [functools.partial(paths, emulator="qemu", mem=1024, guest_mem=192, options=OFF)],
+    "memory": [memory],
+}
+
+
+def measure(parts, jobs):
+    """{part: figures}, in the order of their names and sizes."""
+    with tempfile.TemporaryDirectory(prefix="aerostat-bench-") as work, concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        going = [(part, pool.submit(find, os.path.join(work, f"{part}{i}"))) for part in parts for i, find in enumerate(PARTS[part])]
+        found = {part: {} for part in parts}
+        for part, figures in going:
+            found[part].update(figures.result())
     return found
 
 
@@ -163,7 +190,7 @@ def show(found, earlier):
 def show_growth(found):
     print(f"\n{'path':24} {'':>40} growth, at most {MOST_GROWTH}%")
     for name in dict.fromkeys(name.rsplit(".", 1)[0] for name in found):
-        steps = [(key.rsplit(".", 1)[1], f["median"]) for key, f in found.items() if key.rsplit(".", 1)[0] == name]
+        steps = sorted((int(key.rsplit(".", 1)[1]), f["median"]) for key, f in found.items() if key.rsplit(".", 1)[0] == name)
         first, last = steps[0][1], max(value for _, value in steps)
         grown = (last - first) * 100 / max(first, 1)
         text = "  ".join(f"{n}: {value:,}" for n, value in steps)
@@ -178,41 +205,39 @@ def write(folder, name, found):
     print(f"written to {path}")
 
 
+def report(folder, found, earlier):
+    grown = found.get("growth", {})
+    here = {**found.get("qemu", {}), **found.get("memory", {})}
+    here = {name: here[name] for name in [*GOALS, *here] if name in here}
+    if here:
+        show(here, earlier)
+        missing = [name for name in GOALS if name not in here]
+        print("not measured: " + " ".join(missing) if missing else "all measured")
+    for part, name in ("off", "paths-off.json"), ("bochs", "paths-vmx.json"), ("bochs-off", "paths-vmx-off.json"):
+        if part in found:
+            show(found[part], here if part == "off" else {})
+            write(folder, name, found[part])
+    if grown:
+        show_growth(grown)
+        write(folder, "growth.json", grown)
+    if here or grown:
+        write(folder, "paths.json", {**{name: f for name, f in here.items() if name in GOALS}, **grown})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--compare", default="")
-    parser.add_argument("--where", default="qemu,off,memory,bochs")
+    parser.add_argument("--where", default="qemu,off,memory,bochs,growth")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count(), 4))
     args = parser.parse_args()
-    earlier, found, where = {}, {}, args.where.split(",")
+    earlier, where = {}, args.where.split(",")
     if args.compare:
         with open(args.compare, encoding="utf-8") as old:
             earlier = json.load(old)
     os.makedirs(args.folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="aerostat-bench-") as work:
-        if "qemu" in where:
-            found.update(paths(work, "qemu", 1024, 192))
-        if "memory" in where:
-            found.update(memory(work))
-        if found:
-            found = {name: found[name] for name in [*GOALS, *found] if name in found}
-            show(found, earlier)
-            write(args.folder, "paths.json", {name: f for name, f in found.items() if name in GOALS})
-            missing = [name for name in GOALS if name not in found]
-            print("not measured: " + " ".join(missing) if missing else "all measured")
-        if "off" in where:
-            off = paths(work, "qemu", 1024, 192, options=OFF)
-            show(off, found)
-            write(args.folder, "paths-off.json", off)
-        if "bochs" in where:
-            for options, name in ("", "paths-vmx.json"), (OFF, "paths-vmx-off.json"):
-                vmx = paths(work, "bochs", 192, 96, options=options)
-                show(vmx, {})
-                write(args.folder, name, vmx)
-        if "growth" in where:
-            grown = growth(work)
-            show_growth(grown)
-            write(args.folder, "growth.json", grown)
+    found = measure([part for part in PARTS if part.removesuffix("-off") in where], args.jobs)
+    report(args.folder, found, earlier)
 
 
 if __name__ == "__main__":
