@@ -150,15 +150,15 @@ static u32 longest_run(u64 taken)
 
 /* ---- open blocks --------------------------------------------------------- */
 
-/* Where `units` fit best; 0: nowhere. */
+/* Which of the open blocks `units` fit into best; ZPOOL_OPEN: none. */
 static u32 find_open(const struct zpool *z, u32 units)
 {
-	u32 found = 0, best = ZPOOL_UNITS + 1;
+	u32 found = ZPOOL_OPEN, best = ZPOOL_UNITS + 1;
 
 	for (u32 i = 0; i < ZPOOL_OPEN; i++) {
 		if (z->open_run[i] >= units && z->open_run[i] < best) {
 			best = z->open_run[i];
-			found = z->open[i];
+			found = i;
 		}
 	}
 	return found;
@@ -311,7 +311,7 @@ static u32 put_data(struct zpool *z, const struct zpage *page, u32 block)
 
 int zpool_put(struct zpool *z, const struct zpage *page, u32 max_frames, u32 *handle)
 {
-	u32 block;
+	u32 block = 0, place;
 	int err;
 
 	if (page->bytes > ZPOOL_BYTES_MAX)
@@ -327,8 +327,9 @@ int zpool_put(struct zpool *z, const struct zpage *page, u32 max_frames, u32 *ha
 		pool_unreserve(&z->records, 1);
 		return 0;
 	}
-	block = find_open(z, units_of(page->bytes));
-	if (block) {
+	place = find_open(z, units_of(page->bytes));
+	if (place < ZPOOL_OPEN) {
+		block = z->open[place];
 		pool_unreserve(&z->records, 1);
 	} else {
 		err = z->frames >= max_frames ? E_NOSPC : E_NOMEM;
@@ -340,7 +341,10 @@ int zpool_put(struct zpool *z, const struct zpage *page, u32 max_frames, u32 *ha
 		}
 	}
 	*handle = put_data(z, page, block);
-	consider_open(z, block);
+	if (place < ZPOOL_OPEN)
+		z->open_run[place] = block_at(z, block)->run;
+	else
+		consider_open(z, block);
 	return 0;
 }
 
