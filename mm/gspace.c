@@ -145,11 +145,11 @@ void page_leave(struct gspace *gs, gfn_t gfn, enum page_state from, u32 payload,
 		break;
 	case PAGE_COMPRESSED:
 		if (to != PAGE_SWAPPED)
-			zip_drop(gs, payload);
+			zip_drop(gs, payload, to == PAGE_PRIVATE);
 		break;
 	case PAGE_SWAPPED:
 		if (payload & SWAP_PACKED && to != PAGE_COMPRESSED)
-			zip_drop(gs, payload & ~SWAP_PACKED);
+			zip_drop(gs, payload & ~SWAP_PACKED, false);
 		else if (!(payload & SWAP_PACKED) && to != PAGE_SWAPPING_IN)
 			swap_slot_free(payload);
 		break;

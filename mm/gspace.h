@@ -71,6 +71,7 @@ struct gspace_stats {
 	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
 	u64 balloon_refused; /* entries answered with anything but OK */
 	u64 zip_in, zip_out;			      /* compressed, expanded */
+	u64 zip_unread; /* of zip_in: whose content was given up before anybody wanted it */
 	u64 not_read;	    /* compressed or swapped pages that were to be written in full */
 	u64 swap_ahead;	    /* of swap_in: not asked for yet */
 	u64 swap_unchanged; /* of swap_out: nothing had to be written */
@@ -101,6 +102,12 @@ struct gspace_proof {
 	u64 bad;
 };
 
+/* What became of pages lately that a space had compressed; for zip_pays(). */
+struct zip_use {
+	u32 read, unread; /* wanted again; given up before. gs->lock */
+	u32 batches;	  /* that were asked about; the boot CPU's */
+};
+
 #define CAUSE_MARKS 2U
 
 struct gspace {
@@ -129,6 +136,7 @@ struct gspace {
 	gfn_t search_at; /* where a search for a victim goes on that found none in its time; 0: none did */
 	struct zpool zip;/* its compressed pages */
 	u32 zip_percent; /* of its size that zip may take; 0: the host's default, ZIP_NONE: nothing */
+	struct zip_use zip_use;
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 	struct gspace_proof proof;

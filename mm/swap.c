@@ -519,10 +519,10 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 	return before - left;
 }
 
-/* Writes what is left of v, as far as there are slots for it. Slots of pages in RAM are less needed. */
-static u32 write_victims(struct gspace *gs, const struct victims *v)
+/* Writes what is left of v, as far as there are slots for it; the others stay in v, in order. Slots of pages in RAM are less needed. */
+static u32 write_victims(struct gspace *gs, struct victims *v)
 {
-	u32 quota = quota_of(gs, v->count), written = 0, n = 1;
+	u32 quota = quota_of(gs, v->count), written = 0, left = 0, n = 1;
 
 	if (v->count > quota && gs->swap_copies) {
 		gspace_shed_copies(gs, v->count - quota);
@@ -530,6 +530,9 @@ static u32 write_victims(struct gspace *gs, const struct victims *v)
 	}
 	for (; written < v->count && n; written += n)
 		n = write_some(gs, v, written, MIN(quota - written, v->count));
+	for (u32 i = written; i < v->count; i++)
+		victims_keep(v, i, &left);
+	v->count = left;
 	return written;
 }
 
@@ -547,12 +550,12 @@ static u32 drop_clean(struct gspace *gs, u32 want)
 }
 
 /*
- * One batch: dropped because it is in swap as it is, shared, compressed, or written; what finds no place stays. Returns pages that
- * went, or are on their way.
+ * One batch: dropped because it is in swap as it is, shared, compressed, or written, the last two in the order that pays; what finds
+ * no place stays. Returns pages that went, or are on their way.
  */
 static u32 out_some(struct gspace *gs, u32 want)
 {
-	u32 done, blocks = 0, written, quota = quota_of(gs, 0) + gs->swap_copies, surplus = zip_surplus(gs);
+	u32 done, blocks = 0, quota = quota_of(gs, 0) + gs->swap_copies, surplus = zip_surplus(gs);
 	u64 start = platform_now_ns(), before_zip;
 	bool zip = zip_ready(gs);
 	struct victims v;
@@ -567,15 +570,17 @@ static u32 out_some(struct gspace *gs, u32 want)
 	digest_victims(&v);
 	done += share_offer_out(gs, &v);
 	done += drop_unchanged(gs, &v);
+	if (!zip_pays(gs))
+		done += write_victims(gs, &v);
 	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
 	start += platform_now_ns() - before_zip;
-	written = write_victims(gs, &v);
-	for (u32 i = written; i < v.count; i++)
+	done += write_victims(gs, &v);
+	for (u32 i = 0; i < v.count; i++)
 		gspace_swap_out_failed(gs, v.gfn[i], v.hfn[i]);
 	gspace_flush(gs);
-	count_work(&swap.stats.went, done + written, &swap.stats.went_ns, start);
-	return done + written;
+	count_work(&swap.stats.went, done, &swap.stats.went_ns, start);
+	return done;
 }
 
 u32 swap_out(struct gspace *gs, u32 want)

@@ -27,6 +27,9 @@
 /* Frames that a nearly full pool keeps free: what a batch of victims takes, and some, or they find no room. */
 #define ROOM_MIN 16U
 #define ROOM_MAX 64U
+#define USE_MAX   1024U /* fates of pages that are remembered: at so many, all count half */
+#define USE_SLACK 64U	/* that are no sign */
+#define PROBE	  16U	/* one batch of so many is compressed although it does not pay */
 
 static struct {
 	struct lock lock;
@@ -69,6 +72,25 @@ u64 zip_frames_for(u64 pages)
 bool zip_ready(const struct gspace *gs)
 {
 	return READ_ONCE(gs->zip.frames) < zip_max_frames(gs);
+}
+
+bool zip_pays(struct gspace *gs)
+{
+	struct zip_use *use = &gs->zip_use;
+
+	return READ_ONCE(use->unread) <= READ_ONCE(use->read) + USE_SLACK || use->batches++ % PROBE == 0;
+}
+
+static void note_use(struct gspace *gs, bool read)
+{
+	struct zip_use *use = &gs->zip_use;
+
+	gs->stats.zip_unread += !read;
+	(*(read ? &use->read : &use->unread))++;
+	if (use->read + use->unread < USE_MAX)
+		return;
+	use->read /= 2;
+	use->unread /= 2;
 }
 
 static void add(u64 *counter, u64 n)
@@ -208,11 +230,12 @@ int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page)
 	return E_IO;
 }
 
-void zip_drop(struct gspace *gs, u32 handle)
+void zip_drop(struct gspace *gs, u32 handle, bool read)
 {
 	u32 slot;
 
 	lock_assert_held(&gs->lock);
+	note_use(gs, read);
 	slot = zpool_drop(&gs->zip, handle);
 	if (slot != ZPOOL_NO_SLOT)
 		swap_slot_free(slot);

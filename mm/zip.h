@@ -57,14 +57,21 @@ void zip_init(u64 key, u32 percent);
  */
 void zip_set_percent(u32 percent);
 
-/* May it be worth while to offer pages of gs? */
+/* May pages of gs find room? */
 bool zip_ready(const struct gspace *gs);
+/*
+ * Is compression the better place for the next batch of gs, rather than swap? No, if of late most of what it had compressed was
+ * overwritten or given up before anybody read it: to compress a page is more work than to write it, and is worth it when the page
+ * comes back. Now and then the answer is yes all the same, so that it is known when that changes.
+ */
+bool zip_pays(struct gspace *gs);
 /* Stores those that can be; the others stay in v, in order. Returns how many are gone. No lock held. */
 u32 zip_store(struct gspace *gs, struct victims *v);
 
 /* gs->lock held: fills `page` from the entry of gfn. E_IO: the copy is damaged. The entry stays. */
 int zip_load(struct gspace *gs, gfn_t gfn, u32 handle, void *page) must_check;
-void zip_drop(struct gspace *gs, u32 handle);
+/* read: its content goes on, in a frame; else it is given up. */
+void zip_drop(struct gspace *gs, u32 handle, bool read);
 /* gs->lock held: what is wrong with the entry of gfn, or NULL. */
 const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here);
 /* Frames of the pool that should go to swap, the oldest first, so that there is room for the next victims. */

@@ -101,6 +101,7 @@ static void print_events(struct pairs *p, const struct gspace *gs)
 	pairs_number(p, "hinted", share_hinted(gs->id));
 	pairs_number(p, "zip-in", gs->stats.zip_in);
 	pairs_number(p, "zip-out", gs->stats.zip_out);
+	pairs_number(p, "zip-unread", gs->stats.zip_unread);
 	pairs_number(p, "zip-frames", gs->zip.frames);
 	pairs_number(p, "zip-max", zip_max_frames(gs));
 	pairs_number(p, "swap-out", gs->stats.swap_out);

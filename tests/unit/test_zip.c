@@ -610,6 +610,47 @@ static void test_damage_is_noticed(void **state)
 	assert_int_equal(zip.errors, lost);
 }
 
+/* A page goes out n times, and is wanted again or given up. Returns how often it was compressed. */
+static u64 rounds(u32 n, bool read)
+{
+	u64 before = gs.stats.zip_in;
+
+	for (u32 i = 0; i < n; i++) {
+		write_page(0, i, SOFT);
+		out(1);
+		if (read)
+			check_page(0, i, SOFT);
+		else
+			assert_true(gspace_overwrite(&gs, 0));
+	}
+	return gs.stats.zip_in - before;
+}
+
+/* Whose pages are overwritten before anybody reads them: they go to swap, until they are read again. */
+static void test_pages_given_up_are_not_worth_it(void **state)
+{
+	u64 some;
+
+	(void)state;
+	some = rounds(200, true);
+	assert_int_equal(some, 200);
+	rounds(300, false); /* as often as they were read, and some */
+	assert_true(gs.stats.zip_unread > 200);
+	some = rounds(320, false);
+	assert_in_range(some, 1, 320 / 10);
+	assert_true(gs.stats.swap_out > 200);
+	rounds(16 * 300, true); /* those that are compressed all the same come back, and count */
+	assert_int_equal(rounds(100, true), 100);
+}
+
+/* Without swap there is only compression. */
+static void test_given_up_or_not_without_swap(void **state)
+{
+	(void)state;
+	assert_int_equal(rounds(500, false), 500);
+	assert_int_equal(rounds(50, true), 50);
+}
+
 /* Each length that LZ4 can make of a page. */
 static void test_all_lengths(void **state)
 {
@@ -654,6 +695,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_rescued, start, finish),
 	    cmocka_unit_test_setup_teardown(test_dropped, start, finish),
 	    cmocka_unit_test_setup_teardown(test_damage_is_noticed, start, finish),
+	    cmocka_unit_test_setup_teardown(test_pages_given_up_are_not_worth_it, start, finish),
+	    cmocka_unit_test_setup_teardown(test_given_up_or_not_without_swap, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_all_lengths, start, finish),
 	};
 
