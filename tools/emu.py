@@ -9,6 +9,7 @@ Bochs make the command line (and the files it needs) in a work folder of their o
 """
 import argparse
 import os
+import random
 import select
 import shutil
 import signal
@@ -90,15 +91,15 @@ class Qemu:
 
 
 class Bochs:
-    """Bochs with OVMF (bios: SeaBIOS) and ATA disks, *.iso as a CD; serial is a socket server on `port` (Bochs connects nothing by itself).
+    """Bochs with OVMF (bios: SeaBIOS) and ATA disks, *.iso as a CD; its serial port connects to us, see line().
 
     Several processors want Bochs 3.1 (binary): without its fw_cfg device the firmware makes no ACPI tables."""
 
-    def __init__(self, disks, mem=512, work=".", model="corei7_skylake_x", port=0, ips=50000000, binary="bochs",
+    def __init__(self, disks, mem=512, work=".", model="corei7_skylake_x", ips=50000000, binary="bochs",
                  log_action="ignore", bios=False, cpus=1):
         self.disks, self.mem, self.work, self.model, self.bios = disks, mem, work, model, bios
         self.ips, self.binary, self.log_action, self.cpus = ips, binary, log_action, cpus
-        self.port = port or free_port()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1)  # ours from the start: nobody else can take the port
 
     def write_rc(self):
         os.makedirs(self.work, exist_ok=True)
@@ -113,7 +114,7 @@ class Bochs:
             'display_library: rfb, options="timeout=0"',
             "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy",
             "speaker: enabled=0",
-            f"com1: enabled=1, mode=socket-server, dev=127.0.0.1:{self.port}",
+            f"com1: enabled=1, mode=socket-client, dev=127.0.0.1:{self.listener.getsockname()[1]}",
             f"log: {os.path.join(self.work, 'bochs.log')}",
             "panic: action=report",
             f"error: action={self.log_action}",
@@ -143,22 +144,26 @@ class Bochs:
     def command(self):
         return [self.binary, "-q", "-f", self.write_rc(), "-rc", os.path.join(self.work, "bochs.go")]
 
+    def line(self, process, seconds=300):
+        """The serial line of this Bochs, which has just been started as process. None: it has ended, or does not connect."""
+        end = time.monotonic() + seconds
+        with self.listener:
+            while process.poll() is None and time.monotonic() < end:
+                if select.select([self.listener], [], [], 0.1)[0]:
+                    return self.listener.accept()[0]
+        return None
+
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def connect(port, process, seconds=120):
-    """The serial line of a Bochs that has just been started."""
-    end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            return socket.create_connection(("127.0.0.1", port))
-        except OSError:
-            time.sleep(0.1)
-    return None
+    """A port nobody has just now; below those that the system gives away by itself."""
+    while True:
+        port = random.randrange(10000, 32768)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def bridge(line, process):
@@ -195,7 +200,7 @@ def run_bochs(args):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Bochs is ended, too
     with open(os.path.join(args.work, "bochs.out"), "wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out)
-    line = connect(bochs.port, process)
+    line = bochs.line(process)
     if not line:
         process.kill()
         sys.exit(f"Bochs did not start: see {args.work}/bochs.out and {args.work}/bochs.log")

@@ -151,7 +151,7 @@ class Machine:
                               cpus=self.cpus, binary=bochs_smp() if self.cpus > 1 else "bochs")
             with open(os.path.join(self.work, "bochs.out"), "wb") as out:
                 self.process = subprocess.Popen(bochs.command(), stdin=subprocess.PIPE, stdout=out, stderr=out)
-            self.line = emu.connect(bochs.port, self.process)
+            self.line = bochs.line(self.process)
             assert self.line, "Bochs did not start, see bochs.out in " + self.work
             self.console = pexpect.fdpexpect.fdspawn(self.line.fileno(), encoding="utf-8", codec_errors="replace",
                                                      timeout=60)
