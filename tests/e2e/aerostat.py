@@ -6,9 +6,11 @@ none is shorter than PATIENCE, whatever a test says, since the machine that runs
 """
 import contextlib
 import functools
+import inspect
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -37,7 +39,7 @@ PAGE = 4096
 MIB = 1 << 20
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": 1 << 30, "T": 1 << 40}
 DETACH = "\x1d"  # Ctrl-]
-PATIENCE = 180  # s
+PATIENCE = 300  # s
 
 
 @functools.lru_cache(None)
@@ -64,9 +66,22 @@ def value_of(text):
     return int(float(match.group(1)) * UNITS[match.group(2)])
 
 
+class Figures(dict):
+    """key=value words. A figure of the guest's own is waited for as long as the guest has told none; another that is not there fails the
+    test with all there are."""
+
+    told = None  # waits until the guest tells, and returns everything
+
+    def __missing__(self, key):
+        if self.told and self.pop("guest", "") == "silent":
+            self.update(self.told())  # pylint: disable=not-callable
+        assert key in self, f"no {key} in {dict(self)}"
+        return self[key]
+
+
 def pairs(text):
     """All key=value words of a command's output. Numbers and sizes become int, quoted values keep their text."""
-    found = {}
+    found = Figures()
     for key, value in re.findall(r'([a-z][a-z0-9-]*)=("[^"]*"|\S*)', LOG_LINE.sub("", text)):
         assert key not in found, f"key {key} twice in:\n{text}"
         found[key] = value[1:-1] if value.startswith('"') else value_of(value)
@@ -177,9 +192,13 @@ class Machine:
         if self.process:
             self.process.kill()
             self.process.wait()
-            self.line.close()
+            if self.line:
+                self.line.close()
         elif self.console:
-            self.console.close(force=True)
+            if self.console.isalive():  # close() alone would give it a moment only
+                os.kill(self.console.pid, signal.SIGKILL)
+                self.console.wait()
+            self.console.close()
         self.console = self.process = None
         for image in (self.boot_disk, self.data_path):
             if os.path.exists(image):
@@ -280,7 +299,19 @@ class Machine:
         return seen[-1]
 
     def show(self, vm):
-        return pairs(self.ok(f"vm show {vm}"))
+        shown = pairs(self.ok(f"vm show {vm}"))
+        shown.told = lambda: self.told(vm)
+        return shown
+
+    def told(self, vm):
+        """The same once the guest has told its own figures."""
+        def speaks():
+            """the guest tells its figures"""
+            shown = self.show(vm)
+            assert shown["state"] not in ("created", "crashed"), shown
+            return shown.get("guest") != "silent" and shown
+
+        return self.wait_for(speaks, PATIENCE)
 
     def state(self, vm):
         return self.show(vm)["state"]
@@ -299,7 +330,7 @@ class Machine:
             value = what()
             if value:
                 return value
-            assert time.monotonic() < end, f"still not so after {timeout} s: {what.__doc__ or what}"
+            assert time.monotonic() < end, f"still not so after {timeout} s: {what.__doc__ or inspect.getsource(what).strip()}"
             self.run_for(every)
 
     def wait_settled(self, what, timeout, looks=5, every=1):
@@ -331,11 +362,23 @@ class Machine:
 
     def wait_up(self, vm):
         """Its kernel answers: from now on it can be asked to shut down."""
-        self.wait_for(lambda: self.show(vm).get("guest") != "silent", 60)
+        self.told(vm)
+
+    def wait_ready(self, vm):
+        """Its workload has made all its pages."""
+        self.wait_for(lambda: self.show(vm).get("app-state") == "running", 60, every=0.25)
+
+    def wait_sampled(self, samples=2):
+        """So many samples have been taken from now on: what commands say of the last one is true of what has been at rest since."""
+        def last():
+            return int(LOG_LINE.sub("", self.ok("history host csv")).split()[-1].split(",")[0])
+
+        begun = last()  # its second; the first sample after it may have begun before now
+        self.wait_for(lambda: last() > begun + samples, 60)
 
     def wait_checked(self, *vms, timeout=180):
         """Each of these guests re-reads pages from now on and sees what it should; returns what they show."""
-        before = {vm: self.show(vm)["checked"] if "checked" in self.show(vm) else 0 for vm in vms}
+        before = {vm: self.show(vm).get("checked", 0) for vm in vms}
         seen = {}
 
         def moved(vm):

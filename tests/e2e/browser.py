@@ -10,7 +10,7 @@ import tempfile
 import time
 
 BINARY = "chromium-headless-shell"
-ANSWER_SECONDS = 120  # a hang detector
+ANSWER_SECONDS = 300  # a hang detector
 
 
 class Browser:
@@ -113,7 +113,7 @@ class Browser:
         assert "exceptionDetails" not in done, (expression, done["exceptionDetails"])
         return done["result"].get("value")
 
-    def wait(self, expression, timeout=60):
+    def wait(self, expression, timeout=ANSWER_SECONDS):
         """Until the expression is true; its value."""
         end = time.monotonic() + timeout
         while True:

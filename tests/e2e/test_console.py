@@ -87,7 +87,7 @@ def test_admission_refuses_with_numbers(console):
 
 def test_settings_of_a_running_vm(machine):
     m = machine(config=vm_section("a", 64, "app=idle mem=70%", disk="64M"), mem=256).boot()
-    m.wait_for(lambda: m.show("a").get("app-state") == "running", 60)
+    m.wait_ready("a")
     before = m.host()
     m.ok("vm set a reservation 50%")
     after, shown = m.host(), m.mem("a")
@@ -128,7 +128,7 @@ def test_guest_console_attach_and_detach(machine):
     m.expect(r"Ctrl-\]", 30)
     m.send("off\r")
     m.expect(r"idle: created \(shut down by the guest\)", 30)
-    m.send("nobody reads this " * 100)  # more than is kept for the guest
+    m.send("nobody reads this " * 70)  # more than is kept for the guest
     m.run_for(2)
     m.send(DETACH)
     m.expect(r"left the console of idle", 30)

@@ -1,7 +1,7 @@
 """A guest can end only its own VM."""
 import pytest
 
-from aerostat import DETACH, PROMPT, vm_section
+from aerostat import vm_section
 
 REPORTED = "the guest reported a crash"
 # Where the guest goes, and what the operator reads as the reason.
@@ -15,9 +15,15 @@ SURVIVES = ["io", "msr", "cr4", "insn", "debug", "wildcall", "ringlie", "infolie
 GOOD = vm_section("good", 48, "app=verify mem=80% rate=20000", disk="32M", autostart="no")
 
 
-def start(m, how, keys=""):
-    m.ok(f"vm create rogue memory=32M disk=8M {keys} cmdline='app=crash how={how} after=1'")
+def start(m, how, keys="", after=1):
+    m.ok(f"vm create rogue memory=32M disk=8M {keys} cmdline='app=crash how={how} after={after}'")
     m.ok("vm start rogue")
+
+
+def sees(m, text):
+    """The guest has printed it; so it has even if it has ended since."""
+    with m.guest_console("rogue"):
+        m.expect(text)
 
 
 def ended(m, how, reason):
@@ -36,17 +42,13 @@ def ended(m, how, reason):
 
 def survived(m, how):
     """The guest came through its own misdeed: what it tried was refused, and did not hurt its kernel either."""
-    m.send("vm console rogue\r")
-    m.expect(rf"crash: survived {how}\b", 120)
-    m.send(DETACH)
-    m.expect(r"\[left the console of rogue\]")
-    m.expect(PROMPT)
+    sees(m, rf"crash: survived {how}\b")
 
 
 def begin(m):
     """Free frames without any guest."""
     m.boot()
-    free = m.frames()
+    free = m.settled_frames()
     m.ok("vm start good")
     m.wait_state("good", "running")
     m.wait_checked("good")
@@ -63,28 +65,27 @@ def end(m, free):
 
 
 def stopped(m, may_end=False):
-    """It runs until the operator ends it, and nobody else minds."""
-    m.wait_state("rogue", "running")
-    m.run_for(2)
+    """It runs on, having done its misdeed, until the operator ends it, and nobody else minds."""
+    m.run_for(1)
     m.wait_checked("good")
     assert m.state("rogue") == "running" or may_end
-    if m.state("rogue") == "running":
+    if may_end:
+        m.command("vm stop rogue force")  # refused if it has ended by itself
+    else:
         m.ok("vm stop rogue force")
-        m.wait_state("rogue", "created", 30)
+    m.wait_for(lambda: m.state("rogue") in ("created", "crashed"), 30)
     m.ok("vm destroy rogue")
 
 
 def balloon(m):
     """What lies to the balloon needs a target: one that breaks its promises, one that gives away its own code."""
-    start(m, "balloonlie then=run")
-    m.wait_state("rogue", "running")
-    m.ok("balloon rogue 4M")
+    start(m, "balloonlie then=run", after=4)
+    m.ok("balloon rogue 4M")  # before it lies
     survived(m, "balloonlie")
     seen = m.mem("rogue")
     assert seen["balloon-broken"] > 0 and seen["balloon-out"] > 0 and seen["sum"] == "ok", seen
     stopped(m)
-    start(m, "selfballoon")
-    m.wait_state("rogue", "running")
+    start(m, "selfballoon", after=4)
     m.ok("balloon rogue 4M")
     ended(m, "selfballoon", None)
 
@@ -111,6 +112,7 @@ def run_all(m):
     hints(m)
     start(m, "cr0")
     if m.emulator == "qemu":  # QEMU's own SVM lets it leave 64-bit mode: anything may follow
+        sees(m, r"crash: now: cr0")
         stopped(m, may_end=True)
     else:
         survived(m, "cr0")
@@ -135,10 +137,11 @@ def test_spinning_guests_are_preempted(machine, emulator):
     m = machine(emulator=emulator, config=GOOD, mem=192, parts=(("swap", 192), ("data", 64)))
     free = begin(m)
     start(m, "spin", "watchdog=2")
-    m.wait_state("rogue", "running")
+    sees(m, r"crash: now: spin")
     m.wait_checked("good")
     ended(m, "spin", "watchdog")
     for how in ("spin", "spinon", "spinexit"):
         start(m, how)
+        sees(m, rf"crash: now: {how}\b")
         stopped(m)
     end(m, free)

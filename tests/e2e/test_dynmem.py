@@ -46,7 +46,7 @@ def test_tide(machine, emulator):
     assert up["pages"] * PAGE >= high * MIB and up["grown"] == up["pages"] - 64 * MIB // PAGE, up
     assert 60 <= up["pressure"] <= 90, up
     down = m.wait_for(lambda: fallen(m, high * 3 / 4), 180)
-    assert down["pages"] == up["pages"] and down["ballooned"] > 0 and down["pressure"] < up["pressure"], (up, down)
+    assert down["pages"] >= up["pages"] and down["ballooned"] > 0 and down["pressure"] < up["pressure"], (up, down)
     again = m.wait_for(lambda: risen(m, high), 180)
     assert again["balloon-back"] > 0, again
     unharmed(m)

@@ -196,7 +196,7 @@ def test_loader_says_what_is_missing(machine, tmp_path):
     wanted = "Aerostat: error: there is no module aerostat.elf"
     m.expect(wanted, 120)
     m.expect("not started", 30)
-    assert wanted in screendump(m, monitor)
+    m.wait_for(lambda: wanted in screendump(m, monitor), 30)
 
 
 # ---- the serial console's place ----

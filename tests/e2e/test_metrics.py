@@ -24,7 +24,7 @@ def value(text, sample):
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode()
 
 
@@ -42,7 +42,7 @@ def streaming(machine, tmp_path):
     m.wait_for(lambda: m.mem("a")["ballooned"] == 1024, 60)
     m.ok("set share-rate 0")
     m.ok("vm pause a")
-    m.run_for(3)
+    m.wait_sampled()
     return m, path
 
 

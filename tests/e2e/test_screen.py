@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aerostat import LOG_LINE, PROMPT, clean, value_of, vm_section
+from aerostat import LOG_LINE, PROMPT, clean, echo, value_of, vm_section
 
 FIELDS = {"MEMSZ": "pages", "CNSM": "consumed", "SZTGT": "target", "MCTLSZ": "ballooned", "MCTLTG": "balloon-target",
           "SWCUR": "swapped", "SHRD": "shared"}
@@ -64,7 +64,7 @@ def test_top_and_explanations(squeezed):
     assert "could have a reservation of" in text and "instead of" in text, text
     assert "swap full" in m.ok("forecast")
     mem = stand_still(m)
-    m.run_for(2)
+    m.wait_sampled()
     for size, columns, rows in (("", 80, 24), ("132x43", 132, 43)):
         screen = m.ok(f"top --plain {size}")
         print(screen)
@@ -117,6 +117,7 @@ def test_console_for_people_and_scripts(machine, emulator):
     m.expect(PROMPT, 30)
 
     m.send("terminal plain\r")
+    m.expect(echo("terminal plain"))
     m.send("vm list\r")
     text, _ = m.expect(r"\nok\r", 30)
     m.send("nonsense\r")

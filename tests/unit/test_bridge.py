@@ -57,10 +57,10 @@ def test_labels_are_unescaped():
     'x{a="\\t"} 1', 'x{="1"} 1', "x}{ 1", "x\0 1", "x\ufffd 1", "x 1\nx 1", "y" * 2000 + " 1", "x" + "{" * 500 + " 1",
     "x{" + '"a' * 400 + " 1"])
 def test_garbled_lines_are_refused(line):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(samples.Garbled):
         samples.parse(line + "\n")
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_stream_has_bounds():
@@ -293,7 +293,7 @@ def test_the_line_comes_back(tmp_path):
     one.close()
     two, _ = listener.accept()
     two.sendall((stream(4)[50:] + stream(5)).encode())
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while latest.streams < 2 and time.monotonic() < end:
         time.sleep(0.02)
     assert latest.streams == 2 and latest.garbled == 0 and latest.text == stream(5).encode()
