@@ -32,7 +32,8 @@ ifneq ($(DEPS),0)
 ifneq ($(filter-out help clean,$(GOALS)),)
 PURPOSES := $(if $(filter-out charts,$(GOALS)),build) $(if $(filter charts,$(GOALS)),charts) $(if $(filter run,$(GOALS)),run) $(if $(filter run-bochs,$(GOALS)),bochs) \
 	$(if $(filter debug,$(GOALS)),run debug) $(if $(filter iso test soak,$(GOALS)),iso) $(if $(filter unit fuzz,$(GOALS)),test) \
-	$(if $(filter test soak bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test)
+	$(if $(filter test soak bench,$(GOALS)),run bochs test) $(if $(filter bench-memory,$(GOALS)),run iso plot test) \
+	$(if $(filter bench-tables,$(GOALS)),test)
 ifneq ($(shell tools/deps.sh $(PURPOSES) >&2 && echo installed),installed)
 $(error packages are missing)
 endif
@@ -111,7 +112,7 @@ HV_ASM := $(addprefix arch/x86/,$(ARCH_ASM)) $(addprefix arch/x86/vmx/,$(VMX_ASM
 HV_OBJ := $(HV_C:%=$(B)/hv/%.o) $(HV_ASM:%=$(B)/hv/%.asm.o) $(B)/hv/font.o
 HOST_OBJ := $(HOST_C:%=$(B)/host/%.o) $(UNIT_FAKES:%=$(B)/host/tests/unit/%.o)
 
-.PHONY: all help clean unit fuzz test soak run run-bochs charts debug image iso FORCE bench bench-memory
+.PHONY: all help clean unit fuzz test soak run run-bochs charts debug image iso FORCE bench bench-memory bench-tables
 all: ## everything that goes on the boot volume
 
 help: ## this list
@@ -376,13 +377,17 @@ bench: ## what the paths cost, in instructions; COMPARE=FILE: changes
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/bench.py $(B)/bench --where $(BENCH) \
 	  $(if $(COMPARE),--compare $(COMPARE))
 
-# EXPERIMENTS: some of them alone (trips,scan,zip,a,b,c,d,e,f,g); RESUME=1: only those without a result.
+# EXPERIMENTS: some of them alone (trips,scan,zip,a,b,c,d,e,f,g); RESUME=1: only those without a result; SEED: other random numbers.
 EXPERIMENTS ?=
 RESUME ?=
-bench-memory: ## memory experiments: tables, plots; a quarter of an hour
+SEED ?= 1
+bench-memory: ## memory experiments: tables, plots; ten minutes on two processors
 	$(Q)$(MAKE) --no-print-directory B=$(B)/bench DEBUG=0 all $(B)/bench/loader.elf
 	$(Q)AEROSTAT_BUILD=$(abspath $(B)/bench) /usr/bin/python3 tests/bench/memory.py $(B)/bench \
-	  $(if $(EXPERIMENTS),--only $(EXPERIMENTS)) $(if $(RESUME),--resume)
+	  $(if $(EXPERIMENTS),--only $(EXPERIMENTS)) $(if $(RESUME),--resume) --seed $(SEED)
+
+bench-tables: ## docs/BENCHMARKS.md: its tables from what make bench and make bench-memory have measured
+	/usr/bin/python3 tests/bench/tables.py $(B)/bench --write docs/BENCHMARKS.md
 
 soak: all $(B)/aerostat.iso $(B)/test.iso ## the long runs in QEMU and Bochs; an hour and more
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 -m pytest -m soak -s tests/e2e

@@ -80,6 +80,14 @@ static void open_disk(struct kernel *k)
 		k->disk = (struct disk){.index = 0};
 }
 
+/* seed: what a workload does is as random, and the same in each VM of this name. */
+static void choose_seed(struct kernel *k)
+{
+	memcpy(&k->seed, k->start.random, sizeof(k->seed));
+	must(args_number(&k->args, "seed", ~0UL, k->seed, &k->seed), "seed");
+	k->seed ^= hash_bytes(k->start.name, strlen(k->start.name), 0);
+}
+
 void kernel_contract(struct kernel *k)
 {
 	int err = args_parse(&k->args, k->start.cmdline);
@@ -88,8 +96,7 @@ void kernel_contract(struct kernel *k)
 	greet(k);
 	if (err)
 		print("command line is too long: cut\n");
-	memcpy(&k->seed, k->start.random, sizeof(k->seed));
-	k->seed ^= hash_bytes(k->start.name, strlen(k->start.name), 0);
+	choose_seed(k);
 	print("aerostat guest: %s, %lu MiB, %u vCPU, features %#x\n", k->start.name, k->start.memory_bytes / MIB,
 	      k->start.vcpus, k->features);
 	open_disk(k);

@@ -45,15 +45,18 @@ def taxed(work, tax):
     seen = run(work, vms, TAX_ROOM, [(0, "vm console busy"), (end, "history idle csv"), (end, "history busy csv"), (end, "mem check")],
                swap=2 * PAIR, data=2 * PAIR + 192, min_free="10M", wss_period=2, idle_tax=tax, balloon_rate=1000000)
     proved(seen)
-    return throughput(seen.console("busy"), "db", "ops", TAX_WARM, TAX_SECONDS), {name: seen.history(name) for name in ("idle", "busy")}
+    line = {name: seen.history(name) for name in ("idle", "busy")}
+    begin = next(second for second, n in zip(line["busy"]["second"], line["busy"]["operations"]) if n) + TAX_WARM
+    return {"tax": tax, "ops": throughput(seen.console("busy"), "db", "ops", TAX_WARM, TAX_SECONDS), "line": line,
+            "measured": (begin, begin + TAX_SECONDS)}
 
 
 def idle_tax(work):
-    free, line0 = taxed(work, 0)
-    high, line75 = taxed(work, 75)
+    rows = [taxed(work, tax) for tax in (0, 75)]
+    free, high = [row["ops"] for row in rows]
     gain = (high / free - 1) * 100
     print(f"  tax 0: {free:,.0f}/s, tax 75 %: {high:,.0f}/s, gain {gain:.0f} %")
-    return {"rows": [{"tax": 0, "ops": free, "line": line0}, {"tax": 75, "ops": high, "line": line75}],
+    return {"rows": rows,
             "figures": {"idle_tax_gain_percent": (gain, "%", "above 30 (OSDI'02)")}}
 
 
@@ -83,7 +86,7 @@ def five(work):
     host, seconds = seen.look("mem"), next(iter(line["host"].values()))
     after = sum(n for second, n in zip(seconds, line["host"]["swap-out"]) if second > PEAK_SECONDS)
     print(f"  overcommit {host['overcommit']}, swapped out {host['swap-out']} in all, {after} after the first {PEAK_SECONDS} s")
-    return {"rows": line, "events": seen.last("events 60"),
+    return {"rows": line, "events": seen.last("events 60"), "peak": PEAK_SECONDS,
             "figures": {"five_overcommit": (float(host["overcommit"]), "times", "-"),
                         "five_swapped_after_peak": (after, "pages", "-")}}
 

@@ -1,7 +1,7 @@
 """Machines for the experiments with memory: QEMU that counts instructions, disks in the machine's own memory.
 
-A run repeats to the last instruction. Time is instructions (-icount, one a nanosecond), random numbers come from a fixed seed,
-the disks (boot option ramdisk) take a fixed time, and nothing comes from outside: QEMU puts the loader and its files into
+A run repeats to the last instruction. Time is instructions (-icount, one a nanosecond), random numbers come from a fixed seed
+(SEED: the host's, and those of each guest by its name, so that machines that are compared see the same requests), the disks (boot option ramdisk) take a fixed time, and nothing comes from outside: QEMU puts the loader and its files into
 memory before the first instruction (-kernel, -initrd), the console's commands stand in the configuration with their times
 ([commands]), and what the console says goes into a file, which never makes the machine wait.
 """
@@ -13,15 +13,20 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "tests", "e2e"))
 import aerostat  # noqa: E402
-from aerostat import MIB, emu, pairs, vm_section  # noqa: E402,F401
+from aerostat import MIB, emu, pairs  # noqa: E402,F401
 
 PAGE = 4096
 LATENCY_US, PAGE_US = 100, 4  # of the disks: a request, and each of its pages in turn
 CPU = "EPYC,+svm,+npt"
-EXTRA = ["-seed", "1", "-rtc", "base=2024-01-01,clock=vm"]
+SEED = 1
+EXTRA = ["-rtc", "base=2024-01-01,clock=vm"]
 HANG = 3600  # s of the real clock: so long no run takes
 PROMPT = "aerostat> "
 BAD = re.compile("|".join([aerostat.PANIC, aerostat.LOG_ERROR, aerostat.WRONG]))
+
+
+def vm_section(name, memory, cmdline, **keys):
+    return aerostat.vm_section(name, memory, f"{cmdline} seed={SEED}", **keys)
 
 
 def pages(mib):
@@ -77,7 +82,7 @@ def run(work, vms, mem, commands, swap=0, data=0, **host):
         os.symlink(os.path.abspath(file), os.path.join(work, os.path.basename(file)))
     # Names without folders: the loader reads them, and longer ones take longer.
     qemu = emu.Qemu([], mem=mem + swap + data, accel="tcg", work=work, cpu=CPU, icount=True, bios=True, serial=f"file:{console}",
-                    extra=EXTRA + ["-kernel", "loader.elf", "-initrd", "aerostat.elf,aerostat.ini,guest.elf"])
+                    extra=EXTRA + ["-seed", str(SEED), "-kernel", "loader.elf", "-initrd", "aerostat.elf,aerostat.ini,guest.elf"])
     subprocess.run(qemu.command(), cwd=work, check=True, timeout=HANG, stdin=subprocess.DEVNULL, capture_output=True)
     with open(console, encoding="utf-8", errors="replace") as file:
         found = Run(file.read())

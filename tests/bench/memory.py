@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """The experiments with memory: `make bench-memory`.
 
-  memory.py FOLDER [--only a,b,...] [--resume] [--jobs N]
+  memory.py FOLDER [--only a,b,...] [--resume] [--jobs N] [--seed N]
 
 Each runs machines of its own in QEMU, which counts instructions (memlab.py), and leaves FOLDER/memory/NAME.json. Then tables
 go to the terminal, plots and memory.json, {name: {value, unit, paper}}, into FOLDER, from all experiments that have a result
 there. --only: these alone; --resume: only those without a result; --jobs: so
-many at a time, which changes no figure (by default one a processor). docs/BENCHMARKS.md explains the figures.
+many at a time, which changes no figure (by default one a processor); --seed: other random numbers than seed 1 has, into
+FOLDER/memory-seedN, to see how much they matter. docs/BENCHMARKS.md explains the figures.
 """
 import argparse
 import concurrent.futures
@@ -23,6 +24,7 @@ import exp_balloon
 import exp_policy
 import exp_sharing
 import exp_swap
+import memlab
 
 EXPERIMENTS = {
     "trips": ("a page into the balloon and back", exp_balloon.trips),
@@ -114,29 +116,35 @@ def show(measured):
         print(f"{name:30} {value:>12,.2f}{'!' if missed else ' '}{goal:>12}  {unit:26} {paper}")
 
 
+def write(folder, found, measured):
+    path = os.path.join(folder, "memory.json")
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump({name: dict(zip(("value", "unit", "paper"), figure)) for name, figure in measured.items()}, out, indent=2)
+        out.write("\n")
+    import plots  # pylint: disable=import-outside-toplevel  # matplotlib: tests of the experiments do without
+    print(f"written to {path}" + "".join(f", {name}" for name in plots.draw(found, folder)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--only", default=",".join(EXPERIMENTS))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count(), 4))
+    parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    results = os.path.join(args.folder, "memory")
+    memlab.SEED = args.seed
+    results = os.path.join(args.folder, "memory" if args.seed == 1 else f"memory-seed{args.seed}")
     os.makedirs(results, exist_ok=True)
     names = [name for name in args.only.split(",") if not (args.resume and os.path.exists(os.path.join(results, f"{name}.json")))]
     failed = run_all(names, results, args.jobs)
     found = collect(results)
     measured = figures(found)
     show(measured)
-    path = os.path.join(args.folder, "memory.json")
-    with open(path, "w", encoding="utf-8") as out:
-        json.dump({name: dict(zip(("value", "unit", "paper"), figure)) for name, figure in measured.items()}, out, indent=2)
-        out.write("\n")
-    import plots  # pylint: disable=import-outside-toplevel  # matplotlib: tests of the experiments do without
-    written = plots.draw(found, args.folder)
+    if args.seed == 1:
+        write(args.folder, found, measured)
     missing = [name for name in GOALS if name not in measured]
     print("not measured: " + " ".join(missing) if missing else "all measured")
-    print(f"written to {path}" + "".join(f", {name}" for name in written))
     sys.exit(1 if failed else 0)
 
 

@@ -12,13 +12,15 @@ sys.path.insert(0, os.path.join(aerostat.TOP, "tests", "bench"))
 import exp_balloon  # noqa: E402
 import exp_sharing  # noqa: E402
 import exp_swap  # noqa: E402
+import memlab  # noqa: E402
 import memory  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     for module, name, value in ((exp_balloon, "FULL", 64), (exp_balloon, "TRIP", 16), (exp_swap, "SIZE", 24), (exp_swap, "LIMIT", 16),
-                                (exp_swap, "WARM", 1), (exp_swap, "SECONDS", 1), (exp_sharing, "SIZE", 16)):
+                                (exp_swap, "WARM", 1), (exp_swap, "SECONDS", 1), (exp_swap, "FILE", 8), (exp_swap, "OUTPUT", 8),
+                                (exp_swap, "JOB_LIMIT", 12), (exp_sharing, "SIZE", 16)):
         monkeypatch.setattr(module, name, value)
 
 
@@ -44,3 +46,14 @@ def test_a_run_repeats_exactly(tmp_path):
     assert set(memory.figures(memory.collect(tmp_path / "first"))) == {"zip_overhead_percent", "swap_out", "swap_in"}
     assert results[0] == results[1]
     assert json.loads(results[0])["rows"][0]["swap-went"] > 0
+
+
+@pytest.mark.takes(30)
+def test_a_job_with_hints_and_compression_repeats_exactly(tmp_path, monkeypatch):
+    """And another seed makes another run of it."""
+    seen = [exp_swap.job(tmp_path / "first", exp_swap.NO_BALLOON, "30%"), exp_swap.job(tmp_path / "second", exp_swap.NO_BALLOON, "30%")]
+    console = [(tmp_path / name / "console.txt").read_bytes() for name in ("first", "second")]
+    assert console[0] == console[1] and seen[0] == seen[1]
+    assert seen[0][1]["clean-out"] and seen[0][1]["not-read"] and seen[0][1]["zip-in"]
+    monkeypatch.setattr(memlab, "SEED", 2)
+    assert exp_swap.job(tmp_path / "other", exp_swap.NO_BALLOON, "30%") != seen[0]
