@@ -48,7 +48,7 @@ def bochs_smp():
     for name in (os.environ.get("AEROSTAT_BOCHS", "bochs31"), "bochs"):
         if shutil.which(name):
             models = subprocess.run([name, "--help", "cpu"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                    errors="replace", timeout=60, check=False)
+                                    errors="replace", timeout=PATIENCE, check=False)
             if "arrow_lake" in models.stdout + models.stderr:  # a model that 3.1 brought
                 return name
     return None
@@ -248,10 +248,11 @@ class Machine:
         self.console.send(text)
 
     def command(self, line, timeout=PATIENCE):
-        """Runs one console command; its output without echo and prompt."""
+        """Runs one console command; its output without echo and prompt, and without log lines that came meanwhile."""
         self.send(line + "\r")
         self.expect(echo(line), timeout)
-        return self.expect(PROMPT, timeout)[0]
+        out = self.expect(PROMPT, timeout)[0]
+        return out if line.startswith("log ") else LOG_LINE.sub("", out)
 
     def ok(self, line, timeout=PATIENCE):
         out = self.command(line, timeout)
@@ -260,7 +261,7 @@ class Machine:
 
     def refused(self, line):
         """The command answers with exactly one line of error, which is returned."""
-        out = LOG_LINE.sub("", self.command(line)).strip().splitlines()
+        out = self.command(line).strip().splitlines()
         assert len(out) == 1 and out[0].startswith("error: "), (line, out)
         return out[0]
 
@@ -281,6 +282,10 @@ class Machine:
 
     def host(self):
         return pairs(self.ok("mem"))
+
+    def uptime_ms(self):
+        """The machine's own time."""
+        return pairs(self.ok("host"))["uptime-ms"]
 
     def frames(self):
         """Free frames of the host, exactly."""
@@ -371,7 +376,7 @@ class Machine:
     def wait_sampled(self, samples=2):
         """So many samples have been taken from now on: what commands say of the last one is true of what has been at rest since."""
         def last():
-            return int(LOG_LINE.sub("", self.ok("history host csv")).split()[-1].split(",")[0])
+            return int(self.ok("history host csv").split()[-1].split(",")[0])
 
         begun = last()  # its second; the first sample after it may have begun before now
         self.wait_for(lambda: last() > begun + samples, 60)

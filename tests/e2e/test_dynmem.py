@@ -37,7 +37,7 @@ def test_tide(machine, emulator):
     """Starts with 64 MiB, grows beyond on line, gives back, has it again; the operator fixes its size; a neighbour with a reservation does
     not notice."""
     high = 130 if emulator == "qemu" else 80
-    config = (vm_section("tide", 64, f"app=tide high={high}M low=16M hold=12 rate=100", disk="160M", minimum="32M",
+    config = (vm_section("tide", 64, f"app=tide high={high}M low=16M hold=16 rate=100", disk="160M", minimum="32M",
                          maximum="192M", vcpus=2) +
               vm_section("calm", 32, "app=verify mem=70% rate=100", reservation="32M"))
     m = machine(emulator=emulator, config=config, mem=384, parts=(("swap", 256), ("data", 256))).boot()

@@ -4,18 +4,18 @@ import re
 
 import pytest
 
-from aerostat import LOG_LINE, MIB, pairs, vm_section
+from aerostat import MIB, pairs, vm_section
 
 
 def alerts(m):
     """The alerts raised now: {(name, object)}."""
-    rows = LOG_LINE.sub("", m.ok("alerts")).strip().splitlines()[1:]
+    rows = m.ok("alerts").strip().splitlines()[1:]
     return {tuple(row.split()[1:3]) for row in rows}
 
 
 def events(m):
     """{number: the rest of its row}; numbers go up by one."""
-    rows = [row.split(None, 1) for row in LOG_LINE.sub("", m.ok("events 256")).strip().splitlines()[1:]]
+    rows = [row.split(None, 1) for row in m.ok("events 256").strip().splitlines()[1:]]
     seen = {int(number): text for number, text in rows}
     assert sorted(seen) == list(range(min(seen), max(seen) + 1)), seen
     return seen
@@ -170,14 +170,14 @@ def test_history(machine):
 
     def agree():
         """the last of some seconds has what is shown now"""
-        told = json.loads(LOG_LINE.sub("", m.ok("history a json")))
+        told = json.loads(m.ok("history a json"))
         last, shown = dict(zip(told["fields"], told["rows"][-1])), m.mem("a")
         assert told["object"] == "a" and told["seconds"] == 1
         return len(told["rows"]) > 3 and all(last[field] == shown[key] for field, key in
                                              (("consumed", "consumed"), ("balloon", "ballooned"), ("target", "target")))
 
     m.wait_for(agree, 60)
-    rows = LOG_LINE.sub("", m.ok("history host csv")).split()
+    rows = m.ok("history host csv").split()
     assert rows[0].startswith("second,free,") and len(rows) > 3
     assert len({len(row.split(",")) for row in rows}) == 1
     chart = m.ok("history a balloon")

@@ -20,7 +20,7 @@ def spinner(name, **keys):
 
 def run_times(machine, names):
     """Milliseconds each has run, and those of the clock, as nearly at one time as the console can tell."""
-    clock = pairs(machine.ok("host"))["uptime-ms"]
+    clock = machine.uptime_ms()
     return {n: machine.show(n)["vcpu0-ran-ms"] for n in names}, clock
 
 

@@ -11,6 +11,7 @@ from aerostat import MIB, vm_section
 
 TIERS = ("shared", "balloon", "zip", "swap")
 AT_WORK = 512  # pages, from which on a tier is at work: each guest has some, its kernel's, that cannot be shared or do not compress
+LOOK_MS = 250
 ORDER = ["high", "clear", "soft", "hard", "low"]
 STATE = re.compile(r"state (\w+) -> (\w+) free=(\S+)")
 NO_BALLOON = "without=3"  # neither 4 KiB nor 2 MiB units: the flood is met by what is left
@@ -60,15 +61,19 @@ def config(size):
 
 
 def settle(m, record, size, pages=300):
-    """Waits until free memory stays where it is, looking all the while; less patiently while there is plenty."""
-    last = [None, 0]
+    """Waits until free memory stays where it is, looking all the while; less patiently while there is plenty. Looks count that are a
+    quarter of a second of the machine's own time apart: on a slow host little happens in one of ours."""
+    free, at, looks = None, m.uptime_ms(), 0
 
     def still():
         """free memory stays where it is"""
+        nonlocal free, at, looks
         host, _ = record.sample()
-        last[1] = last[1] + 1 if last[0] is not None and abs(host["free"] - last[0]) < pages * 4096 else 0
-        last[0] = host["free"]
-        return last[1] >= (1 if host["free"] > 2 * size["min_free"] * MIB else 3)
+        now = m.uptime_ms()
+        if now - at >= LOOK_MS:
+            looks = looks + 1 if free is not None and abs(host["free"] - free) < pages * 4096 else 0
+            free, at = host["free"], now
+        return looks >= (1 if host["free"] > 2 * size["min_free"] * MIB else 3)
 
     m.wait_for(still, 120, every=0.25)
 
