@@ -73,7 +73,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	$(addprefix drivers/,acpi ata gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_queue ramdisk textscreen) boot/memmap boot/options boot/place \
 	boot/multiboot2/mb1 boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
-UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap swap_faults balloon reclaim squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_large gspace_model share zpool zip clean asid tlb page_walk insn mitigate \
+UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap swap_faults balloon reclaim reclaim_targets squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_touch gspace_move gspace_large gspace_model share share_steps zpool zip clean asid tlb page_walk insn mitigate \
 	sched pvdisk vm vm_memory hypercall
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
@@ -318,8 +318,15 @@ $(B)/unit/%: $(B)/host/tests/unit/%.o $(HOST_OBJ)
 	$(call say,CC)
 	$(Q)$(CC) $(HOST_CFLAGS) $^ -lcmocka $(LZ4_LIB) $(HOST_LIBS) -o $@
 # Tests of address spaces share what they do with pages.
-$(addprefix $(B)/unit/test_,gspace gspace_large share clean): $(B)/host/tests/unit/space_test.o
+SPACE_TESTS := gspace gspace_touch gspace_move gspace_large share share_steps clean
+$(SPACE_TESTS:%=$(B)/unit/test_%): $(B)/host/tests/unit/space_test.o
 $(addprefix $(B)/unit/test_,swap swap_faults): $(B)/host/tests/unit/swap_test.o
+$(addprefix $(B)/unit/test_,share share_steps): $(B)/host/tests/unit/share_test.o
+$(addprefix $(B)/unit/test_,reclaim reclaim_targets): $(B)/host/tests/unit/reclaim_test.o
+# And the machine they run on.
+MM_TESTS := $(SPACE_TESTS) swap swap_faults gspace_model dynmem squeeze reclaim reclaim_targets zip balloon
+$(MM_TESTS:%=$(B)/unit/test_%): $(B)/host/tests/unit/mm_test.o
+$(addprefix $(B)/unit/test_,multiboot1 multiboot2): $(B)/host/tests/unit/multiboot_test.o
 # Refuses frames at any point.
 $(B)/unit/test_gspace_large: HOST_LIBS := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_whole
 # The console's: its commands, over VMs without processors.

@@ -8,8 +8,39 @@
 
 #include <cmocka.h>
 
+#include "mm/reclaim.h"
 #include "mm/swap.h"
 #include "tests/unit/fake_blk.h"
+#include "tests/unit/fake_format.h"
+#include "tests/unit/mm_test.h"
+
+struct gspace one, two;
+
+void space_create(struct gspace *gs, const char *name, gfn_t pages)
+{
+	const struct mem_alloc alloc = {.limit = pages, .shares = 40};
+
+	assert_int_equal(gspace_init(gs, name, pages, &fake_format, &alloc), 0);
+}
+
+void space_test_start(u32 frames, u32 disk_pages, gfn_t pages)
+{
+	mm_test_start(frames, disk_pages);
+	assert_int_equal(swap_on(&fake_blk_part), 0);
+	reclaim_init(&(struct reclaim_config){.min_free = 1});
+	frame_set_reserve(0);
+	space_create(&one, "one", pages);
+	assert_int_equal(swap_reserve(&one, pages), 0);
+}
+
+int space_test_stop(void **state)
+{
+	(void)state;
+	assert_int_equal(gspace_verify_all(), 0);
+	destroy(&one);
+	mm_test_stop();
+	return 0;
+}
 
 void touch(struct gspace *gs, gfn_t gfn, enum gspace_access access)
 {

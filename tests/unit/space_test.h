@@ -4,6 +4,17 @@
 
 #include "mm/gspace_internal.h"
 
+/*
+ * Set-up: a machine (mm_test.h) with swap on, no reserve, and `one` of so many pages, whose swap is reserved. Tear-down: what is left
+ * of it is sound. `two` is for tests that want another, and end it.
+ */
+extern struct gspace one, two;
+void space_test_start(u32 frames, u32 disk_pages, gfn_t pages);
+int space_test_stop(void **state);
+
+/* A space whose limit is its size. */
+void space_create(struct gspace *gs, const char *name, gfn_t pages);
+
 /* It succeeds at once. */
 void touch(struct gspace *gs, gfn_t gfn, enum gspace_access access);
 void fill(struct gspace *gs, gfn_t gfn, u64 stamp);

@@ -5,33 +5,27 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdlib.h>
 
 #include "lib/err.h"
-#include "mm/frame.h"
 #include "mm/reclaim.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 #include "tests/unit/swap_test.h"
 
 struct gspace gs;
 struct swap_stats stats;
-static u32 free_before;
 
 const struct mem_alloc all_of_it = {.reservation = 0, .limit = PAGES, .shares = 10};
 
 int start(void **state)
 {
 	(void)state;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(SLOTS);
-	swap_init(0x5eed, 1);
+	mm_test_start(FRAMES, SLOTS);
 	reclaim_init(NULL);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
-	free_before = frame_free_count();
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &all_of_it), 0);
 	reclaim_add(&gs);
 	assert_int_equal(swap_reserve(&gs, PAGES), 0);
@@ -62,17 +56,7 @@ int finish(void **state)
 {
 	(void)state;
 	end_space(&gs);
-	for (int i = 0; i < 100; i++)
-		swap_trim();
-	swap_stats(&stats);
-	assert_int_equal(stats.used, 0);
-	assert_int_equal(stats.reserved, 0);
-	assert_int_equal(stats.in_flight_in + stats.in_flight_out, 0);
-	if (!stats.bad)
-		assert_int_equal(frame_free_count(), free_before);
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
+	mm_test_stop();
 	return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 
 #define FRAMES 8192U
 #define PAGES  8192U /* 32 MiB */
@@ -35,10 +36,7 @@ static u64 batch[BALLOON_BATCH_MAX];
 static int start(void **state)
 {
 	(void)state;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(PAGES);
-	swap_init(1, 2);
+	mm_test_start(FRAMES, PAGES);
 	reclaim_init(NULL);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &alloc), 0);
@@ -58,9 +56,7 @@ static int finish(void **state)
 	while (!gspace_destroy_some(&gs, 1000))
 		fake_blk_drain();
 	swap_unreserve(&gs);
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
+	mm_test_stop();
 	return 0;
 }
 

@@ -12,13 +12,13 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
-#include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/zip.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 #include "tests/unit/space_test.h"
 
 #define FRAMES 4096U
@@ -29,7 +29,6 @@
 
 static struct gspace gs;
 static u8 written[BLOCKS / 8];
-static u32 free_at_start;
 static struct blk_part data_part = {.kind = BLK_PART_GUEST_DATA, .pages = START + BLOCKS, .name = "data"};
 static const struct mem_alloc settings = {.limit = PAGES, .shares = 10};
 
@@ -47,9 +46,7 @@ static void write_block(u32 block, u64 stamp)
 
 static void start_with(const struct pt_format *format)
 {
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(SLOTS + START + BLOCKS);
+	mm_test_start(FRAMES, SLOTS + START + BLOCKS);
 	fake_blk_part.pages = SLOTS;
 	if (!data_part.dev) {
 		data_part.dev = fake_blk_part.dev;
@@ -57,12 +54,10 @@ static void start_with(const struct pt_format *format)
 		blk_register_part(&data_part);
 	}
 	memset(written, 0, sizeof(written));
-	swap_init(1, 2);
 	clean_init();
 	zip_init(3, 0);
 	reclaim_init(&(struct reclaim_config){.min_free = 1});
 	frame_set_reserve(0);
-	free_at_start = frame_free_count();
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, format, &settings), 0);
 	gspace_set_disk(&gs, &(struct clean_disk){&data_part, START, BLOCKS, written});
 	gs.target = 0; /* so that nothing is large, and nothing read ahead, unless a test wants it */
@@ -88,12 +83,7 @@ static int stop(void **state)
 	gspace_flush(&gs);
 	assert_int_equal(gspace_verify_all(), 0);
 	destroy(&gs);
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	assert_int_equal(frame_free_count(), free_at_start);
-	frame_verify();
-	fake_blk_stop();
-	fake_mm_stop();
+	mm_test_stop();
 	return 0;
 }
 

@@ -15,16 +15,15 @@
 #include "lib/prng.h"
 #include "mm/balloon.h"
 #include "mm/dynmem.h"
-#include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/reclaim.h"
-#include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/wss.h"
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 
 #define FRAMES  16384U /* 64 MiB */
 #define SLOTS   65536U
@@ -43,7 +42,7 @@ struct guest {
 };
 
 static struct guest guest[GUESTS];
-static u32 guests, free_before;
+static u32 guests;
 
 static u64 committed_of(struct gspace *gs)
 {
@@ -55,17 +54,13 @@ static u64 committed_of(struct gspace *gs)
 static int start(void **state)
 {
 	(void)state;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(SLOTS);
+	mm_test_start(FRAMES, SLOTS);
 	fake_blk.latency_ns = NSEC_PER_MSEC;
-	swap_init(0x5eed, 1);
 	reclaim_init(NULL);
 	wss_configure(WSS_SAMPLES_DEFAULT, 5, true);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	fake_mm_committed = committed_of;
 	guests = 0;
-	free_before = frame_free_count();
 	return 0;
 }
 
@@ -186,12 +181,7 @@ static int finish(void **state)
 			fake_blk_drain();
 		}
 	}
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	assert_int_equal(frame_free_count(), free_before);
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
+	mm_test_stop();
 	return 0;
 }
 

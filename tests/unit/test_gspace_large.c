@@ -6,15 +6,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
 #include "lib/err.h"
 #include "lib/prng.h"
 #include "lib/string.h"
-#include "mm/balloon.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
 #include "mm/gspace_internal.h"
@@ -33,9 +30,7 @@
 #define DISK_PAGES 4096
 #define L          LARGE_PAGES
 
-static struct gspace one, two;
 static const struct mem_alloc settings = {.limit = PAGES, .shares = 40};
-static u32 free_at_start;
 
 /* ---- the allocator between ----------------------------------------------- */
 
@@ -77,7 +72,7 @@ hfn_t __wrap_frame_alloc_whole(u32 order, enum frame_use use, enum frame_state s
 
 static void create(struct gspace *gs, const char *name)
 {
-	assert_int_equal(gspace_init(gs, name, PAGES, &fake_format, &settings), 0);
+	space_create(gs, name, PAGES);
 	gs->share_group = share_group("all");
 }
 
@@ -86,35 +81,18 @@ static int start(void **state)
 	(void)state;
 	fail_after = ~0U;
 	on_block = NULL;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(DISK_PAGES);
-	swap_init(1, 2);
-	assert_int_equal(swap_on(&fake_blk_part), 0);
-	free_at_start = frame_free_count();
-	reclaim_init(&(struct reclaim_config){.min_free = 1});
-	frame_set_reserve(0);
+	space_test_start(FRAMES, DISK_PAGES, PAGES);
+	one.share_group = share_group("all");
 	share_set_rate(1000000, 1000000);
-	create(&one, "one");
-	assert_int_equal(swap_reserve(&one, PAGES), 0);
 	return 0;
 }
 
 static int stop(void **state)
 {
-	(void)state;
 	fail_after = ~0U;
 	gspace_flush(&one);
-	assert_int_equal(gspace_verify_all(), 0);
 	frame_verify();
-	destroy(&one);
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	assert_int_equal(frame_free_count(), free_at_start);
-	frame_verify();
-	fake_blk_stop();
-	fake_mm_stop();
-	return 0;
+	return space_test_stop(state);
 }
 
 static void fill_region(struct gspace *gs, gfn_t first)

@@ -33,6 +33,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 
 #define SPACES     4
 #define PAGES      (large_pages ? PAGES_MAX : 420U)
@@ -731,17 +732,9 @@ static void check_everything(void)
 
 static u32 orphans, fills; /* of all runs */
 
-static void run(u64 seed, bool large)
+static void begin(u64 seed)
 {
-	struct share_stats s;
-	struct swap_stats w;
-	struct zip_stats z;
-	u32 free_before, broken = 0, cow = 0;
-
-	large_pages = large;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(DISK_PAGES + SPACES * BLOCKS);
+	mm_test_start(FRAMES, DISK_PAGES + SPACES * BLOCKS);
 	fake_blk_part.pages = DISK_PAGES;
 	if (!data_part.dev) {
 		data_part.dev = fake_blk_part.dev;
@@ -759,9 +752,12 @@ static void run(u64 seed, bool large)
 	prng_seed(&rnd, seed);
 	memset(&did, 0, sizeof(did));
 	fake_mm_on_shootdown = on_shootdown;
-	free_before = frame_free_count();
 	for (u32 i = 0; i < SPACES; i++)
 		create(&guest[i]);
+}
+
+static void work(bool large)
+{
 	for (u32 i = 0; i < STEPS; i++) {
 		if (large && i % PHASE == 0)
 			set_phase(i / PHASE % 2);
@@ -772,6 +768,16 @@ static void run(u64 seed, bool large)
 	set_phase(false);
 	verify();
 	check_everything();
+}
+
+/* All spaces end. What was done is told, and must have been enough. */
+static void end(u64 seed, bool large)
+{
+	struct share_stats s;
+	struct swap_stats w;
+	struct zip_stats z;
+	u32 broken = 0, cow = 0;
+
 	share_stats(&s);
 	swap_stats(&w);
 	zip_stats(&z);
@@ -805,12 +811,15 @@ static void run(u64 seed, bool large)
 	orphans += did.orphans;
 	assert_int_equal(w.checksum_errors + z.errors, 0);
 	assert_int_equal(fake_mm.poisoned, 0);
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	assert_int_equal(frame_free_count(), free_before);
-	frame_verify();
-	fake_blk_stop();
-	fake_mm_stop();
+}
+
+static void run(u64 seed, bool large)
+{
+	large_pages = large;
+	begin(seed);
+	work(large);
+	end(seed, large);
+	mm_test_stop();
 }
 
 static void model(void **state)

@@ -20,9 +20,6 @@
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/vm_test.h"
 
-#define INFO    0x20000UL
-#define RING    0x21000UL
-#define BUF     0x300U
 #define BUF_GPA ((u64)BUF << PAGE_SHIFT)
 #define BIG     1024U /* first page of a 2 MiB unit */
 

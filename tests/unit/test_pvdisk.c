@@ -21,9 +21,6 @@
 #include "tests/unit/vm_test.h"
 #include "vmm/pvdisk.h"
 
-#define INFO       0x20000UL
-#define RING       0x21000UL
-#define BUF        0x300U /* first of the pages used as buffers */
 #define DISK_PAGES 300U
 #define DATA_PAGES 1000U
 #define SECRET     0x5ec7e75ec7e75ec7UL

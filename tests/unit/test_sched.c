@@ -26,7 +26,6 @@
 #include "vmm/sched.h"
 
 #define VECTOR   0x40U
-#define INFO     0x20000UL
 #define PAGE     0x300U /* a page nothing else uses */
 
 static const struct fake_machine machine = {.frames = 2048, .swap_pages = 8192, .data_pages = 256, .min_free = 400};

@@ -1,13 +1,8 @@
-/*
- * Page sharing: what is found, what is never shared, what writes do to it. The shootdowns between the steps are
- * where a guest's last writes through stale translations arrive: tests change pages there.
- */
+/* Page sharing: what is found, what is never shared, what writes do to it, and in which order the scanner goes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <cmocka.h>
 
@@ -16,70 +11,17 @@
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace.h"
-#include "mm/gspace_internal.h"
 #include "mm/lot.h"
 #include "mm/platform.h"
-#include "mm/reclaim.h"
 #include "mm/rmap.h"
 #include "mm/share.h"
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/share_test.h"
 #include "tests/unit/space_test.h"
 
-#define FRAMES 2500
-#define PAGES  1000
-
-static struct gspace a, b;
 static const struct mem_alloc settings = {.limit = PAGES, .shares = 40};
-static u32 free_at_start;
-
-static int start(void **state)
-{
-	(void)state;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	reclaim_init(&(struct reclaim_config){.min_free = FRAMES / 5}); /* never plenty: no large pages */
-	frame_set_reserve(0);
-	free_at_start = frame_free_count();
-	assert_int_equal(gspace_init(&a, "a", PAGES, &fake_format, &settings), 0);
-	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
-	a.share_group = b.share_group = share_group("friends");
-	share_set_rate(1000000, 1000000);
-	fake_now_ns += NSEC_PER_SEC;
-	return 0;
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	assert_int_equal(gspace_verify_all(), 0);
-	while (!gspace_destroy_some(&a, 200))
-		assert_int_equal(gspace_verify_all(), 0);
-	while (!gspace_destroy_some(&b, 200))
-		assert_int_equal(gspace_verify_all(), 0);
-	assert_int_equal(frame_free_count(), free_at_start);
-	frame_verify();
-	fake_mm_stop();
-	return 0;
-}
-
-/* Scans until every page has been seen, in two passes: the first leaves hints. */
-static void scan_all(void)
-{
-	for (u32 i = 0; i < 60; i++) {
-		fake_now_ns += NSEC_PER_SEC;
-		share_scan(500);
-	}
-}
-
-static struct share_stats stats(void)
-{
-	struct share_stats s;
-
-	share_stats(&s);
-	return s;
-}
 
 /* ---- what is shared ------------------------------------------------------ */
 
@@ -156,16 +98,6 @@ static void references_are_bounded(void **state)
 
 /* ---- writes -------------------------------------------------------------- */
 
-static void share_two(u64 stamp)
-{
-	fill(&a, 1, stamp);
-	fill(&b, 2, stamp);
-	assert_false(share_offer(&a, 1)); /* leaves no hint */
-	scan_all();
-	expect_state(&a, 1, PAGE_SHARED);
-	assert_int_equal(hfn_of(&a, 1), hfn_of(&b, 2));
-}
-
 /* Equal content in different groups: each has its own frames, and only zero is everybody's. */
 static void strangers_do_not_share(void **state)
 {
@@ -200,16 +132,16 @@ static void strangers_do_not_share(void **state)
 
 static void groups(void **state)
 {
-	u64 one = share_group(NULL), other = share_group(NULL);
+	u64 alone = share_group(NULL), other = share_group(NULL);
 
 	(void)state;
 	assert_true(share_group("x") == share_group("x"));
 	assert_true(share_group("x") != share_group("y"));
-	assert_true(one != other && one != share_group("x"));
+	assert_true(alone != other && alone != share_group("x"));
 	while (!gspace_destroy_some(&b, 100))
 		;
 	assert_int_equal(gspace_init(&b, "b", PAGES, &fake_format, &settings), 0);
-	assert_true(b.share_group != a.share_group && b.share_group != one && b.share_group != other);
+	assert_true(b.share_group != a.share_group && b.share_group != alone && b.share_group != other);
 }
 
 static void writes_part(void **state)
@@ -526,301 +458,6 @@ static void hint_of_a_dying_space(void **state)
 	expect_state(&a, 1, PAGE_PRIVATE);
 }
 
-/* ---- changes between the steps ------------------------------------------- */
-
-static struct {
-	struct gspace *gs; /* in whose n-th shootdown */
-	u32 n;
-	void (*what)(void);
-} change;
-
-static void on_shootdown(struct gspace *gs)
-{
-	if (gs == change.gs && change.n && !--change.n)
-		change.what();
-}
-
-static void change_at(struct gspace *gs, u32 n, void (*what)(void))
-{
-	change.gs = gs;
-	change.n = n;
-	change.what = what;
-	fake_mm_on_shootdown = on_shootdown;
-}
-
-static hfn_t raw_hfn;
-
-/* A store through a translation that was cached before the page was protected. */
-static void stale_store(void)
-{
-	*(u64 *)mm_hfn_to_va(raw_hfn) = 0xdead;
-}
-
-static void guest_writes_a(void)
-{
-	fill(&a, 1, 99);
-}
-
-static void guest_writes_b(void)
-{
-	fill(&b, 2, 99);
-}
-
-static void guest_drops_b(void)
-{
-	assert_int_equal(gspace_balloon_take(&b, 2), 0);
-}
-
-static void guest_drops_a(void)
-{
-	assert_int_equal(gspace_balloon_take(&a, 1), 0);
-}
-
-static u64 first_word(struct gspace *gs, gfn_t gfn)
-{
-	u64 word;
-
-	assert_int_equal(gspace_read(gs, gfn_to_gpa(gfn), &word, 8), 0);
-	return word;
-}
-
-/* b has left a hint, a is equal to it. */
-static void hint_and_candidate(void)
-{
-	fill(&b, 2, 6);
-	scan_all();
-	fill(&a, 1, 6);
-}
-
-static void candidate_changes_by_stale_store(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	raw_hfn = hfn_of(&a, 1);
-	change_at(&a, 1, stale_store);
-	assert_false(share_offer(&a, 1));
-	assert_int_equal(change.n, 0);
-	expect_state(&a, 1, PAGE_PRIVATE);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	assert_int_equal(first_word(&a, 1), 0xdead);
-	expect_stamp(&b, 2, 6);
-	assert_int_equal(stats().false_matches, 0);
-}
-
-static void hint_changes_by_stale_store(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	raw_hfn = hfn_of(&b, 2);
-	change_at(&b, 1, stale_store);
-	assert_false(share_offer(&a, 1));
-	assert_int_equal(change.n, 0);
-	expect_state(&a, 1, PAGE_PRIVATE);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	assert_int_equal(first_word(&b, 2), 0xdead);
-	expect_stamp(&a, 1, 6);
-}
-
-static void candidate_is_written(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&a, 1, guest_writes_a);
-	assert_false(share_offer(&a, 1));
-	expect_state(&a, 1, PAGE_PRIVATE);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	expect_stamp(&a, 1, 99);
-	expect_stamp(&b, 2, 6);
-}
-
-/* Written, and in the same moment shared with quite another frame: what was protected is not there any more. */
-static void guest_writes_a_like_b3(void)
-{
-	raw_hfn = hfn_of(&a, 1);
-	fill(&a, 1, 33);
-	assert_true(share_offer(&a, 1));
-	/* To make it worse, its old frame has the old content again, in another page. */
-	for (gfn_t gfn = 5; gfn < 20; gfn++) {
-		fill(&b, gfn, 6);
-		if (hfn_of(&b, gfn) == raw_hfn)
-			return;
-	}
-	fail_msg("frame %#x does not come back", raw_hfn);
-}
-
-static void candidate_is_shared_elsewhere(void **state)
-{
-	(void)state;
-	fill(&b, 3, 33);
-	fill(&b, 4, 33);
-	hint_and_candidate();
-	expect_state(&b, 3, PAGE_SHARED);
-	change_at(&a, 1, guest_writes_a_like_b3);
-	assert_false(share_offer(&a, 1));
-	assert_int_equal(hfn_of(&a, 1), hfn_of(&b, 3));
-	expect_state(&b, 2, PAGE_PRIVATE);
-	expect_stamp(&a, 1, 33);
-	expect_stamp(&b, 2, 6);
-}
-
-static void candidate_is_dropped(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&a, 1, guest_drops_a);
-	assert_false(share_offer(&a, 1));
-	expect_state(&a, 1, PAGE_BALLOONED);
-	expect_stamp(&b, 2, 6);
-}
-
-static void hint_is_written(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&b, 1, guest_writes_b);
-	assert_false(share_offer(&a, 1));
-	expect_state(&a, 1, PAGE_PRIVATE);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	expect_stamp(&a, 1, 6);
-	expect_stamp(&b, 2, 99);
-}
-
-/* The hint's page has moved and is written before that is flushed: the frame it moved to is free again, and has no entry. */
-static void moved_hint_is_written(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&b, 2, guest_writes_b);
-	assert_false(share_offer(&a, 1));
-	assert_int_equal(change.n, 0);
-	expect_state(&a, 1, PAGE_PRIVATE);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	expect_stamp(&a, 1, 6);
-	expect_stamp(&b, 2, 99);
-	frame_verify();
-	fill(&b, 7, 6);
-	assert_false(share_offer(&b, 7)); /* nothing is found under that hash */
-}
-
-static void moved_hint_is_dropped(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&b, 2, guest_drops_b);
-	assert_false(share_offer(&a, 1));
-	assert_int_equal(change.n, 0);
-	expect_state(&b, 2, PAGE_BALLOONED);
-	expect_stamp(&a, 1, 6);
-	frame_verify();
-}
-
-static void hint_is_dropped(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&b, 1, guest_drops_b);
-	assert_false(share_offer(&a, 1));
-	expect_state(&b, 2, PAGE_BALLOONED);
-	expect_stamp(&a, 1, 6);
-}
-
-/* While it is held for comparison the frame's only mapper writes: it copies, and what was compared stands. */
-static void match_is_written_while_held(void **state)
-{
-	(void)state;
-	hint_and_candidate();
-	change_at(&a, 1, guest_writes_b);
-	assert_true(share_offer(&a, 1));
-	expect_state(&a, 1, PAGE_SHARED);
-	expect_state(&b, 2, PAGE_PRIVATE);
-	expect_stamp(&a, 1, 6);
-	expect_stamp(&b, 2, 99);
-	fill(&a, 1, 5);
-	expect_state(&a, 1, PAGE_PRIVATE);
-}
-
-/* The same, and the comparison fails as well: the hold was the last reference. */
-static void held_match_is_left_alone(void)
-{
-	guest_drops_b();
-	*(u64 *)mm_hfn_to_va(hfn_of(&a, 1)) = 0xdead;
-}
-
-static void match_is_dropped_while_held(void **state)
-{
-	hfn_t hfn;
-
-	(void)state;
-	hint_and_candidate();
-	hfn = hfn_of(&b, 2);
-	change_at(&a, 1, held_match_is_left_alone);
-	assert_false(share_offer(&a, 1));
-	/* b had dropped its page and not flushed: nobody takes a frame that was shared for itself then. The next write
-	 * does. */
-	expect_state(&a, 1, PAGE_SHARED);
-	expect_state(&b, 2, PAGE_BALLOONED);
-	assert_int_not_equal(frame_get(hfn)->state, FRAME_SHARED);
-	assert_int_equal(first_word(&a, 1), 0xdead);
-	gspace_flush(&b);
-	fill(&a, 1, 5);
-	expect_state(&a, 1, PAGE_PRIVATE);
-}
-
-/* Two contents with one hash cannot be had; a match that is changed behind our back looks the same. */
-static void false_match(void **state)
-{
-	hfn_t hfn;
-
-	(void)state;
-	share_two(6);
-	hfn = hfn_of(&a, 1);
-	fill(&b, 3, 6);
-	*(u64 *)mm_hfn_to_va(hfn) ^= 1;
-	assert_false(share_offer(&b, 3));
-	assert_int_equal(stats().false_matches, 1);
-	expect_state(&b, 3, PAGE_PRIVATE);
-	*(u64 *)mm_hfn_to_va(hfn) ^= 1;
-	assert_true(share_offer(&b, 3));
-	assert_int_equal(rmap_refs(hfn), 3);
-}
-
-static void zero_page_changes(void **state)
-{
-	(void)state;
-	assert_int_equal(gspace_touch(&a, 1, GSPACE_WRITE), 0);
-	raw_hfn = hfn_of(&a, 1);
-	change_at(&a, 1, stale_store);
-	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
-	expect_state(&a, 1, PAGE_PRIVATE);
-	assert_int_equal(first_word(&a, 1), 0xdead);
-	*(u64 *)mm_hfn_to_va(raw_hfn) = 0;
-	change_at(&a, 1, guest_writes_a);
-	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
-	expect_stamp(&a, 1, 99);
-	assert_int_equal(gspace_share_zero(&a, 1), E_INVAL);
-	assert_int_equal(gspace_share_zero(&a, 2), E_INVAL);
-}
-
-static void merge_compares(void **state)
-{
-	hfn_t own, with;
-
-	(void)state;
-	share_two(6);
-	with = hfn_of(&b, 2);
-	fill(&a, 5, 7);
-	own = hfn_of(&a, 5);
-	assert_true(rmap_hold(with));
-	assert_int_equal(gspace_share_merge(&a, 5, own, with), E_AGAIN); /* not protected */
-	assert_int_equal(gspace_share_protect(&a, 5, with, false), E_INVAL);
-	assert_int_equal(gspace_share_protect(&a, 5, own, true), E_INVAL); /* has no hint */
-	assert_int_equal(gspace_share_protect(&a, 5, own, false), 0);
-	assert_int_equal(gspace_share_merge(&a, 5, own, with), E_INVAL);
-	gspace_share_undo(&a, 5, own);
-	gspace_share_drop(&a, with);
-	expect_state(&a, 5, PAGE_PRIVATE);
-}
-
 /* ---- the scanner --------------------------------------------------------- */
 
 static void rates(void **state)
@@ -904,7 +541,7 @@ static void nothing_to_scan(void **state)
 	a.share_group = b.share_group = share_group("friends");
 }
 
-#define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, share_test_start, share_test_stop)
 
 int main(void)
 {
@@ -928,20 +565,6 @@ int main(void)
 	    CASE(stale_hint),
 	    CASE(busy_pages),
 	    CASE(hint_of_a_dying_space),
-	    CASE(candidate_changes_by_stale_store),
-	    CASE(hint_changes_by_stale_store),
-	    CASE(candidate_is_written),
-	    CASE(candidate_is_shared_elsewhere),
-	    CASE(candidate_is_dropped),
-	    CASE(hint_is_written),
-	    CASE(hint_is_dropped),
-	    CASE(moved_hint_is_written),
-	    CASE(moved_hint_is_dropped),
-	    CASE(match_is_written_while_held),
-	    CASE(match_is_dropped_while_held),
-	    CASE(false_match),
-	    CASE(zero_page_changes),
-	    CASE(merge_compares),
 	    CASE(rates),
 	    CASE(scan_order),
 	    CASE(nothing_to_scan),

@@ -21,6 +21,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 
 #define FRAMES   4096U
 #define SLOTS    16384U
@@ -30,21 +31,16 @@
 
 static struct gspace one, two;
 static u32 spaces; /* begun: one first */
-static u32 free_before;
 
 static int start(void **state)
 {
 	(void)state;
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(SLOTS);
+	mm_test_start(FRAMES, SLOTS);
 	fake_blk.latency_ns = NSEC_PER_MSEC;
-	swap_init(0x5eed, 1);
 	reclaim_init(NULL);
 	assert_int_equal(swap_on(&fake_blk_part), 0);
 	share_set_rate(1000000, 1000000);
 	zip_init(3, 0);
-	free_before = frame_free_count();
 	return 0;
 }
 
@@ -81,20 +77,10 @@ static void end(struct gspace *gs)
 /* Everything comes back. */
 static int finish(void **state)
 {
-	struct swap_stats stats;
-
 	(void)state;
 	for (; spaces; spaces--)
 		end(spaces == 1 ? &one : &two);
-	fake_blk_drain();
-	for (u32 i = 0; i < 100; i++)
-		swap_trim();
-	swap_stats(&stats);
-	assert_int_equal(stats.used + stats.reserved + stats.in_flight_in + stats.in_flight_out, 0);
-	assert_int_equal(frame_free_count(), free_before);
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
+	mm_test_stop();
 	return 0;
 }
 

@@ -12,7 +12,6 @@
 #include "lib/err.h"
 #include "lib/work.h"
 #include "mm/balloon.h"
-#include "mm/frame.h"
 #include "mm/platform.h"
 #include "mm/reclaim.h"
 #include "tests/unit/fake_blk.h"
@@ -22,21 +21,8 @@
 #include "tests/unit/vm_test.h"
 #include "vmm/pvdisk.h"
 
-#define INFO VM_TEST_INFO
-#define RING 0x21000UL
-#define BUF  0x300U
-
-static const struct fake_machine machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 1000, .min_free = 400};
 static char why[160];
 static struct vm *a;
-
-static int start(void **state)
-{
-	(void)state;
-	fake_machine_start(&machine);
-	a = NULL;
-	return 0;
-}
 
 static void run_a(u32 disk_pages)
 {
@@ -573,7 +559,7 @@ static void test_info_page(void **state)
 	assert_int_equal(a->gs.balloon_target, 200);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, vm_test_start, vm_test_finish)
 
 int main(void)
 {

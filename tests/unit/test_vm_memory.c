@@ -18,22 +18,10 @@
 #include "tests/unit/fake_platform.h"
 #include "tests/unit/vm_test.h"
 
-#define INFO  VM_TEST_INFO
-#define RING  0x21000UL
-#define BUF   0x300U
 #define PAGES (VM_MEMORY_MIN >> PAGE_SHIFT)
 
-static const struct fake_machine machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 1000, .min_free = 400};
 static char why[160];
 static struct vm *a;
-
-static int start(void **state)
-{
-	(void)state;
-	fake_machine_start(&machine);
-	a = NULL;
-	return 0;
-}
 
 /* ---- memory that fails --------------------------------------------------- */
 
@@ -530,7 +518,7 @@ static void test_limit_holds(void **state)
 	assert_true(a->gs.count[PAGE_COMPRESSED] + a->gs.count[PAGE_SWAPPED] > 1000);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, vm_test_finish)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, vm_test_start, vm_test_finish)
 
 int main(void)
 {

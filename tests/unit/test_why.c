@@ -295,6 +295,20 @@ static void test_forecast(void **state)
 }
 
 /* Totals are the counters; what comes back is laid to what is away longest. */
+static void commands_beside_it(void)
+{
+	ok("ledger");
+	has(out.text, "swap private swapped ");
+	has(ok("swap"), "\na ");
+	has(out.text, "swap-total=");
+	has(ok("share"), "\na ");
+	has(out.text, "shared-frames=");
+	has(ok("ledger ?"), "for example: ledger db");
+	has(ok("host work reset"), "work: ");
+	has(ok("host work"), "longest-us");
+	bad("host work x", "error: 'x': expected nothing or reset");
+}
+
 static void test_ledger(void **state)
 {
 	const struct monitor_vm *m;
@@ -352,16 +366,7 @@ static void test_ledger(void **state)
 	a->gs.stats.swap_in += 800;
 	tick();
 	has(ok("ledger a"), "swap-out=920 swap-back=820");
-	ok("ledger");
-	has(out.text, "swap private swapped ");
-	has(ok("swap"), "\na ");
-	has(out.text, "swap-total=");
-	has(ok("share"), "\na ");
-	has(out.text, "shared-frames=");
-	has(ok("ledger ?"), "for example: ledger db");
-	has(ok("host work reset"), "work: ");
-	has(ok("host work"), "longest-us");
-	bad("host work x", "error: 'x': expected nothing or reset");
+	commands_beside_it();
 }
 
 int main(void)

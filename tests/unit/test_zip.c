@@ -22,6 +22,7 @@
 #include "tests/unit/fake_format.h"
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
+#include "tests/unit/mm_test.h"
 
 #define FRAMES 2048U
 #define SLOTS  1024U
@@ -30,20 +31,15 @@
 static struct gspace gs;
 static struct prng rnd;
 static struct zip_stats zip;
-static u32 free_before;
 
 static void begin(bool with_swap)
 {
 	const struct mem_alloc alloc = {.limit = PAGES, .shares = 10};
 
-	fake_platform_reset();
-	fake_mm_start(FRAMES);
-	fake_blk_start(SLOTS);
+	mm_test_start(FRAMES, SLOTS);
 	prng_seed(&rnd, 11);
-	swap_init(1, 2);
 	zip_init(3, 10);
 	reclaim_init(NULL);
-	free_before = frame_free_count();
 	assert_int_equal(gspace_init(&gs, "vm", PAGES, &fake_format, &alloc), 0);
 	reclaim_add(&gs);
 	if (with_swap) {
@@ -68,8 +64,6 @@ static int start_without_swap(void **state)
 
 static void end_space(void)
 {
-	struct swap_stats s;
-
 	assert_int_equal(gspace_verify_all(), 0);
 	reclaim_remove(&gs);
 	for (int i = 0; !gspace_destroy_some(&gs, 64); i++) {
@@ -78,32 +72,14 @@ static void end_space(void)
 		assert_true(i < 1000);
 	}
 	swap_unreserve(&gs);
-	for (int i = 0; i < 100; i++)
-		swap_trim();
-	swap_stats(&s);
-	assert_int_equal(s.used, 0);
 	assert_int_equal(frame_state_count(FRAME_ZIP), 0);
-}
-
-/* Retired slots keep their tables. */
-static int finish_failed(void **state)
-{
-	(void)state;
-	end_space();
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
-	return 0;
 }
 
 static int finish(void **state)
 {
 	(void)state;
 	end_space();
-	assert_int_equal(frame_free_count(), free_before);
-	frame_verify();
-	fake_mm_stop();
-	fake_blk_stop();
+	mm_test_stop();
 	return 0;
 }
 
@@ -684,8 +660,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_overwritten_is_not_read, start, finish),
 	    cmocka_unit_test_setup_teardown(test_blocks_on_the_way_keep_the_promise, start, finish),
 	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start, finish),
-	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish_failed),
-	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish_failed),
+	    cmocka_unit_test_setup_teardown(test_block_on_the_way, start_failing, finish),
+	    cmocka_unit_test_setup_teardown(test_block_cannot_be_read, start, finish),
 	    cmocka_unit_test_setup_teardown(test_end_with_transfers, start, finish),
 	    cmocka_unit_test_setup_teardown(test_last_page_comes_back, start, finish),
 	    cmocka_unit_test_setup_teardown(test_off, start, finish),

@@ -10,6 +10,15 @@
 #include "tests/unit/fake_blk.h"
 #include "tests/unit/vm_test.h"
 
+const struct fake_machine vm_test_machine = {.frames = 3000, .swap_pages = 8192, .data_pages = 1000, .min_free = 400};
+
+int vm_test_start(void **state)
+{
+	(void)state;
+	fake_machine_start(&vm_test_machine);
+	return 0;
+}
+
 struct vm *vm_test_run(const char *name, u32 disk_pages)
 {
 	struct vm_config c = fake_vm_config(name);
@@ -20,7 +29,7 @@ struct vm *vm_test_run(const char *name, u32 disk_pages)
 
 void vm_test_hello(struct vm *vm)
 {
-	assert_int_equal(fake_call(vm, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0U, VM_TEST_INFO), vm_features_offered(vm));
+	assert_int_equal(fake_call(vm, AERO_CALL_HELLO, AERO_ABI_VERSION, ~0U, INFO), vm_features_offered(vm));
 	assert_int_equal(fake_call(vm, AERO_CALL_UPCALL, VM_TEST_VECTOR, 0, 0), 0);
 }
 
