@@ -224,8 +224,10 @@ def test_alerts_since_when():
 
 
 def test_what_is_kept_is_what_aerostat_tells():
-    with open(os.path.join(TOP, "vmm", "metrics.c"), encoding="utf-8") as source:
-        told = set(re.findall(r'^    (?:GAUGE|COUNTER)S?\("(\w+)"', source.read(), re.M))
+    prefix = {"HOST": "", "DISK": "disk_", "VM": "vm_"}
+    with open(os.path.join(TOP, "vmm", "metrics.inc"), encoding="utf-8") as source:
+        rows = re.findall(r"^(HOST|DISK|VM)(?:_\w+)?\((?:gauge|counter), (\w+),", source.read(), re.M)
+    told = {prefix[of] + name for of, name in rows}
     for families in (samples.HOST, samples.DISK, samples.VM):
         for name, (_, counter) in families.items():
             assert counter == name.endswith("_total") and name.removesuffix("_total") in told, name
