@@ -59,8 +59,9 @@ void say(const char *fmt, ...)
 	va_end(ap);
 }
 
-void say_problem(const char *fmt, va_list ap)
+void say_problem(const char *fmt, va_list ap, const char *next)
 {
 	say_text("Aerostat: error: ");
 	say_va(fmt, ap);
+	say("\nAerostat: not started; %s\n", next);
 }

@@ -9,7 +9,8 @@
 /* To the loader's screen and to COM1. */
 void say(const char *fmt, ...) printf_like(1, 2);
 void say_text(const char *text);
-void say_problem(const char *fmt, va_list ap); /* "Aerostat: error: ..." without an end of line */
+/* That it ends here, by what, and what happens next. */
+void say_problem(const char *fmt, va_list ap, const char *next);
 /* The loader's own: one character; an end of line comes as '\r' and '\n'. */
 void say_char(char c);
 

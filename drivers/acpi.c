@@ -2,13 +2,12 @@
 #include "drivers/acpi.h"
 #include "lib/bytes.h"
 #include "lib/err.h"
+#include "lib/rsdp.h"
 #include "lib/string.h"
 
 #define HEADER_BYTES            36U
 #define TABLE_BYTES_MAX         (4 * MIB)
 #define TABLES_MAX              256U
-#define RSDP1_BYTES             20U
-#define RSDP2_BYTES             36U
 
 #define FADT_DSDT               40
 #define FADT_PM1A_CNT           64
@@ -58,15 +57,6 @@ struct table {
 	u32 bytes; /* checked: data is readable that far */
 };
 
-static bool checksum_ok(const u8 *p, u32 bytes)
-{
-	u8 sum = 0;
-
-	for (u32 i = 0; i < bytes; i++)
-		sum += p[i];
-	return sum == 0;
-}
-
 static bool has_signature(const struct table *t, const char *sig)
 {
 	return memcmp(t->data, sig, 4) == 0;
@@ -84,7 +74,7 @@ static bool read_table(const struct acpi_reader *r, u64 pa, struct table *t)
 		return false;
 	t->data = r->view(r, pa, bytes);
 	t->bytes = bytes;
-	return t->data && checksum_ok(t->data, bytes);
+	return t->data && acpi_sum_ok(t->data, bytes);
 }
 
 /* A register in I/O space from its old 32-bit field, or from the generic address that replaced it. */
@@ -295,12 +285,12 @@ int acpi_parse(const struct acpi_reader *r, u64 rsdp, struct machine *m, u32 *ba
 	*bad = 0;
 	if (!p)
 		return E_NOENT;
-	if (memcmp(p, "RSD PTR ", 8) || !checksum_ok(p, RSDP1_BYTES))
+	if (!rsdp_is_valid(p))
 		return E_INVAL;
 	rsdt = get32(p + 16);
-	if (p[15] >= 2) {
+	if (p[RSDP_REVISION] >= 2) {
 		p = r->view(r, rsdp, RSDP2_BYTES);
-		xsdt = p && checksum_ok(p, RSDP2_BYTES) ? get64(p + 24) : 0;
+		xsdt = p && acpi_sum_ok(p, RSDP2_BYTES) ? get64(p + 24) : 0;
 	}
 	if (read_table(r, xsdt, &root) && has_signature(&root, "XSDT"))
 		walk_root(r, &root, 8, m, bad);

@@ -80,9 +80,8 @@ void say_error(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say_problem(fmt, ap);
+	say_problem(fmt, ap, "back to the firmware after a key or 10 s");
 	va_end(ap);
-	say_text("\nAerostat: not started; back to the firmware after a key or 10 s\n");
 	wait_key();
 }
 

@@ -22,9 +22,6 @@
 #define EBDA_BYTES     1024U
 #define BIOS_BASE      0xe0000U
 #define BIOS_BYTES     0x20000U
-#define RSDP_ALIGN     16U
-#define RSDP1_BYTES    20U
-#define RSDP_REVISION  15
 
 /* NULL: not all of it can be read. */
 static const u8 *bytes_at(const struct mb1_memory *m, u32 at, u64 bytes)
@@ -91,23 +88,14 @@ static bool take_map(const struct mb1_memory *m, const u8 *info, struct memmap *
 	return p && map->count && !map->overflow;
 }
 
-static bool is_rsdp(const u8 *p)
-{
-	u8 sum = 0;
-
-	for (u32 i = 0; i < RSDP1_BYTES; i++)
-		sum += p[i];
-	return !memcmp(p, "RSD PTR ", 8) && sum == 0;
-}
-
 static void find_rsdp(const struct mb1_memory *m, u32 base, u32 bytes, struct mb2_info *out)
 {
 	const u8 *p = bytes_at(m, base, bytes);
 
-	for (u32 at = 0; p && !out->rsdp_bytes && at + MB2_RSDP_BYTES <= bytes; at += RSDP_ALIGN) {
-		if (!is_rsdp(p + at))
+	for (u32 at = 0; p && !out->rsdp_bytes && at + RSDP2_BYTES <= bytes; at += RSDP_ALIGN) {
+		if (!rsdp_is_valid(p + at))
 			continue;
-		out->rsdp_bytes = p[at + RSDP_REVISION] >= 2 ? MB2_RSDP_BYTES : RSDP1_BYTES;
+		out->rsdp_bytes = p[at + RSDP_REVISION] >= 2 ? RSDP2_BYTES : RSDP1_BYTES;
 		memcpy(out->rsdp, p + at, out->rsdp_bytes);
 	}
 }

@@ -7,8 +7,8 @@
 #include "boot/multiboot2/loader.h"
 #include "drivers/screen.h"
 
-#define INK        0x00d0d0d0U
-#define REACH      (4 * GIB) /* mapped 1:1 */
+#define INK   0x00d0d0d0U
+#define REACH (4 * GIB) /* mapped 1:1 */
 
 static struct boot_framebuffer fb;
 static u32 column, row;
@@ -57,9 +57,8 @@ _Noreturn void say_error(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say_problem(fmt, ap);
+	say_problem(fmt, ap, "switch the machine off or press its reset button");
 	va_end(ap);
-	say_text("\nAerostat: not started; switch the machine off or press its reset button\n");
 	for (;;)
 		__asm__ volatile("cli\n\thlt");
 }

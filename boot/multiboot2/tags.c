@@ -22,7 +22,6 @@
 #define FB_HEAD         32U
 #define FB_TYPE_RGB     1
 #define FB_COLOURS      6U /* position and size of red, green, blue */
-#define RSDP1_BYTES     20U
 
 #define RAM_AVAILABLE   1
 #define RAM_ACPI        3
@@ -149,7 +148,7 @@ static void take_framebuffer(const struct tag *t, struct boot_framebuffer *fb)
 /* The newer root pointer, which has the 64-bit table, is better than the older. */
 static void take_rsdp(const struct tag *t, struct mb2_info *out, u32 need)
 {
-	u32 bytes = MIN(t->bytes - TAG_HEAD, MB2_RSDP_BYTES);
+	u32 bytes = MIN(t->bytes - TAG_HEAD, RSDP2_BYTES);
 
 	if (bytes < need || out->rsdp_bytes >= need)
 		return;
@@ -178,7 +177,7 @@ static bool take_tag(u32 type, const struct tag *t, struct mb2_info *out, struct
 		take_rsdp(t, out, RSDP1_BYTES);
 		return true;
 	case TAG_ACPI_NEW:
-		take_rsdp(t, out, MB2_RSDP_BYTES);
+		take_rsdp(t, out, RSDP2_BYTES);
 		return true;
 	default:
 		return true;

@@ -7,10 +7,10 @@
 
 #include "boot/boot_info.h"
 #include "boot/memmap.h"
+#include "lib/rsdp.h"
 
 #define MB2_INFO_MAX     (1 * MIB)              /* a longer one is an error */
 #define MB2_MODULES_MAX  (BOOT_MODULES_MAX + 1) /* and the hypervisor itself */
-#define MB2_RSDP_BYTES   36U
 
 struct mb2_module {
 	u64 base, bytes;            /* below 4 GiB */
@@ -23,7 +23,7 @@ struct mb2_info {
 	struct boot_framebuffer fb; /* base 0: none that could be used */
 	u64 efi_system_table;       /* 0: none, or a 32-bit firmware */
 	u32 rsdp_bytes;             /* 0: none */
-	u8 rsdp[MB2_RSDP_BYTES];    /* copy of the ACPI root pointer */
+	u8 rsdp[RSDP2_BYTES];       /* copy of the ACPI root pointer */
 	char cmdline[256];
 };
 

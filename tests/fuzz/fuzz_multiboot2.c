@@ -28,7 +28,7 @@ static void check_info(const struct mb2_info *info, struct memmap *map)
 		CHECK(info->module[i].name[0] && memchr(info->module[i].name, 0, BOOT_NAME_BYTES) &&
 		      info->module[i].base + info->module[i].bytes <= 4 * GIB);
 	CHECK(!info->fb.base || ((u64)info->fb.width * 4 <= info->fb.pitch_bytes && info->fb.height));
-	CHECK(info->rsdp_bytes == 0 || info->rsdp_bytes == 20 || info->rsdp_bytes == MB2_RSDP_BYTES);
+	CHECK(info->rsdp_bytes == 0 || info->rsdp_bytes == RSDP1_BYTES || info->rsdp_bytes == RSDP2_BYTES);
 	memmap_finish(map, 1UL << 44);
 	if (!map->overflow)
 		check_map(map);

@@ -195,7 +195,7 @@ static void test_root_pointer(void **state)
 	assert_int_equal(out.rsdp_bytes, 0);
 	put_rsdp(0xe0000, 2);
 	assert_int_equal(parse(), 0);
-	assert_int_equal(out.rsdp_bytes, MB2_RSDP_BYTES);
+	assert_int_equal(out.rsdp_bytes, RSDP2_BYTES);
 	memory[0x40e] = 0xc0; /* the extended data area comes first */
 	memory[0x40f] = 0x9f;
 	put_rsdp(0x9fc00 + 32, 0);
