@@ -65,7 +65,7 @@ MB2_ASM := boot/multiboot2/entry
 GUEST_C := kernel/cpu kernel/machine kernel/measure kernel/misbehave
 GUEST_ASM := kernel/entry
 GUEST_PORTABLE_C := $(addprefix kernel/,args balloon cache clock command console disk events grow hint kernel pager ptab ram smp) \
-	$(addprefix apps/,abi apps bench content crash db idle region stream tide verify)
+	$(addprefix apps/,abi apps bench content crash db file idle region stream tide verify)
 GUEST_LIB_C := format hash prng string
 
 # Built for the host as well: everything that knows no register.

@@ -5,32 +5,26 @@
  * read is checked.
  */
 #include "guest/apps/apps.h"
-#include "guest/apps/content.h"
-#include "guest/kernel/arch.h"
+#include "guest/apps/file.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"
 #include "lib/prng.h"
 #include "lib/string.h"
 
-#define LOAD_PAGES     DISK_COUNT_MAX /* written in one request while loading */
-#define HOT_PERCENT    20
-#define SKEW_PERCENT   80
-#define SKEW_SMALLEST  64 /* no skew inside so few pages */
-#define FAULTS_PRINTED 8
+#define HOT_PERCENT   20
+#define SKEW_PERCENT  80
+#define SKEW_SMALLEST 64 /* no skew inside so few pages */
 
 struct db {
-	struct content content;
+	struct file file;
 	struct prng prng;
-	u32 pages, loaded, stride;
-	u64 first; /* on the disk */
+	u32 stride; /* rank to page */
 	u32 update_percent;
 	u64 rate, report_period_ns, run_ns;
-	u16 *generation;
-	u8 *load; /* LOAD_PAGES pages */
 	bool ready, checking, done;
 	u32 check_next;
 	u64 check_bad;
-	u64 operations, updates, checked, bad, failed;
+	u64 operations, updates, checked;
 	u64 begin_ns, report_ns, report_operations, report_hits, report_misses;
 	u64 window_ns, window_ops, window_busy_ns, window_hits, window_misses;
 };
@@ -58,7 +52,6 @@ static u32 choose_stride(u32 pages)
 
 static int read_args(struct db *d, struct kernel *k, u64 *pages, u64 *cache)
 {
-	u64 seconds;
 	int err = args_pages(&k->args, "size", k->disk.pages, k->disk.pages / 2, pages);
 
 	if (!err)
@@ -68,24 +61,12 @@ static int read_args(struct db *d, struct kernel *k, u64 *pages, u64 *cache)
 	if (!err)
 		err = args_number(&k->args, "rate", 1000000000, 0, &d->rate);
 	if (!err)
-		err = args_number(&k->args, "report", 3600, 5, &seconds);
-	d->report_period_ns = seconds * NSEC_PER_SEC;
+		err = args_seconds(&k->args, "report", 3600, 5, &d->report_period_ns);
 	if (!err)
-		err = args_number(&k->args, "run", 1000000, 0, &seconds);
-	d->run_ns = seconds * NSEC_PER_SEC;
+		err = args_seconds(&k->args, "run", 1000000, 0, &d->run_ns);
 	if (err)
 		print("db: bad argument\n");
 	return err;
-}
-
-static int make_file(struct db *d, struct kernel *k, u64 pages)
-{
-	d->pages = (u32)CLAMP(pages, LOAD_PAGES, k->disk.pages);
-	d->first = k->disk.pages - d->pages;
-	d->stride = choose_stride(d->pages);
-	d->generation = ram_array(&k->ram, d->pages * sizeof(*d->generation));
-	d->load = ram_array(&k->ram, LOAD_PAGES * PAGE_SIZE);
-	return d->generation && d->load ? 0 : E_NOMEM;
 }
 
 static int db_start(struct kernel *k)
@@ -96,71 +77,55 @@ static int db_start(struct kernel *k)
 
 	if (!d)
 		return E_NOMEM;
-	if (!disk_present(&k->disk) || k->disk.pages < LOAD_PAGES) {
-		print("db: needs a disk\n");
+	if (!file_possible("db", k))
 		return E_NOENT;
-	}
-	d->content = (struct content){.seed = k->seed};
 	prng_seed(&d->prng, k->seed);
 	err = read_args(d, k, &pages, &cache);
 	if (!err)
-		err = make_file(d, k, pages);
+		err = file_create(&d->file, "db", k, pages, &(struct content){.seed = k->seed});
 	if (!err)
-		err = cache_create(&k->cache, d->first, d->pages,
-				   (u32)CLAMP(cache, CACHE_MIN, MAX(d->pages, CACHE_MIN)), k->balloon.reserve);
-	if (!err)
-		print("db: file of %u pages, cache of %u\n", d->pages, k->cache.capacity);
-	return err;
+		err = cache_create(&k->cache, d->file.first, d->file.pages,
+				   (u32)CLAMP(cache, CACHE_MIN, MAX(d->file.pages, CACHE_MIN)), k->balloon.reserve);
+	if (err)
+		return err;
+	d->stride = choose_stride(d->file.pages);
+	print("db: file of %u pages, cache of %u\n", d->file.pages, k->cache.capacity);
+	return 0;
 }
 
-/* Writes the first generation of the file, a request at a time. */
 static void load(struct db *d, struct kernel *k, u64 until_ns)
 {
-	while (d->loaded < d->pages && clock_ns(&k->clock) < until_ns) {
-		u32 n = MIN(LOAD_PAGES, d->pages - d->loaded);
-
-		for (u32 i = 0; i < n; i++)
-			content_fill(&d->content, d->loaded + i, 0, d->load + i * PAGE_SIZE);
-		if (disk_transfer(&k->disk, AERO_DISK_WRITE, d->first + d->loaded, arch_pa(d->load), n)) {
-			d->failed++;
-			return;
-		}
-		d->loaded += n;
-	}
-	if (d->loaded < d->pages)
+	if (!file_load(&d->file, k, until_ns))
 		return;
 	d->ready = true;
 	d->begin_ns = clock_ns(&k->clock);
 	d->report_ns = d->begin_ns + d->report_period_ns;
 	k->info->app.state = 1;
-	print("db: ready, %u pages loaded\n", d->pages);
+	print("db: ready, %u pages loaded\n", d->file.pages);
 }
 
 static u32 choose_page(struct db *d)
 {
-	u64 range = d->pages;
+	u64 range = d->file.pages;
 
 	while (range > SKEW_SMALLEST && prng_below(&d->prng, 100) < SKEW_PERCENT)
 		range = range * HOT_PERCENT / 100;
-	return (u32)(prng_below(&d->prng, range) * d->stride % d->pages);
+	return (u32)(prng_below(&d->prng, range) * d->stride % d->file.pages);
 }
 
 static void look_up(struct db *d, struct kernel *k, u32 page, bool update)
 {
-	struct content_fault f;
 	void *p = cache_get(&k->cache, page, update);
 
 	if (!p) {
-		d->failed++;
+		d->file.failed++;
 		return;
 	}
 	d->checked++;
-	if (!content_check(&d->content, page, d->generation[page], p, &f) && d->bad++ < FAULTS_PRINTED)
-		print("db: BAD page %u generation %u: %s; at %u found %#lx, expected %#lx\n", page, d->generation[page],
-		      f.what, f.offset, f.found, f.expected);
+	file_check(&d->file, page, p);
 	if (!update)
 		return;
-	content_fill(&d->content, page, ++d->generation[page], p);
+	content_fill(&d->file.content, page, ++d->file.generation[page], p);
 	d->updates++;
 }
 
@@ -186,7 +151,7 @@ static void publish(struct db *d, struct kernel *k)
 	u64 now = clock_ns(&k->clock);
 
 	i->app.operations = d->operations;
-	i->app.errors = d->bad;
+	i->app.errors = d->file.bad;
 	i->app.pages_checked = d->checked;
 	if (now - d->window_ns < NSEC_PER_SEC)
 		return;
@@ -209,8 +174,8 @@ static void db_report(struct kernel *k)
 	print("db: ops=%lu ops_s=%lu hit=%u.%u%% latency_us=%lu cached=%u dirty_out=%lu updates=%lu checked=%lu "
 	      "bad=%lu failed=%lu\n",
 	      d->operations, span ? ops * NSEC_PER_SEC / span : 0, hit / 10, hit % 10,
-	      k->info->app.latency_ns / NSEC_PER_USEC, k->cache.used, s->writebacks, d->updates, d->checked, d->bad,
-	      d->failed);
+	      k->info->app.latency_ns / NSEC_PER_USEC, k->cache.used, s->writebacks, d->updates, d->checked, d->file.bad,
+	      d->file.failed);
 	d->report_operations = d->operations;
 	d->report_hits = s->hits;
 	d->report_misses = s->misses;
@@ -219,13 +184,13 @@ static void db_report(struct kernel *k)
 
 static void check_some(struct db *d, struct kernel *k, u64 until_ns)
 {
-	while (d->check_next < d->loaded) {
+	while (d->check_next < d->file.loaded) {
 		look_up(d, k, d->check_next++, false);
 		if (clock_ns(&k->clock) >= until_ns)
 			return;
 	}
 	d->checking = false;
-	print("check: %u pages, %lu bad\n", d->check_next, d->bad - d->check_bad);
+	print("check: %u pages, %lu bad\n", d->check_next, d->file.bad - d->check_bad);
 }
 
 static u64 run(struct db *d, struct kernel *k, u64 until_ns)
@@ -273,8 +238,8 @@ static void db_check(struct kernel *k)
 
 	d->checking = true;
 	d->check_next = 0;
-	d->check_bad = d->bad;
-	print("check: begins, %u pages%s\n", d->loaded, err ? " (write-back failed)" : "");
+	d->check_bad = d->file.bad;
+	print("check: begins, %u pages%s\n", d->file.loaded, err ? " (write-back failed)" : "");
 }
 
 const struct app app_db = {.name = "db", .start = db_start, .step = db_step, .report = db_report, .check = db_check};

@@ -5,115 +5,76 @@
  * report=5 (s)  run=0 (s after `ready`: then it reports and rests; 0: for ever)
  */
 #include "guest/apps/apps.h"
+#include "guest/apps/file.h"
 #include "guest/apps/region.h"
 #include "guest/kernel/arch.h"
 #include "guest/kernel/console.h"
 #include "lib/err.h"
 
-#define PIECE	       DISK_COUNT_MAX /* pages read, and pages written, in turn */
-#define FAULTS_PRINTED 8
+#define PIECE FILE_PIECE /* pages read, and pages written, in turn */
 
 struct stream {
 	struct region out;
-	struct content content; /* of the file */
-	u32 pages, loaded;	/* of the file */
-	u64 first;		/* on the disk */
-	u16 *generation;
-	u8 *piece; /* PIECE pages */
+	struct file file;
 	u32 in_at, out_at, past, past_due;
 	bool ready, checking, done;
 	u32 check_next;
-	u64 check_bad, read, bad, failed, rewritten;
+	u64 check_bad, read, rewritten;
 	u64 begin_ns, report_ns, report_period_ns, run_ns;
 };
 
-static int read_args(struct stream *s, struct kernel *k, u64 *file, u64 *out)
+static int read_args(struct stream *s, struct kernel *k, u64 *file, u64 *out, struct content *content)
 {
-	u64 whole = k->ram.pages, seconds, past;
+	u64 whole = k->ram.pages, past;
 	int err = args_pages(&k->args, "file", whole, whole * 35 / 100, file);
 
 	if (!err)
 		err = args_pages(&k->args, "mem", whole, whole * 35 / 100, out);
 	if (!err)
-		err = args_percent(&k->args, "soft", 0, &s->content.soft_percent);
+		err = args_percent(&k->args, "soft", 0, &content->soft_percent);
 	if (!err)
 		err = args_number(&k->args, "past", 1000000, 0, &past);
 	s->past = (u32)past;
 	if (!err)
-		err = args_number(&k->args, "report", 3600, 5, &seconds);
-	s->report_period_ns = seconds * NSEC_PER_SEC;
+		err = args_seconds(&k->args, "report", 3600, 5, &s->report_period_ns);
 	if (!err)
-		err = args_number(&k->args, "run", 1000000, 0, &seconds);
-	s->run_ns = seconds * NSEC_PER_SEC;
+		err = args_seconds(&k->args, "run", 1000000, 0, &s->run_ns);
 	if (err)
 		print("stream: bad argument\n");
 	return err;
 }
 
-static int make_file(struct stream *s, struct kernel *k, u64 pages)
-{
-	s->pages = (u32)CLAMP(pages, PIECE, k->disk.pages) / PIECE * PIECE;
-	s->first = k->disk.pages - s->pages;
-	s->generation = ram_array(&k->ram, s->pages * sizeof(*s->generation));
-	s->piece = ram_array(&k->ram, PIECE * PAGE_SIZE);
-	if (!s->generation || !s->piece)
-		return E_NOMEM;
-	return cache_create(&k->cache, s->first, s->pages, s->pages, k->balloon.reserve);
-}
-
 static int stream_start(struct kernel *k)
 {
 	struct stream *s = k->app_state = ram_array(&k->ram, sizeof(*s));
+	struct content content = {.seed = k->seed + 1}; /* not the region's */
 	u64 file, out;
 	int err;
 
 	if (!s)
 		return E_NOMEM;
-	if (!disk_present(&k->disk) || k->disk.pages < PIECE) {
-		print("stream: needs a disk\n");
+	if (!file_possible("stream", k))
 		return E_NOENT;
-	}
-	s->content.seed = k->seed + 1; /* not the region's */
-	err = read_args(s, k, &file, &out);
+	err = read_args(s, k, &file, &out, &content);
+	if (!err) /* whole pieces */
+		err = file_create(&s->file, "stream", k, MIN(file, k->disk.pages) / PIECE * PIECE, &content);
 	if (!err)
-		err = make_file(s, k, file);
+		err = cache_create(&k->cache, s->file.first, s->file.pages, s->file.pages, k->balloon.reserve);
 	if (!err)
-		err = region_create_pages(&s->out, k, (u32)MAX(out, PIECE), s->first, 0, 0);
+		err = region_create_pages(&s->out, k, (u32)MAX(out, PIECE), s->file.first, 0, 0);
 	if (!err)
-		print("stream: file of %u pages, output of %u\n", s->pages, s->out.pages);
+		print("stream: file of %u pages, output of %u\n", s->file.pages, s->out.pages);
 	return err;
 }
 
-/* The file's first generation, a request at a time; then the first output. */
 static void load(struct stream *s, struct kernel *k, u64 until_ns)
 {
-	while (s->loaded < s->pages && clock_ns(&k->clock) < until_ns) {
-		for (u32 i = 0; i < PIECE; i++)
-			content_fill(&s->content, s->loaded + i, 0, s->piece + i * PAGE_SIZE);
-		if (disk_transfer(&k->disk, AERO_DISK_WRITE, s->first + s->loaded, arch_pa(s->piece), PIECE)) {
-			s->failed++;
-			return;
-		}
-		s->loaded += PIECE;
-	}
-	if (s->loaded < s->pages || !region_fill(&s->out, 0, until_ns))
+	if (!file_load(&s->file, k, until_ns) || !region_fill(&s->out, 0, until_ns))
 		return;
 	s->ready = true;
 	s->begin_ns = clock_ns(&k->clock);
 	s->report_ns = s->begin_ns + s->report_period_ns;
-	print("stream: ready, %u pages loaded\n", s->pages);
-}
-
-static bool check(struct stream *s, u32 page, const void *p)
-{
-	struct content_fault f;
-
-	if (content_check(&s->content, page, s->generation[page], p, &f))
-		return true;
-	if (s->bad++ < FAULTS_PRINTED)
-		print("stream: BAD page %u generation %u: %s; at %u found %#lx, expected %#lx\n", page, s->generation[page], f.what,
-		      f.offset, f.found, f.expected);
-	return false;
+	print("stream: ready, %u pages loaded\n", s->file.pages);
 }
 
 static void read_page(struct stream *s, struct kernel *k, u32 page)
@@ -121,9 +82,9 @@ static void read_page(struct stream *s, struct kernel *k, u32 page)
 	const void *p = cache_get(&k->cache, page, false);
 
 	s->read += p != NULL;
-	s->failed += p == NULL;
+	s->file.failed += p == NULL;
 	if (p)
-		check(s, page, p);
+		file_check(&s->file, page, p);
 }
 
 /* A new generation of a page of the file, past the cache: what is cached stays the old one until it is dropped. */
@@ -131,17 +92,17 @@ static void rewrite(struct stream *s, struct kernel *k, u32 page)
 {
 	const void *cached;
 
-	content_fill(&s->content, page, (u16)(s->generation[page] + 1), s->piece);
+	content_fill(&s->file.content, page, (u16)(s->file.generation[page] + 1), s->file.piece);
 	cache_changes(&k->cache, page);
-	if (disk_transfer(&k->disk, AERO_DISK_WRITE, s->first + page, arch_pa(s->piece), 1)) {
-		s->failed++;
+	if (disk_transfer(&k->disk, AERO_DISK_WRITE, s->file.first + page, arch_pa(s->file.piece), 1)) {
+		s->file.failed++;
 		return;
 	}
 	cached = cache_peek(&k->cache, page);
 	if (cached)
-		check(s, page, cached);
+		file_check(&s->file, page, cached);
 	cache_drop(&k->cache, page);
-	s->generation[page]++;
+	s->file.generation[page]++;
 	s->rewritten++;
 }
 
@@ -153,7 +114,7 @@ static void read_piece(struct stream *s, struct kernel *k)
 			rewrite(s, k, s->in_at);
 			s->past_due = 0;
 		}
-		s->in_at = (s->in_at + 1) % s->pages;
+		s->in_at = (s->in_at + 1) % s->file.pages;
 	}
 }
 
@@ -172,19 +133,19 @@ static void stream_report(struct kernel *k)
 
 	print("stream: pages=%lu read=%lu written=%lu rewritten=%lu bad=%lu failed=%lu cached=%u misses=%lu clean=%lu overwrite=%lu "
 	      "changed=%lu not_now=%lu calls=%lu\n",
-	      s->read + s->out.thread[0].written, s->read, s->out.thread[0].written, s->rewritten, s->bad, s->failed,
+	      s->read + s->out.thread[0].written, s->read, s->out.thread[0].written, s->rewritten, s->file.bad, s->file.failed,
 	      k->cache.used, k->cache.stats.misses, h->clean, h->overwrite, h->changed, h->not_now, h->calls);
 }
 
 static void check_some(struct stream *s, struct kernel *k, u64 until_ns)
 {
-	while (s->check_next < s->loaded) {
+	while (s->check_next < s->file.loaded) {
 		read_page(s, k, s->check_next++);
 		if (clock_ns(&k->clock) >= until_ns)
 			return;
 	}
 	s->checking = false;
-	print("check: %u pages of the file, %lu bad\n", s->check_next, s->bad - s->check_bad);
+	print("check: %u pages of the file, %lu bad\n", s->check_next, s->file.bad - s->check_bad);
 	region_check_begin(&s->out);
 }
 
@@ -194,7 +155,7 @@ static void publish(struct stream *s, struct kernel *k)
 
 	region_publish(&s->out);
 	i->app.operations = s->read + s->out.thread[0].written;
-	i->app.errors = s->bad + s->out.thread[0].bad;
+	i->app.errors = s->file.bad + s->out.thread[0].bad;
 	i->app.pages_checked = s->read + s->out.thread[0].checked;
 	i->app.state = s->ready;
 }
@@ -249,8 +210,8 @@ static void stream_check(struct kernel *k)
 
 	s->checking = true;
 	s->check_next = 0;
-	s->check_bad = s->bad;
-	print("check: begins, %u pages of the file\n", s->loaded);
+	s->check_bad = s->file.bad;
+	print("check: begins, %u pages of the file\n", s->file.loaded);
 }
 
 const struct app app_stream = {

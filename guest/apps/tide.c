@@ -24,13 +24,13 @@ struct tide {
 
 static int read_args(struct tide *t, struct kernel *k)
 {
-	u64 whole = k->ram.max, high, low, seconds;
+	u64 whole = k->ram.max, high, low;
 	int err = args_pages(&k->args, "high", whole, whole * 60 / 100, &high);
 
 	if (!err)
 		err = args_pages(&k->args, "low", whole, whole * 20 / 100, &low);
 	if (!err)
-		err = args_number(&k->args, "hold", 3600, 10, &seconds);
+		err = args_seconds(&k->args, "hold", 3600, 10, &t->hold_ns);
 	if (!err)
 		err = args_percent(&k->args, "write", 20, &t->write_percent);
 	if (!err)
@@ -41,7 +41,6 @@ static int read_args(struct tide *t, struct kernel *k)
 		return err;
 	t->high = (u32)MIN(high, (u64)GFN_NONE - 1);
 	t->low = (u32)MIN(low, high);
-	t->hold_ns = seconds * NSEC_PER_SEC;
 	t->rate = MAX(t->rate, 1UL);
 	return 0;
 }

@@ -32,13 +32,11 @@ struct verify {
 static int read_sets(struct verify *v, struct kernel *k)
 {
 	const char *at = args_text(&k->args, "sets", "");
-	u64 seconds, percent;
-	int err = args_number(&k->args, "run", 1000000, 0, &seconds);
+	int err = args_seconds(&k->args, "run", 1000000, 0, &v->run_ns);
+	u64 percent;
 
-	v->run_ns = seconds * NSEC_PER_SEC;
 	if (!err)
-		err = args_number(&k->args, "step", 1000000, 30, &seconds);
-	v->step_ns = seconds * NSEC_PER_SEC;
+		err = args_seconds(&k->args, "step", 1000000, 30, &v->step_ns);
 	v->part = v->region.pages;
 	while (*at && !err) {
 		char word[8];
@@ -69,7 +67,6 @@ static void choose_part(struct verify *v, u64 now)
 static int verify_start(struct kernel *k)
 {
 	struct verify *v = k->app_state = ram_array(&k->ram, sizeof(*v));
-	u64 seconds;
 	int err;
 
 	if (!v)
@@ -78,10 +75,9 @@ static int verify_start(struct kernel *k)
 	if (!err)
 		err = args_number(&k->args, "rate", 1000000000, 0, &v->rate);
 	if (!err)
-		err = args_number(&k->args, "report", 3600, 5, &seconds);
+		err = args_seconds(&k->args, "report", 3600, 5, &v->report_period_ns);
 	if (err)
 		return err;
-	v->report_period_ns = seconds * NSEC_PER_SEC;
 	err = region_create(&v->region, k, 90, 10, 20, SMP_CPUS_MAX);
 	if (!err)
 		err = read_sets(v, k);

@@ -52,6 +52,15 @@ int args_number(const struct args *a, const char *key, u64 max, u64 otherwise, u
 	return text ? parse_u64(text, max, out) : 0;
 }
 
+int args_seconds(const struct args *a, const char *key, u64 max, u64 otherwise, u64 *ns)
+{
+	u64 seconds;
+	int err = args_number(a, key, max, otherwise, &seconds);
+
+	*ns = seconds * NSEC_PER_SEC;
+	return err;
+}
+
 /* "N%" into *out; E_NOENT if text does not end in a percent sign. */
 static int parse_percent(const char *text, u64 max, u64 *out)
 {

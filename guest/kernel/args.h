@@ -22,6 +22,8 @@ const char *args_text(const struct args *a, const char *key, const char *otherwi
  * with suffix, rounded up to pages.
  */
 int args_number(const struct args *a, const char *key, u64 max, u64 otherwise, u64 *out) must_check;
+/* In ns; on the line it is in seconds, as max and otherwise are. */
+int args_seconds(const struct args *a, const char *key, u64 max, u64 otherwise, u64 *ns) must_check;
 int args_percent(const struct args *a, const char *key, u32 otherwise,
 		 u32 *out) must_check; /* "20" or "20%", at most 100 */
 int args_pages(const struct args *a, const char *key, u64 whole, u64 otherwise, u64 *out) must_check;
