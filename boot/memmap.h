@@ -13,7 +13,7 @@ struct memmap {
 	bool overflow; /* something did not fit: the map is not usable */
 };
 
-void memmap_init(struct memmap *m, struct boot_mem *entries, u32 max);
+void memmap_init(struct memmap *m, struct boot_mem *entries, u32 max); /* empty; the array has room for max */
 /* Appends one range of the firmware's map, as it comes. Usable RAM shrinks to whole pages, others grow. */
 void memmap_add(struct memmap *m, u64 base, u64 bytes, enum boot_mem_type type);
 /*

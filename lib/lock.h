@@ -42,9 +42,9 @@ struct lock {
 
 #define LOCK_INIT(n, r) { .name = (n), .rank = (r) }
 void lock_init(struct lock *l, const char *name, enum lock_rank rank);
-void lock_acquire(struct lock *l);
-bool lock_try_acquire(struct lock *l);
-void lock_release(struct lock *l);
+void lock_acquire(struct lock *l); /* spins; its rank must be above those of all locks held here */
+bool lock_try_acquire(struct lock *l); /* false: another CPU has it */
+void lock_release(struct lock *l); /* by the CPU that has it */
 bool lock_held(const struct lock *l); /* by this CPU; debug builds only */
 #define lock_assert_held(l) DCHECK(lock_held(l))
 /* No lock may be held across a guest entry or in the CPU loop. */

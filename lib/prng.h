@@ -8,7 +8,7 @@ struct prng {
 	u64 s[4];
 };
 
-void prng_seed(struct prng *p, u64 seed);
+void prng_seed(struct prng *p, u64 seed); /* any seed, 0 too */
 u64 prng_next(struct prng *p);
 u64 prng_below(struct prng *p, u64 bound); /* uniform in [0, bound), bound > 0 */
 

@@ -120,7 +120,7 @@ void frame_free_list(hfn_t hfn);
 /* Clears one frame of this CPU's stock ahead of need: for idle time. False: the stock is full, or memory is short. */
 bool frame_stock_fill(void);
 
-hfn_t frame_span(void);
+hfn_t frame_span(void); /* all frame numbers are below it */
 struct frame *frame_get(hfn_t hfn); /* CHECKs the range */
 /* The only way to change an allocated frame's state (by_state is kept by it). The owner's business: takes no lock. */
 void frame_set_state(hfn_t hfn, enum frame_state state);

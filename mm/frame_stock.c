@@ -7,7 +7,6 @@
  */
 #include "lib/lock.h"
 #include "lib/panic.h"
-#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/frame_internal.h"
 #include "mm/platform.h"

@@ -7,7 +7,6 @@
  * flushed, and a last mapper takes it for itself only if no space is stale. A change that widens (read-only to
  * writable, same frame) needs no flush: processors walk the tables again before they fault.
  */
-#include "lib/platform.h"
 #include "mm/frame.h"
 #include "mm/gspace_internal.h"
 #include "mm/platform.h"

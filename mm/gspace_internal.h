@@ -95,7 +95,7 @@ static inline u32 frame_block(const struct frame *f)
 /* gs->lock held: the mark goes, the leaf stays as it is. */
 void gspace_mark_end(struct gspace *gs, hfn_t hfn);
 /* gs->lock held: a CLEAN page is touched. As gspace_touch. */
-int gspace_touch_clean(struct gspace *gs, gfn_t gfn, const struct page *p, bool write, bool may_alloc);
+int gspace_touch_clean(struct gspace *gs, gfn_t gfn, const struct page *p, bool write, bool may_alloc) must_check;
 
 /* Decodes *entry. CHECKs that it is one of ours. Of a large leaf, payload is its first frame. */
 void page_decode(const struct pt_format *f, u64 *entry, u32 level, struct page *p);
@@ -137,12 +137,12 @@ bool gspace_shared_is_sole(hfn_t hfn);
 /* May the first write to gfn, nothing of whose region is there, map a large page? */
 bool gspace_large_wanted(const struct gspace *gs, gfn_t gfn);
 /* Maps the region of gfn, nothing of which is there, by the cleared whole `block`. E_NOMEM. gs->lock held. */
-int gspace_map_large(struct gspace *gs, gfn_t gfn, hfn_t block);
+int gspace_map_large(struct gspace *gs, gfn_t gfn, hfn_t block) must_check;
 void gspace_split(struct gspace *gs, gfn_t gfn); /* the large leaf that gfn is in. gs->lock held */
 /* The region under rebuild, if any, is as it was before. gs->lock held. */
 void gspace_stop_rebuild(struct gspace *gs);
 /* Spare table pages of large leaves. gs->lock held. */
-int gspace_spare_push(struct gspace *gs);
+int gspace_spare_push(struct gspace *gs) must_check; /* one more. E_NOMEM */
 void gspace_spare_drop(struct gspace *gs);
 /* The level-1 table of gfn's region gives way to `value`, and goes with the next flush. gs->lock held. */
 void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);

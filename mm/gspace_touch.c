@@ -6,7 +6,6 @@
 
 #include "lib/err.h"
 #include "lib/panic.h"
-#include "lib/platform.h"
 #include "lib/string.h"
 #include "mm/frame.h"
 #include "mm/gspace_change.h"

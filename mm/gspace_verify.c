@@ -3,7 +3,6 @@
  * everything, under the lock of the space it looks at.
  */
 #include "lib/log.h"
-#include "lib/panic.h"
 #include "mm/frame.h"
 #include "mm/gspace_internal.h"
 #include "mm/rmap.h"

@@ -63,7 +63,7 @@ static inline u64 pt_token(u32 kind, u64 payload) { return payload << 12 | (u64)
 static inline u32 pt_token_kind(u64 e) { return e >> 3 & (PT_TOKEN_KINDS - 1); }
 static inline u64 pt_token_payload(u64 e) { return e >> 12; }
 
-int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc) must_check;
+int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc) must_check; /* an empty root. E_NOMEM */
 /* Frees every table page. Leaves and tokens must be gone (debug builds check). */
 void pt_destroy(struct pt *pt);
 

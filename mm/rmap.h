@@ -29,8 +29,8 @@ u32 rmap_remove(hfn_t hfn, u16 gspace, gfn_t gfn); /* CHECKs that it was there; 
 bool rmap_hold(hfn_t hfn) must_check;
 u32 rmap_drop(hfn_t hfn); /* ends a hold; returns the references left */
 
-u32 rmap_refs(hfn_t hfn);
-bool rmap_has(hfn_t hfn, u16 gspace, gfn_t gfn);
+u32 rmap_refs(hfn_t hfn); /* nodes and holds of a FRAME_SHARED */
+bool rmap_has(hfn_t hfn, u16 gspace, gfn_t gfn); /* walks the chain */
 /* Mappers in turn: *cursor starts at 0; false at the end. The frame's chain must not change meanwhile. */
 bool rmap_next(hfn_t hfn, u32 *cursor, u16 *gspace, gfn_t *gfn);
 

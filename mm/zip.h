@@ -77,7 +77,7 @@ const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here)
 /* Frames of the pool that should go to swap, the oldest first, so that there is room for the next victims. */
 u32 zip_surplus(const struct gspace *gs);
 
-u32 zip_max_frames(const struct gspace *gs);
+u32 zip_max_frames(const struct gspace *gs); /* of its pool */
 /* Frames that the records of a space of so many pages take at most, beside the pool. */
 u64 zip_frames_for(u64 pages);
 void zip_stats(struct zip_stats *out);

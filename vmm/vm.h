@@ -142,7 +142,7 @@ static inline u64 vm_memory_max(const struct vm_config *c)
 /* All settings at once. Of a VM that has memory only what does not belong to its start may differ: the caller sees to it. */
 int vm_configure(struct vm *vm, const struct vm_config *cfg, char *why, size_t size) must_check;
 
-struct vm *vm_find(const char *name);
+struct vm *vm_find(const char *name); /* NULL: there is none */
 struct vm *vm_next(struct vm *vm); /* creation order; NULL starts */
 struct vm *vm_of_gspace(struct gspace *gs);
 

@@ -10,7 +10,7 @@ struct events {
 };
 
 void events_init(struct events *e, u64 *shared);
-void events_collect(struct events *e);
+void events_collect(struct events *e); /* takes those of the shared page */
 /* Handled now: clears and returns those of mask. */
 u64 events_take(struct events *e, u64 mask);
 /* Sleeps until the host posts something new (or for no reason). */

@@ -24,7 +24,7 @@ struct ptab {
 	u32 tables;
 };
 
-int ptab_init(struct ptab *t, struct ram *ram, bool nx) must_check;
+int ptab_init(struct ptab *t, struct ram *ram, bool nx) must_check; /* an empty root. E_NOMEM */
 /* The 4 KiB entry of va; tables on the way are made if `make`. NULL: no memory, no table, or a large page is there. */
 u64 *ptab_entry(struct ptab *t, u64 va, bool make);
 /* Maps [pa, pa + bytes) at va: large pages where both are aligned and `large`. flags: PTE_W, PTE_NX. E_NOMEM. */

@@ -46,7 +46,7 @@ struct ram {
 	u32 out;            /* pages that are put away now */
 };
 
-size_t ram_meta_bytes(u32 pages);
+size_t ram_meta_bytes(u32 pages); /* of `meta` for so many pages */
 /*
  * meta: ram_meta_bytes(max) writable bytes, 8-aligned. All pages start as RAM_KERNEL; ram_release() frees ranges. The
  * states of pages that are not there yet are not touched.
