@@ -51,7 +51,7 @@ VMX_ASM := enter
 SVM_C := caps exit fast npt run vmcb
 SVM_ASM := enter
 DRIVERS_C := acpi acpi_init com2 uart ata ata_port drivers gpt gpt_scan nvme_ctrl nvme_ident nvme_io nvme_pci nvme_queue pci ramdisk screen selftest textscreen
-OPERATOR_C := cmd_demand cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_tiers cmd_vm cmd_whatif cmd_why cmd_zip command config events figures history json ledger line metrics monitor numbers pager pairs settings top
+OPERATOR_C := cmd_demand cmd_worst alerts cmd_events cmd_history cmd_host cmd_mem cmd_screen cmd_tiers cmd_vm cmd_whatif cmd_why cmd_zip command config config_keys events figures history json ledger line metrics monitor numbers pager pairs settings top
 VMM_C := $(OPERATOR_C) config_load console cpuid exit hypercall memory modules overhead pvdisk run sched stream vcpu vcpu_smp vm vm_contract vm_life vmm
 BOOT_C := main memmap memory options selftest
 # The UEFI loader, and what it shares with the hypervisor.
