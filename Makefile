@@ -74,7 +74,7 @@ HOST_C := $(addprefix lib/,$(filter-out cstring inih_shim,$(LIB_C))) $(addprefix
 	boot/multiboot2/mb1 boot/multiboot2/tags $(addprefix arch/x86/,asid guest_walk insn machine mitigate tlb)
 # Each is tests/unit/test_NAME.c, linked with all of HOST_C and the fakes.
 UNIT_TESTS := dynmem elf acpi boot ramdisk multiboot1 multiboot2 textscreen cstring lib policy wss swap swap_faults balloon reclaim reclaim_targets squeeze guest_ram guest_pager guest_system line config config_bad command monitor screen why ata gpt nvme frame pt rmap gspace gspace_touch gspace_move gspace_large gspace_model share share_steps zpool zip clean asid tlb page_walk insn mitigate \
-	sched pvdisk vm vm_memory hypercall
+	sched pvdisk vm vm_memory hypercall hypercall_memory
 UNIT_FAKES := fake_platform fake_mm fake_format fake_blk fake_nvme fake_ata sim_guest
 # Each is tests/fuzz/fuzz_NAME.c
 FUZZERS := elf acpi multiboot2 textscreen line config command gpt hypercall
@@ -334,11 +334,12 @@ OPERATOR_TESTS := line config config_bad command monitor screen why
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): HOST_LIBS := -linih
 $(OPERATOR_TESTS:%=$(B)/unit/test_%): $(OPERATOR_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_vm.o
 # The VMM's: virtual machines, with a fake processor to run them.
-VM_TESTS := hypercall pvdisk vm vm_memory sched
+VM_TESTS := hypercall hypercall_memory pvdisk vm vm_memory sched
 WRAP_ALLOC := -Wl,--wrap=frame_alloc,--wrap=frame_alloc_guest,--wrap=frame_alloc_whole
 VM_C := cpuid exit hypercall memory modules numbers overhead pvdisk run sched settings vcpu vcpu_smp vm vm_contract vm_life
 $(VM_TESTS:%=$(B)/unit/test_%): HOST_LIBS := $(WRAP_ALLOC)
 $(VM_TESTS:%=$(B)/unit/test_%): $(VM_C:%=$(B)/host/vmm/%.o) $(B)/host/tests/unit/fake_hv.o $(B)/host/tests/unit/vm_test.o
+$(addprefix $(B)/unit/test_,hypercall hypercall_memory): $(B)/host/tests/unit/call_test.o
 # The guest's are linked with the guest instead, over a hypervisor of their own.
 GUEST_HOST_OBJ := $(GUEST_PORTABLE_C:%=$(B)/host/guest/%.o) $(GUEST_LIB_C:%=$(B)/host/lib/%.o) $(B)/host/tests/unit/fake_hv_guest.o
 $(patsubst %,$(B)/unit/test_%,$(filter guest_%,$(UNIT_TESTS))): $(B)/unit/test_%: $(B)/host/tests/unit/test_%.o $(GUEST_HOST_OBJ)
