@@ -17,7 +17,8 @@ COMMANDS = ("help", "vm list", "vm show v0", "mem", "mem v0", "mem worst", "mem 
 
 def test_top_disturbs_nobody(machine):
     """Six verifiers where four have room, and three screens of top for each of some keys."""
-    m = machine(config="".join(vm_section(name, 48, "app=verify mem=85% zero=10% same=10%", disk="16M") for name in NAMES),
+    m = machine(config="".join(vm_section(name, 48, "app=verify mem=85% zero=10% same=10%", disk="16M", balloon_max="15%")
+                               for name in NAMES),
                 mem=208, parts=(("swap", 320), ("data", 128))).boot()
     m.wait_for(lambda: m.host()["swap-out"] > 0, 180, every=1)
     m.send("top\r")
