@@ -44,6 +44,7 @@ struct nvme_hw_ops {
 	u32 (*read)(struct nvme_ctrl *c, u32 reg);
 	void (*write)(struct nvme_ctrl *c, u32 reg, u32 v);
 	void (*quiesce)(struct nvme_ctrl *c); /* no DMA from here on */
+	bool (*present)(struct nvme_ctrl *c); /* in its slot: the registers of one that is not may read as zeroes, too */
 };
 
 struct nvme_slot {

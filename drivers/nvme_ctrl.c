@@ -48,6 +48,10 @@ static void give_up(struct nvme_ctrl *c, const char *why)
 
 static void reset_begin(struct nvme_ctrl *c, const char *why)
 {
+	if (!c->hw->present(c)) {
+		give_up(c, "device removed");
+		return;
+	}
 	if (c->resets_in_row++ >= (c->started ? NVME_RESETS_MAX : 1)) {
 		give_up(c, why);
 		return;

@@ -44,7 +44,15 @@ static void hw_quiesce(struct nvme_ctrl *c)
 	pci_enable(&p->pci, true, false);
 }
 
-static const struct nvme_hw_ops hw_ops = {.read = hw_read, .write = hw_write, .quiesce = hw_quiesce};
+static bool hw_present(struct nvme_ctrl *c)
+{
+	struct nvme_pci *p = c->hw_priv;
+
+	return pci_present(&p->pci);
+}
+
+static const struct nvme_hw_ops hw_ops = {
+    .read = hw_read, .write = hw_write, .quiesce = hw_quiesce, .present = hw_present};
 
 static void interrupt(void *arg)
 {

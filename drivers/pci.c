@@ -94,11 +94,21 @@ static void want_bus(struct scan *s, u32 bus)
 	s->wanted[bus / 64] |= BIT(bus % 64);
 }
 
+static bool is_answer(u32 id)
+{
+	return (id & 0xffff) != 0xffff && (id & 0xffff) != 0;
+}
+
+bool pci_present(const struct pci_dev *d)
+{
+	return is_answer(pci_read(d, PCI_VENDOR, 4));
+}
+
 static bool probe(struct pci_dev *d)
 {
 	u32 id = pci_read(d, PCI_VENDOR, 4);
 
-	if ((id & 0xffff) == 0xffff || (id & 0xffff) == 0)
+	if (!is_answer(id))
 		return false;
 	d->vendor = (u16)id;
 	d->device = (u16)(id >> 16);

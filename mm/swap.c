@@ -193,13 +193,6 @@ void swap_unreserve(struct gspace *gs)
 	CHECK(!swap_reserve(gs, 0));
 }
 
-void swap_trim(void)
-{
-	lock_acquire(&swap.lock);
-	slots_shrink(&swap.slots, slots_needed(swap.reserved), TRIM_CHUNKS);
-	lock_release(&swap.lock);
-}
-
 /* Takes a slot off the list of those that could not be read; false: it is not there. */
 static bool forget_lost(u32 slot)
 {
@@ -245,16 +238,31 @@ static void fail_tier(const char *why)
 			  "stopped: %s; no more pages go out, those that are out are read as long as that works", why);
 }
 
+/* On, and its device there. */
+static bool is_on(void)
+{
+	if (READ_ONCE(swap.state) != SWAP_ON)
+		return false;
+	if (!READ_ONCE(swap.part->dev->gone))
+		return true;
+	fail_tier("the device is gone");
+	return false;
+}
+
+void swap_trim(void)
+{
+	is_on();
+	lock_acquire(&swap.lock);
+	slots_shrink(&swap.slots, slots_needed(swap.reserved), TRIM_CHUNKS);
+	lock_release(&swap.lock);
+}
+
 bool swap_can_out(void)
 {
 	bool can;
 
-	if (READ_ONCE(swap.state) != SWAP_ON)
+	if (!is_on())
 		return false;
-	if (READ_ONCE(swap.part->dev->gone)) {
-		fail_tier("the device is gone");
-		return false;
-	}
 	lock_acquire(&swap.lock);
 	can = swap.out_busy < swap.out_limit;
 	lock_release(&swap.lock);

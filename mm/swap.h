@@ -54,7 +54,7 @@ int swap_reserve(struct gspace *gs, u32 slots) must_check;
 u64 swap_frames_for(u32 slots); /* frames that a promise of so many more slots would take for tables */
 u64 swap_frames(void);		/* frames that the tables take now */
 void swap_unreserve(struct gspace *gs);
-/* Gives back tables that no promise needs; bounded, called each balance period. */
+/* Gives back tables that no promise needs, and notices that the device is gone; bounded, called each balance period. */
 void swap_trim(void);
 
 /*

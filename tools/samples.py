@@ -15,6 +15,7 @@ SERIES_MAX = 8192
 EVENTS_MAX = 1000
 NAME_MAX, TEXT_MAX = 64, 160  # characters kept of names, of an event's text
 STATES = ("high", "clear", "soft", "hard", "low")
+CRITICAL_OF_VMS = {"starved"}  # other alerts of VMs are warnings
 LEVELS = ("info", "warning", "critical")
 
 SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[^"\\{}]|"(?:[^"\\]|\\.)*")*)\})? (\S+)(?: -?\d+)?')
@@ -251,7 +252,8 @@ class History:
                         alerts=self._alert_list(), state=self._state_name(), interval=self.interval)
 
     def _alert_list(self):
-        return [{"object": thing, "alert": alert, "since": round(since, 3), "level": "warning" if thing else "critical"}
+        return [{"object": thing, "alert": alert, "since": round(since, 3),
+                 "level": "warning" if thing and alert not in CRITICAL_OF_VMS else "critical"}
                 for (thing, alert), since in sorted(self.alerts.items())]
 
     def _state_name(self):

@@ -10,6 +10,7 @@
 
 #define REFAULT_HOLD_SEC  3U
 #define PRESSURE_HOLD_SEC 5U
+#define STARVED_NS        (5 * NSEC_PER_SEC)
 
 const struct alert_rule_info alert_rule[ALERT_RULES] = {
     [ALERT_BALLOON] = {"balloon", "memory is short: its balloon stays inflated", EVENT_WARNING},
@@ -17,6 +18,8 @@ const struct alert_rule_info alert_rule[ALERT_RULES] = {
     [ALERT_REFAULT] = {"refault", "it needs again what was taken from it", EVENT_WARNING},
     [ALERT_PRESSURE] = {"pressure", "its guest has committed more memory than it has", EVENT_WARNING},
     [ALERT_ZIP_FULL] = {"zip-full", "no room for compressed pages: more goes to swap", EVENT_WARNING},
+    [ALERT_STARVED] = {"starved", "it waits for a page and gets none", EVENT_CRITICAL},
+    [ALERT_NO_MEMORY] = {"no-memory", "VMs stand still for want of memory", EVENT_CRITICAL},
     [ALERT_SWAPPING] = {"swapping", "guests wait for the swap disk", EVENT_CRITICAL},
     [ALERT_SWAP_FULL] = {"swap-full", "swap is nearly full", EVENT_CRITICAL},
     [ALERT_CASCADE] = {"disk-cascade", "guests page at once and make the disk slow", EVENT_CRITICAL},
@@ -79,6 +82,40 @@ static bool zip_full_cause(const struct monitor_vm *m, char *text, size_t size)
 	return f->live && f->zip_max && (u64)f->zip_frames * 100 >= (u64)f->zip_max * settings_number(NUMBER_ALERT_ZIP_FULL);
 }
 
+static bool is_starved(const struct monitor_vm *m)
+{
+	return m->now.live && m->now.state == VM_RUNNING && m->now.starved_ns >= STARVED_NS;
+}
+
+static bool starved_cause(const struct monitor_vm *m, char *text, size_t size)
+{
+	format_buf(text, size, "%s, %lus", figures_lack(&m->now, &monitor_host()->now), m->now.starved_ns / NSEC_PER_SEC);
+	return is_starved(m);
+}
+
+/* Who is kept from more by its own limit does not count. */
+static bool no_memory_cause(char *text, size_t size)
+{
+	const struct host_figures *h = &monitor_host()->now;
+	const struct monitor_vm *longest = NULL;
+	u32 vms = 0;
+
+	for (u32 i = 0; i < VM_MAX; i++) {
+		const struct monitor_vm *m = monitor_at(i);
+
+		if (!m || !is_starved(m) || figures_at_limit(&m->now))
+			continue;
+		vms++;
+		if (!longest || m->now.starved_ns > longest->now.starved_ns)
+			longest = m;
+	}
+	if (!longest)
+		return false;
+	format_buf(text, size, "%s: %u VMs, %s %lus", figures_lack(&longest->now, h), vms, longest->name,
+		   longest->now.starved_ns / NSEC_PER_SEC);
+	return true;
+}
+
 /* Means: a page now and then is no swapping, and a burst is told as long as it hurts, not again and again. */
 static bool swapping_cause(char *text, size_t size)
 {
@@ -110,9 +147,16 @@ static bool cascade_cause(char *text, size_t size)
 static bool device_cause(char *text, size_t size)
 {
 	const struct monitor_host *h = monitor_host();
+	const struct disk_figures *d = &h->now.disk;
+	bool failed = h->now.swap.state == SWAP_FAILED;
 
-	format_buf(text, size, "%u new errors, %u devices gone", h->rate.errors, h->now.disk.gone);
-	return h->rate.errors || h->now.disk.gone || h->now.swap.state == SWAP_FAILED;
+	if (d->gone > 1)
+		format_buf(text, size, "%u devices gone%s", d->gone, failed ? ", swap failed" : "");
+	else if (d->gone)
+		format_buf(text, size, "%s gone%s", d->gone_name, failed ? ", swap failed" : "");
+	else
+		format_buf(text, size, "%u errors, %u resets%s", h->rate.errors, h->rate.resets, failed ? ", swap failed" : "");
+	return h->rate.errors || h->rate.resets || d->gone || failed;
 }
 
 /* ---- raising and clearing ---- */
@@ -168,7 +212,8 @@ void alerts_look_vm(struct monitor_vm *m)
 {
 	static bool (*const cause[ALERT_VM_RULES])(const struct monitor_vm *m, char *text, size_t size) = {
 	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause,
-	    [ALERT_PRESSURE] = pressure_cause, [ALERT_ZIP_FULL] = zip_full_cause};
+	    [ALERT_PRESSURE] = pressure_cause, [ALERT_ZIP_FULL] = zip_full_cause,
+	    [ALERT_STARVED] = starved_cause};
 	const u32 hold[ALERT_VM_RULES] = {[ALERT_BALLOON] = settings_number(NUMBER_ALERT_BALLOON_TIME),
 					  [ALERT_REFAULT] = REFAULT_HOLD_SEC,
 					  [ALERT_PRESSURE] = PRESSURE_HOLD_SEC};
@@ -190,7 +235,8 @@ void alerts_forget_vm(struct monitor_vm *m)
 
 void alerts_look_host(void)
 {
-	static bool (*const cause[ALERT_RULES])(char *text, size_t size) = {[ALERT_SWAPPING] = swapping_cause,
+	static bool (*const cause[ALERT_RULES])(char *text, size_t size) = {[ALERT_NO_MEMORY] = no_memory_cause,
+									    [ALERT_SWAPPING] = swapping_cause,
 									    [ALERT_SWAP_FULL] = swap_full_cause,
 									    [ALERT_CASCADE] = cascade_cause,
 									    [ALERT_DEVICE] = device_cause};

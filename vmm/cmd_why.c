@@ -177,6 +177,16 @@ static void why_work(struct console_out *o, const struct monitor_vm *m)
 	    g->latency_ns / NSEC_PER_USEC, hits);
 }
 
+static void why_starved(struct console_out *o, const struct vm_figures *f)
+{
+	const struct host_figures *h = &monitor_host()->now;
+
+	if (f->starved_ns < NSEC_PER_SEC)
+		return;
+	say(o, "It stands still: for %lus it has waited for a page and got none: %s.%s%s%s", f->starved_ns / NSEC_PER_SEC,
+	    figures_lack(f, h), h->swap.why ? " Swap: " : "", h->swap.why ? h->swap.why : "", h->swap.why ? "." : "");
+}
+
 static void why_cost(struct console_out *o, const struct monitor_vm *m)
 {
 	const struct vm_figures *f = &m->now;
@@ -222,6 +232,7 @@ int cmd_why(struct command_run *r)
 	why_holds(r->out, m);
 	why_host(r->out, &s);
 	why_rule(r->out, m, &s);
+	why_starved(r->out, &m->now);
 	why_cost(r->out, m);
 	why_remedy(r->out, m);
 	return 0;

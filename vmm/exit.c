@@ -46,7 +46,7 @@ static bool resolve(struct vcpu *v, gfn_t gfn, enum gspace_access access)
 
 	memory_check_pressure();
 	if (err == E_AGAIN)
-		sched_wait_memory(v);
+		sched_wait_memory(v, gfn);
 	return err == 0;
 }
 
@@ -97,7 +97,7 @@ static void exit_msr_write(struct vcpu *v, struct hv_exit *e)
 	int err = e->msr.index == AERO_MSR_HYPERCALL ? write_hypercall_page(v, e->msr.value) : E_FAULT;
 
 	if (err == E_AGAIN)
-		sched_wait_memory(v);
+		sched_wait_memory(v, e->msr.value >> PAGE_SHIFT);
 	else if (err)
 		hv->inject_exception(v->hv, VECTOR_GP, true, 0);
 	else

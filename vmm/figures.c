@@ -18,6 +18,8 @@ static void take_disks(struct disk_figures *d)
 
 		d->devices++;
 		d->gone += dev->gone;
+		d->gone_name = dev->gone ? dev->name : d->gone_name;
+		d->resets += s->resets;
 		d->reads += s->reads;
 		d->writes += s->writes;
 		d->read_pages += s->read_pages;
@@ -124,6 +126,8 @@ static void take_vcpus(const struct vm *vm, u64 now, struct vm_figures *f)
 		f->vcpus++;
 		f->run_ns += spent(vm->vcpu[i], VCPU_RUNNING, now);
 		f->wait_ns += spent(vm->vcpu[i], VCPU_WAIT_MEMORY, now);
+		if (vm->state == VM_RUNNING)
+			f->starved_ns = MAX(f->starved_ns, sched_starved_ns(vm->vcpu[i], now));
 	}
 	vm_counts(vm, &c);
 	for (u32 i = 0; i < HV_EXIT_KINDS; i++) {
@@ -167,6 +171,22 @@ void figures_vm(struct vm *vm, struct vm_figures *f)
 	take_vcpus(vm, f->ns, f);
 	take_guest(vm, f);
 	f->has_disk = vm->disk != NULL;
-	if (f->has_disk)
-		pvdisk_stats(vm->disk, &f->disk);
+	if (!f->has_disk)
+		return;
+	pvdisk_stats(vm->disk, &f->disk);
+	if (vm->state == VM_RUNNING)
+		f->starved_ns = MAX(f->starved_ns, f->disk.starved_ns);
+}
+
+const char *figures_lack(const struct vm_figures *f, const struct host_figures *h)
+{
+	bool limited = figures_at_limit(f);
+
+	if (f->count[PAGE_SWAPPING_IN] && !limited)
+		return "a page is not read";
+	if (h->swap.state == SWAP_FAILED)
+		return limited ? "limit, swap failed" : "swap failed";
+	if (h->swap.state == SWAP_OFF)
+		return limited ? "limit, no swap" : "no swap";
+	return limited ? "limit" : "no free memory";
 }

@@ -19,7 +19,9 @@
 /* All block devices together. */
 struct disk_figures {
 	u64 reads, writes, read_pages, write_pages, ns, errors; /* ns: latency, summed. errors: time-outs, too */
+	u64 resets;
 	u32 devices, gone;
+	const char *gone_name; /* of one of those, or NULL */
 };
 
 struct host_figures {
@@ -65,10 +67,18 @@ struct vm_figures {
 	struct gspace_stats stats;
 	u32 vcpus;
 	u64 run_ns, wait_ns; /* of all vCPUs: in the guest, waiting for memory */
+	u64 starved_ns; /* for how long a vCPU, or a request of its disk, has waited for one page and got none; 0: none does */
 	u64 exits[HV_EXIT_KINDS], exits_all;
 	struct pvdisk_stats disk;
 	struct guest_figures guest;
 };
+
+static inline bool figures_at_limit(const struct vm_figures *f)
+{
+	return f->limit < f->pages && f->consumed >= f->limit;
+}
+/* What a VM that is starved lacks, in a word or two. */
+const char *figures_lack(const struct vm_figures *f, const struct host_figures *h);
 
 void figures_host(struct host_figures *out);
 void figures_vm(struct vm *vm, struct vm_figures *out);

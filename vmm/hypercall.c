@@ -204,7 +204,7 @@ bool hypercall_handle(struct vcpu *v, struct hv_regs *r)
 	s64 n = r->rax == AERO_CALL_TIMER && v->vm->info_hfn != HFN_NONE ? call_timer(v, r) : dispatch(v, r);
 
 	if (n == E_AGAIN) {
-		sched_wait_memory(v);
+		sched_wait_memory(v, ~v->counts.hypercalls);
 		return false;
 	}
 	v->counts.hypercalls++;

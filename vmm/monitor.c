@@ -222,6 +222,7 @@ static void set_host_rates(void)
 	r->disk_us =
 	    mean_us(n->disk.ns - b->disk.ns, n->disk.reads + n->disk.writes - b->disk.reads - b->disk.writes);
 	r->errors = (u32)gained(errors_of(n), errors_of(b));
+	r->resets = (u32)gained(n->disk.resets, b->disk.resets);
 	change = ((s64)n->memory.free - (s64)b->memory.free) * 1000 / (s64)ms;
 	r->free_change = (s32)((r->free_change * 3L + change) / 4);
 }

@@ -33,7 +33,7 @@ struct host_rates {
 	u32 swap_out_mean, swap_in_mean; /* the same in hundredths, smoothed over some ten seconds */
 	u32 zip_in, zip_out; /* pages compressed, expanded */
 	u32 disk_reads, disk_writes, disk_us;
-	u32 errors;      /* not a rate: of devices and swap, since the last sample */
+	u32 errors, resets; /* not rates: of devices and swap, since the last sample */
 	u32 paging_vms;  /* VMs of which pages moved to or from a disk for lack of memory */
 	s32 free_change; /* frames a second, smoothed */
 };

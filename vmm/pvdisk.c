@@ -24,6 +24,7 @@ struct xfer {
 	enum xfer_state state;
 	u32 number;	/* of the request: those of one disk are taken in order */
 	u32 slot;	/* in the ring */
+	u64 taken_ns;
 	u32 pinned;	/* pages pinned so far, in order */
 	u32 at;		/* pages before this one are done with */
 	hfn_t frame[PVDISK_COUNT_MAX];
@@ -396,6 +397,7 @@ static void take_one(struct pvdisk *d, struct xfer *x)
 	x->disk = d;
 	x->number = d->taken++;
 	x->slot = x->number % AERO_DISK_REQUESTS;
+	x->taken_ns = platform_now_ns();
 	x->pinned = x->at = 0;
 	x->state = XFER_WAIT;
 	x->r = *(volatile struct aero_disk_request *)&ring->request[x->slot];
@@ -487,7 +489,14 @@ s64 pvdisk_kick(struct vm *vm, u64 disk)
 	return take(d);
 }
 
-void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out)
+void pvdisk_stats(struct pvdisk *d, struct pvdisk_stats *out)
 {
+	u64 now = platform_now_ns();
+	const struct xfer *x;
+
+	lock_acquire(&d->vm->lock);
 	*out = d->stats;
+	x = oldest_waiting(d);
+	out->starved_ns = x && now > x->taken_ns ? now - x->taken_ns : 0;
+	lock_release(&d->vm->lock);
 }

@@ -24,6 +24,7 @@ struct pvdisk;
 struct pvdisk_stats {
 	u64 reads, writes, read_pages, write_pages, zero_reads, errors, waits;
 	u64 latency_ns; /* summed, reads and writes */
+	u64 starved_ns; /* for how long the oldest request that lacks a page has waited for it; 0: none does */
 };
 
 /* Slice of a guest-data partition; E_NOENT: no such partition, E_NOSPC, E_NOMEM. */
@@ -38,6 +39,6 @@ bool pvdisk_destroy(struct pvdisk *d);
 /* Hypercalls; vm->lock held. E_AGAIN: repeat when memory has arrived. */
 s64 pvdisk_setup(struct vm *vm, u64 disk, gpa_t ring);
 s64 pvdisk_kick(struct vm *vm, u64 disk);
-void pvdisk_stats(const struct pvdisk *d, struct pvdisk_stats *out);
+void pvdisk_stats(struct pvdisk *d, struct pvdisk_stats *out);
 
 #endif

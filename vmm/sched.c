@@ -14,6 +14,9 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
+#define SAME_WAIT_NS   (20 * NSEC_PER_MSEC) /* a guest that ran for longer between two waits had what it waited for */
+#define STILL_WAITS_NS (NSEC_PER_SEC / 2)   /* after it was woken: longer than reclaim's period */
+
 static struct sched_cpu *cpus[CPUS_MAX];
 static u64 clock_vtime;	 /* atomic: virtual time of the latest to run */
 static u32 host_wakes;	 /* atomic: counts sched_wake_memory(NULL) */
@@ -376,11 +379,32 @@ static bool woken(const struct vcpu *v)
 	       __atomic_load_n(&host_wakes, __ATOMIC_SEQ_CST) != v->host_wakes_seen;
 }
 
-void sched_wait_memory(struct vcpu *v)
+/* Woken, refused and back at once is one wait. */
+static void note_wait(struct vcpu *v, u64 what)
+{
+	u64 now = platform_now_ns(), ran = v->ns_in[VCPU_RUNNING] + now - v->since_ns;
+
+	if (v->wait_what != what || ran - v->wait_ran_ns > SAME_WAIT_NS || !v->wait_since_ns)
+		WRITE_ONCE(v->wait_since_ns, now);
+	v->wait_what = what;
+	v->wait_ran_ns = ran;
+	WRITE_ONCE(v->wait_seen_ns, now);
+}
+
+u64 sched_starved_ns(const struct vcpu *v, u64 now_ns)
+{
+	u64 since = READ_ONCE(v->wait_since_ns), seen = READ_ONCE(v->wait_seen_ns);
+	bool waits = READ_ONCE(v->state) == VCPU_WAIT_MEMORY || now_ns - seen < STILL_WAITS_NS;
+
+	return waits && since && now_ns > since ? now_ns - since : 0;
+}
+
+void sched_wait_memory(struct vcpu *v, u64 what)
 {
 	struct sched_cpu *s = lock_of(v);
 
 	CHECK(s->current == v);
+	note_wait(v, what);
 	__atomic_add_fetch(&s->waiters, 1, __ATOMIC_SEQ_CST);
 	if (v->stop || woken(v)) {
 		__atomic_sub_fetch(&s->waiters, 1, __ATOMIC_SEQ_CST);

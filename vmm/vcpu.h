@@ -47,6 +47,10 @@ struct vcpu {
 	u64 charged_ns;	  /* RUNNING: up to when that is in vtime */
 	u32 wakes_seen;	  /* vm->mem_wakes when the failing touch began */
 	u32 host_wakes_seen; /* the same of wake-ups for all */
+	u64 wait_what;	  /* the latest wait for memory: for what, by sched_wait_memory(); */
+	u64 wait_ran_ns;  /* run time when it began; */
+	u64 wait_seen_ns; /* when; and, atomic, when the first one began that ended with nothing: */
+	u64 wait_since_ns;
 	u64 irqs_off_since_ns; /* run time at which interrupts were first seen off, and always since; 0: they were on */
 	struct timer timer;
 	u64 since_ns;	  /* of the present state */
@@ -95,9 +99,13 @@ void sched_retire(struct vcpu *v);
 void sched_poke(struct vcpu *v);  /* its VM was paused or resumed */
 void sched_wake(struct vcpu *v);  /* HALTED -> READY; otherwise remembered for the next HLT */
 void sched_halt(struct vcpu *v);  /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
-/* By the running CPU, before a touch that may fail; and after it: RUNNING -> WAIT_MEMORY, unless woken since then. */
+/*
+ * By the running CPU, before a touch that may fail; and after it: RUNNING -> WAIT_MEMORY, unless woken since then. what: the page, or
+ * anything else that is another one once the guest has come further.
+ */
 void sched_note_wakes(struct vcpu *v);
-void sched_wait_memory(struct vcpu *v);
+void sched_wait_memory(struct vcpu *v, u64 what);
+u64 sched_starved_ns(const struct vcpu *v, u64 now_ns); /* for how long it has waited for one thing; 0: it does not. Racy */
 void sched_wake_memory(struct vm *vm); /* NULL: all. Any CPU, no lock of LOCK_RANK_SCHED or above held */
 
 /* exit.c: decides what an exit means. */

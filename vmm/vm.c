@@ -254,7 +254,7 @@ int vm_admit(u64 reservation_pages, u64 overhead, u64 swap_pages, char *why, siz
 		swap_stats(&s);
 		return vm_fail(why, size, err,
 			       "not admitted: memory above the reservation needs %luM of swap, %luM unreserved (swap %s%s%s)",
-			       to_mib(swap_pages), to_mib(m.swap_unreserved), s.state == SWAP_ON ? "on" : "off",
+			       to_mib(swap_pages), to_mib(m.swap_unreserved), s.state == SWAP_ON ? "on" : s.state == SWAP_OFF ? "off" : "failed",
 			       s.why ? ": " : "", s.why ? s.why : "");
 	}
 	return 0;

@@ -302,7 +302,13 @@ static void hw_quiesce(struct nvme_ctrl *c)
 	((struct fake_nvme *)c->hw_priv)->quiesced = true;
 }
 
-const struct nvme_hw_ops fake_nvme_ops = {.read = hw_read, .write = hw_write, .quiesce = hw_quiesce};
+static bool hw_present(struct nvme_ctrl *c)
+{
+	return !((struct fake_nvme *)c->hw_priv)->pulled;
+}
+
+const struct nvme_hw_ops fake_nvme_ops = {
+    .read = hw_read, .write = hw_write, .quiesce = hw_quiesce, .present = hw_present};
 
 void fake_nvme_init(struct fake_nvme *f)
 {

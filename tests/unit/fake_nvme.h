@@ -30,6 +30,7 @@ struct fake_nvme {
 	bool write_cache, no_active_list;
 
 	/* what goes wrong */
+	bool pulled; /* its configuration reads as ones, its registers as zeroes */
 	bool removed, never_ready, never_idle, dead_admin, fail_create, ignore_abort, reversed;
 	u32 swallow;	 /* I/O commands that are never answered */
 	u16 fail_status; /* of all I/O commands */

@@ -36,5 +36,6 @@ struct fake_out {
 	size_t len;
 };
 void fake_out_init(struct fake_out *f);
+extern u64 fake_vm_starved_ns; /* of every vCPU */
 
 #endif

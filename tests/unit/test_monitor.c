@@ -269,7 +269,16 @@ static void test_host_alerts(void **state)
 	d->stats.errors += 3;
 	tick();
 	has(ok("alerts"), "critical device          host  ");
-	has(ok("alerts"), "3 new errors, 0 devices gone\n");
+	has(ok("alerts"), "3 errors, 0 resets\n");
+	expect_alert("device", "host");
+	d->stats.resets++;
+	tick();
+	has(ok("alerts"), "0 errors, 1 resets\n");
+	expect_alert("device", "host");
+	d->gone = true;
+	ticks(5);
+	has(ok("alerts"), "nvme0n1 gone\n");
+	d->gone = false;
 	expect_alert("device", "host");
 
 	/* The cascade: a slow disk, and as many VMs that page. */
@@ -286,6 +295,41 @@ static void test_host_alerts(void **state)
 	has(ok("alerts"), "critical disk-cascade    host  ");
 	has(ok("alerts"), "60.0ms, 2 VMs page\n");
 	expect_alert("disk-cascade", "host");
+}
+
+/* A vCPU that waits for one page for 5 s: the VM is starved, and unless its own limit is why, the host is out of memory. */
+static void test_starved_alert(void **state)
+{
+	(void)state;
+	ok("set alert-clear 2");
+	make_a();
+	ticks(2);
+	fake_vm_starved_ns = 4 * NSEC_PER_SEC;
+	tick();
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	has(ok("why a"), "It stands still: for 4s it has waited for a page and got none: no swap. Swap:\n  no swap partition.\n");
+	has(ok("metrics"), "aerostat_vm_memory_starved_seconds{vm=\"a\"} 4.0");
+	fake_vm_starved_ns = 7 * NSEC_PER_SEC;
+	tick();
+	has(ok("alerts"), "critical no-memory       host  ");
+	has(ok("alerts"), "no swap: 1 VMs, a 7s\n");
+	has(ok("alerts"), "critical starved         a     ");
+	has(ok("alerts"), "no swap, 7s\n");
+	has(ok("metrics"), "aerostat_alert_raised{alert=\"no-memory\"} 1\n");
+	has(ok("metrics"), "aerostat_vm_alert_raised{vm=\"a\",alert=\"starved\"} 1\n");
+	/* Paused it waits for its operator. */
+	ok("vm pause a");
+	ticks(3);
+	assert_string_equal(ok("alerts"), "no alerts\n");
+	has(ok("events"), "host      no-memory cleared: after ");
+	ok("vm resume a");
+	a->gs.alloc.limit = gspace_consumed(&a->gs);
+	tick();
+	has(ok("alerts"), "critical starved         a     ");
+	has(ok("alerts"), "limit, no swap, 7s\n");
+	assert_null(strstr(ok("alerts"), "no-memory"));
+	fake_vm_starved_ns = 0;
+	expect_alert("starved", "a");
 }
 
 static void swap_second(u32 pages)
@@ -499,6 +543,7 @@ int main(void)
 	    T(test_overcommit), T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
 	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
 	    T(test_history), T(test_history_ends_with_its_vm), T(test_an_ending_vm_does_not_stall),
+	    T(test_starved_alert),
 	    T(test_swapping_alert),
 	};
 

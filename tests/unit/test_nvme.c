@@ -550,6 +550,23 @@ static void test_removed(void **state)
 	assert_true(part[0]->dev->gone);
 }
 
+/* Where reads of a slot that is empty give zeroes, its configuration tells. No reset is waited for. */
+static void test_pulled(void **state)
+{
+	(void)state;
+	assert_int_equal(start(), 0);
+	submit(0, 0, BLK_WRITE, 0, 1);
+	fake.pulled = true;
+	fake.csts = 0;
+	fake_now_ns += 100 * NSEC_PER_MSEC;
+	nvme_poll(ctrl);
+	assert_int_equal(req[0].status, E_NODEV);
+	assert_true(part[0]->dev->gone);
+	assert_true(fake.quiesced);
+	assert_int_equal(fake.enables, 1);
+	assert_true(fake_log_has("device removed: given up"));
+}
+
 static void test_shutdown(void **state)
 {
 	(void)state;
@@ -639,6 +656,7 @@ int main(void)
 		T(test_reset_fails_for_good),
 		T(test_stuck_disable_never_frees_frames_early),
 		T(test_removed),
+		T(test_pulled),
 		T(test_storm),
 		T(test_shutdown),
 	};

@@ -500,6 +500,9 @@ static void test_buffer_in_swap(void **state)
 	assert_int_equal(a->vcpu[0]->state == VCPU_WAIT_MEMORY, 0);
 	fake_cpu_run(10);
 	assert_int_equal(status(slot), AERO_DISK_PENDING);
+	fake_now_ns += 7 * NSEC_PER_SEC;
+	pvdisk_stats(a->disk, &s);
+	assert_true(s.starved_ns >= 7 * NSEC_PER_SEC);
 	fake_blk.hold = false;
 	assert_int_equal(wait(slot), AERO_DISK_OK);
 	for (u32 i = 0; i < 8; i++) {
@@ -510,6 +513,7 @@ static void test_buffer_in_swap(void **state)
 	assert_pins(0);
 	pvdisk_stats(a->disk, &s);
 	assert_true(s.waits > 0);
+	assert_int_equal(s.starved_ns, 0);
 }
 
 /* A request's pages: the first six are in memory, the others in swap. */

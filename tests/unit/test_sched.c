@@ -404,11 +404,11 @@ static void test_wake_before_wait(void **state)
 		fake_cpu_run(1);
 	sched_note_wakes(v);
 	mm_wake(&a->gs);
-	sched_wait_memory(v);
+	sched_wait_memory(v, PAGE);
 	assert_int_equal(v->state, VCPU_RUNNING);
 	sched_note_wakes(v);
 	mm_wake(NULL);
-	sched_wait_memory(v);
+	sched_wait_memory(v, PAGE);
 	assert_int_equal(v->state, VCPU_RUNNING);
 	/* That wake has been seen; another VM's does not count. */
 	fake_cpu_run(1);
@@ -417,7 +417,7 @@ static void test_wake_before_wait(void **state)
 		fake_cpu_run(1);
 	sched_note_wakes(v);
 	mm_wake(&b->gs);
-	sched_wait_memory(v);
+	sched_wait_memory(v, PAGE);
 	assert_int_equal(v->state, VCPU_WAIT_MEMORY);
 	fake_cpu_run(10);
 	assert_int_equal(v->state, VCPU_WAIT_MEMORY);
@@ -425,6 +425,46 @@ static void test_wake_before_wait(void **state)
 	fake_cpu_run(10);
 	assert_int_not_equal(v->state, VCPU_WAIT_MEMORY);
 	sched_note_wakes(v);
+}
+
+/* Refused again and again for the same page is one wait; the next page is another, and so is the same one after a while of running. */
+static void test_starved(void **state)
+{
+	u64 begun;
+
+	(void)state;
+	while (v->state != VCPU_RUNNING)
+		fake_cpu_run(1);
+	sched_note_wakes(v);
+	begun = fake_now_ns;
+	sched_wait_memory(v, PAGE);
+	for (u32 i = 0; i < 20; i++) {
+		fake_now_ns += 250 * NSEC_PER_MSEC;
+		assert_int_equal(v->state, VCPU_WAIT_MEMORY);
+		mm_wake(NULL);
+		while (v->state != VCPU_RUNNING)
+			fake_cpu_run(1);
+		sched_note_wakes(v);
+		sched_wait_memory(v, PAGE);
+		assert_in_range(sched_starved_ns(v, fake_now_ns), fake_now_ns - begun - NSEC_PER_MSEC, fake_now_ns - begun);
+	}
+	mm_wake(NULL);
+	while (v->state != VCPU_RUNNING)
+		fake_cpu_run(1);
+	assert_true(sched_starved_ns(v, fake_now_ns) > 4 * NSEC_PER_SEC); /* it may be refused again */
+	assert_int_equal(sched_starved_ns(v, fake_now_ns + NSEC_PER_SEC), 0);
+	sched_note_wakes(v);
+	sched_wait_memory(v, PAGE + 1);
+	assert_true(sched_starved_ns(v, fake_now_ns) < NSEC_PER_MSEC);
+	mm_wake(NULL);
+	while (v->state != VCPU_RUNNING)
+		fake_cpu_run(1);
+	fake_now_ns += 30 * NSEC_PER_MSEC;
+	sched_note_wakes(v);
+	sched_wait_memory(v, PAGE + 1);
+	assert_true(sched_starved_ns(v, fake_now_ns) < NSEC_PER_MSEC);
+	mm_wake(NULL);
+	fake_cpu_run(10);
 }
 
 /* Events for a guest that waits for memory are not lost, and do not wake it too early. */
@@ -835,6 +875,7 @@ int main(void)
 	    TEST(test_halt_then_wake),   TEST(test_wake_before_halt),    TEST(test_wake_while_window_closed),
 	    TEST(test_timer_wakes),      TEST(test_timer_cuts_slice),    TEST(test_wait_for_page),
 	    TEST(test_wake_before_wait), TEST(test_event_while_waiting), TEST(test_memory_runs_short),
+	    TEST(test_starved), TEST(test_event_while_waiting), TEST(test_memory_runs_short),
 	    TEST(test_watchdog),         TEST(test_watchdog_off),        TEST(test_watchdog_sleeper),
 	    TEST(test_exit_exceptions),  TEST(test_exit_ends),           TEST(test_exit_io),
 	    TEST(test_exit_msr),         TEST(test_hypercall_page),      TEST(test_exit_npf),
