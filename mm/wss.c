@@ -112,8 +112,10 @@ static void finish(struct gspace *gs)
 
 	for (u32 i = 0; i < w->samples; i++)
 		look_at(gs, i);
-	add_period(&w->fast, &w->slow, w->touched * WSS_ONE / w->samples, !w->periods);
-	add_period(&w->write_fast, &w->write_slow, w->written * WSS_ONE / w->samples, !w->periods);
+	WRITE_ONCE(w->last, w->touched * WSS_ONE / w->samples);
+	WRITE_ONCE(w->write_last, w->written * WSS_ONE / w->samples);
+	add_period(&w->fast, &w->slow, w->last, !w->periods);
+	add_period(&w->write_fast, &w->write_slow, w->write_last, !w->periods);
 	WRITE_ONCE(w->periods, w->periods + 1);
 }
 
@@ -151,7 +153,7 @@ void wss_step(struct gspace *gs)
 u32 wss_active(const struct gspace *gs)
 {
 	const struct wss *w = &gs->wss;
-	u32 part = MAX(MAX(READ_ONCE(w->fast), READ_ONCE(w->slow)), READ_ONCE(w->current));
+	u32 part = MAX(MAX(READ_ONCE(w->fast), READ_ONCE(w->slow)), MAX(READ_ONCE(w->current), READ_ONCE(w->last)));
 
 	if (!READ_ONCE(w->periods) || !READ_ONCE(wss.samples))
 		return gs->pages;
@@ -161,7 +163,7 @@ u32 wss_active(const struct gspace *gs)
 bool wss_written(const struct gspace *gs, u32 *pages)
 {
 	const struct wss *w = &gs->wss;
-	u32 part = MAX(MAX(READ_ONCE(w->write_fast), READ_ONCE(w->write_slow)), READ_ONCE(w->write_current));
+	u32 part = MAX(MAX(READ_ONCE(w->write_fast), READ_ONCE(w->write_slow)), MAX(READ_ONCE(w->write_current), READ_ONCE(w->write_last)));
 
 	*pages = (u32)((u64)gs->pages * MIN(part, WSS_ONE) / WSS_ONE);
 	return READ_ONCE(w->periods) && READ_ONCE(wss.samples) && !READ_ONCE(w->by_unmapping) && gs->pt.fmt->dirty;

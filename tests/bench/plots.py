@@ -75,7 +75,7 @@ def sharing(found, axes):
 def active(found, axes):
     rows, at = found["rows"], [r["second"] for r in found["rows"]]
     axes[0].step(at, [r["truth"] / MIB_PAGES for r in rows], where="post", color="black", linewidth=2, label="what the guest works on")
-    axes[0].plot(at, [r["estimate"] / MIB_PAGES for r in rows], color="C1", linewidth=2, label="estimate: the greatest of the three")
+    axes[0].plot(at, [r["estimate"] / MIB_PAGES for r in rows], color="C1", linewidth=2, label="estimate: the greatest of the three, and of the last period")
     for key, style, colour, text in (("slow", "--", "C2", "slow mean"), ("fast", "-.", "C3", "fast mean"), ("now", ":", "C4", "present period, so far")):
         axes[0].plot(at, [r[key] / MIB_PAGES for r in rows], style, color=colour, linewidth=1, label=text)
     axes[0].set(xlabel=TIME, ylabel=MEMORY, title="Active memory: the estimate (100 samples in 5 s of VM time) beside the truth", ylim=(0, None))

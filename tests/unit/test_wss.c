@@ -141,6 +141,23 @@ static void known_steps(const struct pt_format *fmt, bool unmap)
 	end_space();
 }
 
+/* Periods end and begin: what has been seen counts on. */
+static void test_stays_up(void **state)
+{
+	(void)state;
+	wss_configure(WSS_SAMPLES_MAX, PERIOD, false);
+	begin_space(&fake_format);
+	fill();
+	run(3 * (PERIOD + 3), 0, 200);
+	assert_in_range(active(), 5, 20);
+	run(PERIOD + 3, 0, 1600);
+	for (u32 i = 0; i < 4 * (PERIOD + 3); i++) {
+		run(1, 0, 1600);
+		assert_in_range(active(), 65, 95);
+	}
+	end_space();
+}
+
 /* Half of what is used is written. Dirty bits say so; without bits nothing is known. */
 static void test_written(void **state)
 {
@@ -334,6 +351,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(test_accessed_bits, start, finish),
+	    cmocka_unit_test_setup_teardown(test_stays_up, start, finish),
 	    cmocka_unit_test_setup_teardown(test_written, start, finish),
 	    cmocka_unit_test_setup_teardown(test_written_is_not_poor, start, finish),
 	    cmocka_unit_test_setup_teardown(test_unmapping, start, finish),
