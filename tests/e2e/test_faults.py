@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from aerostat import LOG_LINE, MIB, pairs, vm_section
+from aerostat import MIB, pairs, vm_section
 from bay import Bay
 
 OWN = "zero=0% same=0% soft=0%"  # neither shared nor compressed
@@ -20,7 +20,7 @@ def bay(tmp_path):
 
 def alerts(m):
     """The alerts raised now: {(name, object): cause}."""
-    rows = [row.split(None, 4) for row in LOG_LINE.sub("", m.ok("alerts")).strip().splitlines()[1:]]
+    rows = [row.split(None, 4) for row in m.ok("alerts").strip().splitlines()[1:]]
     return {(row[1], row[2]): row[4] for row in rows}
 
 
@@ -89,13 +89,14 @@ def test_every_transfer_fails(machine, bay):
     """The controller answers, but nothing is read or written any more. What cannot leave RAM stays, and a limit that cannot be kept
     makes its VM wait until the operator has lifted it."""
     config = limited("out", 64, 32, disk=None, balloon_max="1%") + \
-        vm_section("late", 64, f"app=verify mem=80% {OWN} rate=2000", limit="40M", balloon_max="1%", autostart="no", disk=None)
+        vm_section("late", 64, f"app=verify mem=80% {OWN} rate=2000", limit="40M", balloon_max="1%", autostart="no", cpu_cap=5, disk=None)
     m = machine(config=config, mem=320, parts=(("data", 128),), device_errors=True, extra=bay.options).boot()
     m.ok("set alert-clear 2")
     m.wait_for(lambda: m.mem("out")["swapped"] > 2000, 120)
     m.ok("vm start late")
-    bay.fail()  # before it comes to its limit
+    bay.fail()  # long before it comes to its limit, as slow as it is
     m.wait_state("out", "crashed")
+    m.ok("vm set late cpu-cap 0")
     assert re.fullmatch(r"page 0x[0-9a-f]+ is lost: swap read error", m.show("out")["why"])
     wait_raised(m, "device", "host", "swap failed")
     assert m.host()["swap-why"] == "too many write errors in a row"
@@ -114,12 +115,14 @@ def test_every_transfer_fails(machine, bay):
 def test_nothing_can_be_taken_back(machine, bay):
     """No swap, no balloons, nothing that compresses or is equal, and more guests than memory: all of them wait, and the operator is told.
     One of them ends, and the others have never been wrong."""
-    config = "".join(vm_section(f"v{i}", 80, f"app=verify mem=85% {OWN} without=3", disk=None) for i in range(3))
+    config = "".join(vm_section(f"v{i}", 80, f"app=verify mem=85% {OWN} without=3", cpu_cap=5, disk=None) for i in range(3))
     m = machine(config=config, mem=192, parts=(("data", 64),), device_errors=True, extra=bay.options).boot()
     m.ok("set alert-clear 2")
-    bay.pull()
+    bay.pull()  # long before there is a page on it, as slow as they are
     m.wait_for(lambda: m.host()["swap"] == "failed", 30)
     assert not m.host()["swap-used"]
+    for i in range(3):
+        m.ok(f"vm set v{i} cpu-cap 0")
     wait_raised(m, "no-memory", "host", "swap failed: ")
     # Not all at once: now and then one of them gets a page that has turned out to be equal to another.
     starved = [f"v{i}" for i in range(3) if int(told(m, "starved", f"v{i}")[3])]
