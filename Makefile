@@ -42,7 +42,7 @@ endif
 
 # ---- sources -------------------------------------------------------------
 LIB_C := cstring elf err format hash inih_shim lock log panic prng string timer work
-MM_C := balloon blk clean dynmem frame frame_buddy frame_stock frame_verify gspace gspace_access gspace_back gspace_balloon gspace_clean gspace_flush gspace_large gspace_life gspace_move gspace_sample gspace_touch gspace_verify gspace_zip lot policy pool pt reclaim reclaim_cause reclaim_take reclaim_targets rmap share swap swap_slots wss zip zpool
+MM_C := balloon blk clean dynmem frame frame_buddy frame_stock frame_verify gspace gspace_access gspace_back gspace_balloon gspace_clean gspace_flush gspace_large gspace_life gspace_move gspace_sample gspace_touch gspace_verify gspace_zip lot policy pool pt reclaim reclaim_cause reclaim_take reclaim_targets rmap share swap swap_in swap_out swap_slots wss zip zpool
 ARCH_C := apic asid backtrace cpu desc fpu_quirk guest_walk hv hv_selftest hv_selftest_cases insn ioapic irq machine mitigate mitigate_cpu paging panic pic \
 	platform power smp time tlb traps
 ARCH_ASM := ap_start entry hv_selftest_guest thunk traps

@@ -74,7 +74,7 @@ static struct guest *telling; /* pages of this one are told to be copies: it doe
 static bool told[PAGES_MAX];
 static struct blk_part data_part = {.kind = BLK_PART_GUEST_DATA, .pages = SPACES * BLOCKS, .name = "data"};
 
-/* Transfers begun by hand, beside those of swap.c, that always fail in the end. */
+/* Transfers begun by hand, beside those of swap_out.c, that always fail in the end. */
 static struct {
 	struct guest *g;
 	gfn_t gfn;
@@ -477,7 +477,7 @@ static void transfer_step(struct guest *g)
 	if (gspace_swap_out_begin(&g->gs, transfer[i].gfn, &transfer[i].hfn))
 		return;
 	transfer[i].g = g;
-	g->gs.swap_in_flight++; /* as swap.c: the space waits for it */
+	g->gs.swap_in_flight++; /* as swap_out.c: the space waits for it */
 	gspace_flush(&g->gs);
 }
 
