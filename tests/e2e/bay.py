@@ -99,7 +99,7 @@ class Bay:
 
     def hold(self, on):
         """Transfers take for ever, or as long as they did."""
-        self._qmp("block_set_io_throttle", device="bay", bps=0, bps_rd=0, bps_wr=0, iops=1 if on else 0, iops_rd=0, iops_wr=0)
+        self._qmp("block_set_io_throttle", device="bay", bps=1 if on else 0, bps_rd=0, bps_wr=0, iops=0, iops_rd=0, iops_wr=0)
 
     def close(self):
         for line in self.lines.values():

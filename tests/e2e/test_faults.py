@@ -111,6 +111,28 @@ def test_every_transfer_fails(machine, bay):
     m.check()
 
 
+@pytest.mark.soak  # who reads the console too late would let the disk's second chance pass, too
+@pytest.mark.takes(60)
+def test_disk_that_answers_again(machine, bay):
+    """No answer for some seconds, until the controller is reset: told meanwhile, over afterwards, and no page is lost."""
+    m = machine(config=limited("out", 64, 32, disk=None, balloon_max="1%"), mem=320, parts=(("data", 64),), device_errors=True,
+                extra=bay.options).boot()
+    m.ok("set alert-clear 2")
+    m.wait_for(lambda: m.mem("out")["swapped"] > 2000, 120)
+    bay.hold(True)
+    m.wait_for(lambda: disk(m, "nvme2n1")["resets"], 60, every=0.2)
+    bay.hold(False)
+    m.wait_for(lambda: int(told(m, "device", "host")[3]), 30)
+    wait_cleared(m, "device", "host")
+    m.wait_checked("out")
+    m.ok("vm set out limit 0")
+    m.full_check("out")
+    host = m.host()
+    assert host["swap"] == "on" and host["read-errors"] == host["checksum-errors"] == 0, host
+    assert not {("device", "host"), ("starved", "out")} & set(alerts(m))
+    m.check()
+
+
 @pytest.mark.takes(40)
 def test_nothing_can_be_taken_back(machine, bay):
     """No swap, no balloons, nothing that compresses or is equal, and more guests than memory: all of them wait, and the operator is told.
