@@ -17,10 +17,10 @@
 
 #include "lib/types.h"
 
-#define BOOT_INFO_MAGIC 0x4f52544154534f41UL
+#define BOOT_INFO_MAGIC   0x4f52544154534f41UL
 #define BOOT_INFO_VERSION 1
-#define BOOT_NAME_BYTES 64
-#define BOOT_MODULES_MAX 16
+#define BOOT_NAME_BYTES   64
+#define BOOT_MODULES_MAX  16
 
 enum boot_mem_type {
 	BOOT_MEM_USABLE = 1,   /* free RAM */
@@ -33,7 +33,7 @@ enum boot_mem_type {
 
 struct boot_mem {
 	u64 base, bytes; /* page aligned, sorted by base, not overlapping */
-	u32 type;	 /* enum boot_mem_type */
+	u32 type;        /* enum boot_mem_type */
 	u32 zero;
 };
 
@@ -57,20 +57,20 @@ struct boot_framebuffer {
 struct boot_info {
 	u64 magic;
 	u32 version, bytes;
-	u64 rsdp;	       /* ACPI root pointer, 0 if the firmware has none */
-	u64 smbios;	       /* 0 if none */
-	u64 efi_system_table;  /* for runtime reset; 0 if not UEFI */
-	u64 image_base;	       /* physical start of the loaded hypervisor image (2 MiB aligned) */
+	u64 rsdp;             /* ACPI root pointer, 0 if the firmware has none */
+	u64 smbios;           /* 0 if none */
+	u64 efi_system_table; /* for runtime reset; 0 if not UEFI */
+	u64 image_base;       /* physical start of the loaded hypervisor image (2 MiB aligned) */
 	u64 image_bytes;
-	u64 mem;	       /* array of struct boot_mem */
+	u64 mem; /* array of struct boot_mem */
 	u32 mem_count;
 	u32 module_count;
 	struct boot_module module[BOOT_MODULES_MAX];
 	struct boot_framebuffer fb;
-	u64 low_page;	       /* a free page below 1 MiB for the AP trampoline, 0 if none */
-	u64 entropy[4];	       /* EFI_RNG where present mixed with TSC: seeds hash keys */
+	u64 low_page;               /* a free page below 1 MiB for the AP trampoline, 0 if none */
+	u64 entropy[4];             /* EFI_RNG where present mixed with TSC: seeds hash keys */
 	u8 boot_partition_guid[16]; /* unique GUID of the volume booted from, 0 if unknown */
-	char cmdline[256];     /* loader options, terminated */
+	char cmdline[256];          /* loader options, terminated */
 };
 
 #endif

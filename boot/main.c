@@ -109,7 +109,10 @@ static void tell_unknown(const char *cmdline)
 		for (i = 0; i < ARRAY_SIZE(known) && !str_eq(key, known[i]);)
 			i++;
 		if (i == ARRAY_SIZE(known))
-			log_warn("boot", "option '%s': expected cpus, log, mitigations, panic, ramdisk, selftest, serial or swap", key);
+			log_warn(
+			    "boot",
+			    "option '%s': expected cpus, log, mitigations, panic, ramdisk, selftest, serial or swap",
+			    key);
 	}
 }
 
@@ -118,7 +121,10 @@ static void apply_options(const char *cmdline)
 	static const struct {
 		const char *key;
 		void (*fn)(const char *value);
-	} option[] = {{"panic", option_panic}, {"log", option_log}, {"swap", option_swap}, {"ramdisk", option_ramdisk},
+	} option[] = {{"panic", option_panic},
+		      {"log", option_log},
+		      {"swap", option_swap},
+		      {"ramdisk", option_ramdisk},
 		      {"mitigations", option_mitigations}};
 	char value[40];
 
@@ -137,8 +143,9 @@ static void start_screen(void)
 
 	if (!fb->base)
 		return;
-	err = memory_has_ram(&info, fb->base, bytes) ? E_INVAL
-						     : screen_init(HPA(fb->base), fb->width, fb->height, fb->pitch_bytes);
+	err = memory_has_ram(&info, fb->base, bytes)
+		  ? E_INVAL
+		  : screen_init(HPA(fb->base), fb->width, fb->height, fb->pitch_bytes);
 	if (err)
 		log_warn("screen", "frame buffer at 0x%lx, %ux%u, is not used: %s", fb->base, fb->width, fb->height,
 			 err_name(err));
@@ -185,8 +192,10 @@ static void place_serial(void)
 	int err;
 
 	if (options_get(info.cmdline, "serial", value, sizeof(value)) && options_serial(value, &to))
-		log_warn("boot", "option serial: expected com1 to com4 or a port, and perhaps a baud rate "
-			 "(0x2f8,9600), got '%s'", value);
+		log_warn("boot",
+			 "option serial: expected com1 to com4 or a port, and perhaps a baud rate "
+			 "(0x2f8,9600), got '%s'",
+			 value);
 	if (!to.addr)
 		return;
 	err = uart_move(&to);

@@ -113,7 +113,9 @@ bool options_next(const char **at, char *key, size_t size)
 	return true;
 }
 
-/* A number in digits of `base` up to a comma or the end; returns what stands behind it, NULL: none, or more than max. */
+/*
+ * A number in digits of `base` up to a comma or the end; returns what stands behind it, NULL: none, or more than max.
+ */
 static const char *number(const char *s, u32 base, u32 max, u32 *out)
 {
 	const char *first = s;

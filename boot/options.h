@@ -16,7 +16,9 @@ bool options_from_ini(const char *text, size_t len, char *out, size_t size);
 bool options_get(const char *cmdline, const char *key, char *value, size_t size);
 /* The key of the next word of *at, which moves on; cut to size. False: there is none. */
 bool options_next(const char **at, char *key, size_t size);
-/* Value of `serial`: com1..com4 or a port (0x2f8), then perhaps a baud rate (com2,9600). E_INVAL: *out stays as it is. */
+/*
+ * Value of `serial`: com1..com4 or a port (0x2f8), then perhaps a baud rate (com2,9600). E_INVAL: *out stays as it is.
+ */
 int options_serial(const char *value, struct machine_serial *out) must_check;
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Loader option selftest=NAME: an intentional fault, to see that each ends in a readable panic screen; or `hv`, the test
- * of the virtualisation back end.
+ * Loader option selftest=NAME: an intentional fault, to see that each ends in a readable panic screen; or `hv`, the
+ * test of the virtualisation back end.
  */
 #ifndef BOOT_SELFTEST_H
 #define BOOT_SELFTEST_H

@@ -228,7 +228,10 @@ static u8 spcr_line(const struct table *t)
 	return line < ISA_LINES ? line : MACHINE_LINE_NONE;
 }
 
-/* The serial console of the firmware. A table for another kind of UART, or with console redirection off, is the same as none. */
+/*
+ * The serial console of the firmware. A table for another kind of UART, or with console redirection off, is the same as
+ * none.
+ */
 static void parse_spcr(const struct table *t, struct machine *m)
 {
 	const u8 *gas = t->data + SPCR_ADDRESS;
@@ -242,8 +245,11 @@ static void parse_spcr(const struct table *t, struct machine *m)
 	if ((kind != SPCR_16550 && kind != SPCR_16450 && kind != SPCR_16550_GAS) || gas[0] > GAS_IO ||
 	    (gas[0] == GAS_IO && addr > 0xfff8) || addr > BITS(51, 0))
 		return;
-	m->serial = (struct machine_serial){.addr = addr, .memory = gas[0] == GAS_MEMORY, .stride = 1,
-					    .line = spcr_line(t), .baud = spcr_baud(t->data[SPCR_BAUD])};
+	m->serial = (struct machine_serial){.addr = addr,
+					    .memory = gas[0] == GAS_MEMORY,
+					    .stride = 1,
+					    .line = spcr_line(t),
+					    .baud = spcr_baud(t->data[SPCR_BAUD])};
 	if (m->serial.memory && (gas[1] == 32 || gas[3] == GAS_DWORD))
 		m->serial.stride = 4;
 }

@@ -1,7 +1,7 @@
 /*
  * ACPI tables, as far as the hypervisor needs them: CPUs, IOAPICs and interrupt overrides (MADT), PM timer,
- * reset and power-off registers (FADT, \_S5), the serial console (SPCR). Firmware's tables are checked, never trusted: signature, length,
- * checksum, every offset. No AML is interpreted; \_S5 is found by its encoding.
+ * reset and power-off registers (FADT, \_S5), the serial console (SPCR). Firmware's tables are checked, never trusted:
+ * signature, length, checksum, every offset. No AML is interpreted; \_S5 is found by its encoding.
  */
 #ifndef DRIVERS_ACPI_H
 #define DRIVERS_ACPI_H

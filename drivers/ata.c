@@ -9,13 +9,13 @@
 #include "lib/string.h"
 #include "mm/platform.h"
 
-#define SECTORS_PER_PAGE 8U
-#define SECTOR_WORDS (BLK_SECTOR / 2)
-#define LBA28_SECTORS BIT(28)
-#define REQUEST_RETRIES 1
-#define STATUS_SETTLE_READS 4	/* of the alternate status: 400 ns */
-#define RESET_PULSE_READS 50	/* at least 5 us */
-#define IDENTIFY_WORDS 256
+#define SECTORS_PER_PAGE    8U
+#define SECTOR_WORDS        (BLK_SECTOR / 2)
+#define LBA28_SECTORS       BIT(28)
+#define REQUEST_RETRIES     1
+#define STATUS_SETTLE_READS 4  /* of the alternate status: 400 ns */
+#define RESET_PULSE_READS   50 /* at least 5 us */
+#define IDENTIFY_WORDS      256
 
 static u8 settle(struct ata_channel *c)
 {
@@ -238,7 +238,9 @@ static void current_failed(struct ata_channel *c, u8 status)
 	struct blk_dev *d = c->current->dev;
 
 	log_warn("ata", "%s: %s at sector %llu failed: status %#x, error %#x", d->name,
-		 c->current->op == BLK_READ ? "read" : c->current->op == BLK_WRITE ? "write" : "flush",
+		 c->current->op == BLK_READ    ? "read"
+		 : c->current->op == BLK_WRITE ? "write"
+					       : "flush",
 		 (unsigned long long)c->current->sector, status, c->hw->in(c, ATA_ERROR));
 	current_over(c, E_IO);
 	if (status & (ATA_STATUS_DRQ | ATA_STATUS_DF)) {

@@ -19,11 +19,11 @@
 #include "lib/work.h"
 #include "mm/blk.h"
 
-#define ATA_DRIVES 2U
-#define ATA_COMMAND_NS (10 * NSEC_PER_SEC) /* without any progress */
-#define ATA_RESET_NS (31 * NSEC_PER_SEC)   /* the standard's bound for a reset */
+#define ATA_DRIVES      2U
+#define ATA_COMMAND_NS  (10 * NSEC_PER_SEC) /* without any progress */
+#define ATA_RESET_NS    (31 * NSEC_PER_SEC) /* the standard's bound for a reset */
 #define ATA_IDENTIFY_NS (5 * NSEC_PER_SEC)
-#define ATA_RESETS_MAX 3U /* in a row without a command done well */
+#define ATA_RESETS_MAX  3U /* in a row without a command done well */
 
 enum ata_reg {
 	ATA_DATA,
@@ -37,28 +37,28 @@ enum ata_reg {
 	ATA_CONTROL /* alternate status when read */
 };
 
-#define ATA_STATUS_ERR BIT(0)
-#define ATA_STATUS_DRQ BIT(3)
-#define ATA_STATUS_DF BIT(5)
-#define ATA_STATUS_DRDY BIT(6)
-#define ATA_STATUS_BSY BIT(7)
-#define ATA_CONTROL_NIEN BIT(1)
-#define ATA_CONTROL_SRST BIT(2)
-#define ATA_DEVICE_LBA BIT(6)
-#define ATA_DEVICE_SLAVE BIT(4)
+#define ATA_STATUS_ERR             BIT(0)
+#define ATA_STATUS_DRQ             BIT(3)
+#define ATA_STATUS_DF              BIT(5)
+#define ATA_STATUS_DRDY            BIT(6)
+#define ATA_STATUS_BSY             BIT(7)
+#define ATA_CONTROL_NIEN           BIT(1)
+#define ATA_CONTROL_SRST           BIT(2)
+#define ATA_DEVICE_LBA             BIT(6)
+#define ATA_DEVICE_SLAVE           BIT(4)
 
-#define ATA_CMD_READ 0x20
-#define ATA_CMD_READ_EXT 0x24
-#define ATA_CMD_READ_MULTIPLE_EXT 0x29
-#define ATA_CMD_WRITE 0x30
-#define ATA_CMD_WRITE_EXT 0x34
+#define ATA_CMD_READ               0x20
+#define ATA_CMD_READ_EXT           0x24
+#define ATA_CMD_READ_MULTIPLE_EXT  0x29
+#define ATA_CMD_WRITE              0x30
+#define ATA_CMD_WRITE_EXT          0x34
 #define ATA_CMD_WRITE_MULTIPLE_EXT 0x39
-#define ATA_CMD_READ_MULTIPLE 0xc4
-#define ATA_CMD_WRITE_MULTIPLE 0xc5
-#define ATA_CMD_SET_MULTIPLE 0xc6
-#define ATA_CMD_FLUSH 0xe7
-#define ATA_CMD_FLUSH_EXT 0xea
-#define ATA_CMD_IDENTIFY 0xec
+#define ATA_CMD_READ_MULTIPLE      0xc4
+#define ATA_CMD_WRITE_MULTIPLE     0xc5
+#define ATA_CMD_SET_MULTIPLE       0xc6
+#define ATA_CMD_FLUSH              0xe7
+#define ATA_CMD_FLUSH_EXT          0xea
+#define ATA_CMD_IDENTIFY           0xec
 
 struct ata_channel;
 
@@ -74,7 +74,7 @@ struct ata_drive {
 	struct ata_channel *channel;
 	bool present, slave, lba48, flush;
 	bool multiple_set; /* lost by a reset */
-	u32 block;	   /* sectors that one data phase moves: 1, 2, 4 or 8 */
+	u32 block;         /* sectors that one data phase moves: 1, 2, 4 or 8 */
 	u32 block_wanted;  /* by IDENTIFY */
 };
 

@@ -12,8 +12,8 @@
 #include "lib/work.h"
 #include "mm/blk.h"
 
-#define POLL_NS (100 * NSEC_PER_MSEC) /* time-outs, lost interrupts */
-#define POLL_FAST_NS NSEC_PER_MSEC   /* devices without an interrupt */
+#define POLL_NS      (100 * NSEC_PER_MSEC) /* time-outs, lost interrupts */
+#define POLL_FAST_NS NSEC_PER_MSEC         /* devices without an interrupt */
 
 static struct {
 	struct timer timer;

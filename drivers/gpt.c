@@ -5,14 +5,14 @@
 #include "lib/panic.h"
 #include "lib/string.h"
 
-#define GPT_SIGNATURE 0x5452415020494645UL /* "EFI PART" */
-#define GPT_REVISION_MAJOR 1
+#define GPT_SIGNATURE        0x5452415020494645UL /* "EFI PART" */
+#define GPT_REVISION_MAJOR   1
 #define GPT_HEADER_BYTES_MIN 92U
-#define GPT_ENTRY_BYTES_MIN 128U
-#define GPT_ENTRY_BYTES_MAX 4096U
-#define GPT_ATTR_READ_ONLY BIT(60)
-#define MBR_TYPE_PROTECTIVE 0xee
-#define MBR_SIGNATURE 0xaa55
+#define GPT_ENTRY_BYTES_MIN  128U
+#define GPT_ENTRY_BYTES_MAX  4096U
+#define GPT_ATTR_READ_ONLY   BIT(60)
+#define MBR_TYPE_PROTECTIVE  0xee
+#define MBR_SIGNATURE        0xaa55
 
 struct packed mbr_entry {
 	u8 boot, chs_first[3], type, chs_last[3];

@@ -10,16 +10,16 @@
 #include "lib/types.h"
 #include "mm/blk.h"
 
-#define GPT_PARTS_MAX 16U			/* Aerostat partitions kept of one disk */
-#define GPT_ARRAY_BYTES_MAX (128 * KIB)		/* entry array; 16 KiB is usual */
-#define GPT_WORK_BYTES (GPT_ARRAY_BYTES_MAX + PAGE_SIZE) /* work space of gpt_parse(): array, one block */
+#define GPT_PARTS_MAX       16U                               /* Aerostat partitions kept of one disk */
+#define GPT_ARRAY_BYTES_MAX (128 * KIB)                       /* entry array; 16 KiB is usual */
+#define GPT_WORK_BYTES      (GPT_ARRAY_BYTES_MAX + PAGE_SIZE) /* work space of gpt_parse(): array, one block */
 
 struct gpt_reader {
 	/* Reads count native blocks from lba; buf has room for them. 0 or a negative code. */
 	int (*read)(void *arg, u64 lba, u32 count, void *buf);
 	void *arg;
 	u32 block_bytes; /* 512 or 4096 */
-	u64 blocks;	 /* of the device */
+	u64 blocks;      /* of the device */
 };
 
 struct gpt_part {
@@ -30,10 +30,10 @@ struct gpt_part {
 };
 
 struct gpt_table {
-	bool backup;	      /* the primary was damaged */
-	u32 used;	      /* partitions of any type */
-	u32 count;	      /* of part[] */
-	u32 refused;	      /* Aerostat partitions not taken */
+	bool backup;             /* the primary was damaged */
+	u32 used;                /* partitions of any type */
+	u32 count;               /* of part[] */
+	u32 refused;             /* Aerostat partitions not taken */
 	const char *why_refused; /* of the last of those */
 	struct gpt_part part[GPT_PARTS_MAX];
 };

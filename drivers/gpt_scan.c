@@ -52,10 +52,10 @@ static void register_part(struct blk_dev *d, const struct gpt_part *from, struct
 	char size[FORMAT_SIZE_BYTES];
 
 	*to = (struct blk_part){
-		.dev = d,
-		.kind = from->kind,
-		.start = from->first * sectors_per_block,
-		.pages = (from->last - from->first + 1) * d->sector_bytes / PAGE_SIZE,
+	    .dev = d,
+	    .kind = from->kind,
+	    .start = from->first * sectors_per_block,
+	    .pages = (from->last - from->first + 1) * d->sector_bytes / PAGE_SIZE,
 	};
 	memcpy(to->guid, from->guid, sizeof(to->guid));
 	str_copy(to->name, from->name, sizeof(to->name));
@@ -91,10 +91,10 @@ static u32 scan_with(struct blk_dev *d, hfn_t work)
 {
 	struct scan s = {.dev = d, .bounce = work + (1U << WORK_ORDER) - 1};
 	struct gpt_reader rd = {
-		.read = scan_read,
-		.arg = &s,
-		.block_bytes = d->sector_bytes,
-		.blocks = d->sectors / (d->sector_bytes / BLK_SECTOR),
+	    .read = scan_read,
+	    .arg = &s,
+	    .block_bytes = d->sector_bytes,
+	    .blocks = d->sectors / (d->sector_bytes / BLK_SECTOR),
 	};
 	struct gpt_table table;
 	const char *why = "";

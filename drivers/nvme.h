@@ -25,17 +25,17 @@
 #include "lib/work.h"
 #include "mm/blk.h"
 
-#define NVME_ENTRIES 64U /* of each ring: 4 KiB of commands */
+#define NVME_ENTRIES        64U /* of each ring: 4 KiB of commands */
 #define NVME_NAMESPACES_MAX 16U
 #define NVME_PRP_LIST_BYTES 256U /* room for BLK_PAGES_MAX - 1 entries */
-#define NVME_RESETS_MAX 5U	 /* in a row without a command done well: then the controller is given up */
+#define NVME_RESETS_MAX     5U   /* in a row without a command done well: then the controller is given up */
 
-#define NVME_STALL_NS (5 * NSEC_PER_SEC)    /* no completion at all on a busy queue */
-#define NVME_COMMAND_NS (30 * NSEC_PER_SEC) /* one command, on a queue that moves */
-#define NVME_ABORT_NS (2 * NSEC_PER_SEC)    /* from abort to reset */
-#define NVME_SETUP_NS (5 * NSEC_PER_SEC)    /* one admin command */
-#define NVME_CHECK_NS (50 * NSEC_PER_MSEC)  /* between looks at CSTS and time-outs */
-#define NVME_SHUTDOWN_NS (10 * NSEC_PER_SEC)
+#define NVME_STALL_NS       (5 * NSEC_PER_SEC)   /* no completion at all on a busy queue */
+#define NVME_COMMAND_NS     (30 * NSEC_PER_SEC)  /* one command, on a queue that moves */
+#define NVME_ABORT_NS       (2 * NSEC_PER_SEC)   /* from abort to reset */
+#define NVME_SETUP_NS       (5 * NSEC_PER_SEC)   /* one admin command */
+#define NVME_CHECK_NS       (50 * NSEC_PER_MSEC) /* between looks at CSTS and time-outs */
+#define NVME_SHUTDOWN_NS    (10 * NSEC_PER_SEC)
 
 struct nvme_ctrl;
 
@@ -44,12 +44,13 @@ struct nvme_hw_ops {
 	u32 (*read)(struct nvme_ctrl *c, u32 reg);
 	void (*write)(struct nvme_ctrl *c, u32 reg, u32 v);
 	void (*quiesce)(struct nvme_ctrl *c); /* no DMA from here on */
-	bool (*present)(struct nvme_ctrl *c); /* in its slot: the registers of one that is not may read as zeroes, too */
+	/* in its slot: the registers of one that is not may read as zeroes, too */
+	bool (*present)(struct nvme_ctrl *c);
 };
 
 struct nvme_slot {
 	bool busy, aborted;
-	u8 generation;	     /* in the command id: tells late answers from current ones */
+	u8 generation;       /* in the command id: tells late answers from current ones */
 	struct blk_req *req; /* I/O queue */
 	u64 issued_ns;
 	u64 aborted_ns;
@@ -76,8 +77,8 @@ struct nvme_ns {
 
 enum nvme_state {
 	NVME_DISABLING, /* waits for CSTS.RDY = 0 */
-	NVME_ENABLING,	/* waits for CSTS.RDY = 1 */
-	NVME_SETUP,	/* creates the I/O queues */
+	NVME_ENABLING,  /* waits for CSTS.RDY = 1 */
+	NVME_SETUP,     /* creates the I/O queues */
 	NVME_RUNNING,
 	NVME_GONE,
 };
@@ -91,10 +92,10 @@ struct nvme_ctrl {
 	char name[8]; /* "nvme0" */
 	u64 cap;
 	bool interrupts; /* a message interrupt is set up */
-	bool started;	 /* start-up is over: failures are retried */
+	bool started;    /* start-up is over: failures are retried */
 	enum nvme_state state;
 	u64 deadline_ns; /* of the state */
-	u64 check_ns;	 /* next look at CSTS and time-outs */
+	u64 check_ns;    /* next look at CSTS and time-outs */
 
 	struct nvme_queue admin, io;
 	enum nvme_setup_step step;
@@ -118,16 +119,22 @@ struct nvme_ctrl {
 
 /* The driver's words of a request (blk_req.driver). A request may need several commands (MDTS). */
 struct nvme_rq {
-	u32 issued;	 /* pages for which a command was issued */
+	u32 issued;      /* pages for which a command was issued */
 	u32 outstanding; /* commands in flight */
-	s32 status;	 /* first error */
-	u32 again;	 /* a command was lost: issue all of it again, once */
+	s32 status;      /* first error */
+	u32 again;       /* a command was lost: issue all of it again, once */
 	u32 retries;
 };
 _Static_assert(sizeof(struct nvme_rq) <= sizeof(((struct blk_req *)0)->driver), "driver words");
 
-static inline struct nvme_rq *nvme_rq(struct blk_req *r) { return (struct nvme_rq *)r->driver; }
-static inline struct nvme_ns *nvme_ns(struct blk_dev *d) { return container_of(d, struct nvme_ns, dev); }
+static inline struct nvme_rq *nvme_rq(struct blk_req *r)
+{
+	return (struct nvme_rq *)r->driver;
+}
+static inline struct nvme_ns *nvme_ns(struct blk_dev *d)
+{
+	return container_of(d, struct nvme_ns, dev);
+}
 
 /* nvme_queue.c. Lock held. */
 int nvme_queue_alloc(struct nvme_queue *q, u32 id, u32 entries, bool prp_lists) must_check;
@@ -160,9 +167,9 @@ int nvme_identify(struct nvme_ctrl *c) must_check;
 
 /* nvme_io.c. Lock held, except by ops. */
 extern const struct blk_ops nvme_blk_ops;
-void nvme_io_pump(struct nvme_ctrl *c);			 /* issues what is pending */
+void nvme_io_pump(struct nvme_ctrl *c); /* issues what is pending */
 void nvme_io_reaped(struct nvme_ctrl *c, u32 slot, u32 status, u32 result);
-void nvme_io_lost(struct nvme_ctrl *c);			 /* after a reset: everything in flight once more */
+void nvme_io_lost(struct nvme_ctrl *c);                 /* after a reset: everything in flight once more */
 void nvme_io_fail_all(struct nvme_ctrl *c, int status); /* in flight and pending */
 
 /* nvme_pci.c: finds, starts and registers all controllers. Returns devices registered. */

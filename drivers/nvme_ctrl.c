@@ -10,7 +10,7 @@
 #include "mm/platform.h"
 
 #define ADMIN_ENTRIES 16U
-#define TO_UNIT_NS (500 * NSEC_PER_MSEC)
+#define TO_UNIT_NS    (500 * NSEC_PER_MSEC)
 
 static u32 reg_read(struct nvme_ctrl *c, u32 reg)
 {
@@ -182,8 +182,8 @@ static void command_abort(struct nvme_ctrl *c, u32 slot, u64 now)
 {
 	struct nvme_slot *s = &c->io.slot[slot];
 	struct nvme_command cmd = {
-		.opcode_cid = NVME_ADMIN_ABORT,
-		.cdw10 = nvme_slot_cid(&c->io, slot) << 16 | c->io.id,
+	    .opcode_cid = NVME_ADMIN_ABORT,
+	    .cdw10 = nvme_slot_cid(&c->io, slot) << 16 | c->io.id,
 	};
 
 	if (nvme_queue_full(&c->admin)) {

@@ -10,15 +10,15 @@
 #include "mm/platform.h"
 
 #define LBA_SHIFT_512 9
-#define LBA_SHIFT_4K 12
+#define LBA_SHIFT_4K  12
 
 static int identify(struct nvme_ctrl *c, u32 cns, u32 nsid, hfn_t page)
 {
 	struct nvme_command cmd = {
-		.opcode_cid = NVME_ADMIN_IDENTIFY,
-		.nsid = nsid,
-		.prp1 = hfn_to_hpa(page).v,
-		.cdw10 = cns,
+	    .opcode_cid = NVME_ADMIN_IDENTIFY,
+	    .nsid = nsid,
+	    .prp1 = hfn_to_hpa(page).v,
+	    .cdw10 = cns,
 	};
 	u32 result;
 

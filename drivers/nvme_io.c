@@ -31,11 +31,11 @@ static void issue_piece(struct nvme_ctrl *c, struct blk_req *r)
 	u32 pages = MIN(r->pages - rq->issued, c->max_pages);
 	u64 lba = (r->sector * BLK_SECTOR + rq->issued * PAGE_SIZE) >> ns->lba_shift;
 	struct nvme_command cmd = {
-		.opcode_cid = r->op == BLK_WRITE ? NVME_IO_WRITE : NVME_IO_READ,
-		.nsid = ns->nsid,
-		.cdw10 = (u32)lba,
-		.cdw11 = (u32)(lba >> 32),
-		.cdw12 = (u32)((pages * PAGE_SIZE) >> ns->lba_shift) - 1,
+	    .opcode_cid = r->op == BLK_WRITE ? NVME_IO_WRITE : NVME_IO_READ,
+	    .nsid = ns->nsid,
+	    .cdw10 = (u32)lba,
+	    .cdw11 = (u32)(lba >> 32),
+	    .cdw12 = (u32)((pages * PAGE_SIZE) >> ns->lba_shift) - 1,
 	};
 
 	nvme_queue_prps(&c->io, &cmd, &r->frame[rq->issued], pages);

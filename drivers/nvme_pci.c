@@ -9,8 +9,8 @@
 #include "mm/platform.h"
 
 #define CONTROLLERS_MAX 8U
-#define CTRL_ORDER 2
-#define WINDOW_BYTES 0x2000U /* registers and the doorbells of two queue pairs */
+#define CTRL_ORDER      2
+#define WINDOW_BYTES    0x2000U /* registers and the doorbells of two queue pairs */
 
 struct nvme_pci {
 	struct nvme_ctrl ctrl;

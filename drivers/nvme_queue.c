@@ -95,10 +95,10 @@ u32 nvme_queue_issue(struct nvme_ctrl *c, struct nvme_queue *q, struct nvme_comm
 		q->progress_ns = now;
 	q->busy++;
 	q->slot[slot] = (struct nvme_slot){
-		.busy = true,
-		.generation = (u8)(q->slot[slot].generation + 1),
-		.req = r,
-		.issued_ns = now,
+	    .busy = true,
+	    .generation = (u8)(q->slot[slot].generation + 1),
+	    .req = r,
+	    .issued_ns = now,
 	};
 	cmd->opcode_cid = (cmd->opcode_cid & 0xffff) | nvme_slot_cid(q, slot) << 16;
 	q->sq[q->sq_tail] = *cmd;

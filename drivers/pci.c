@@ -7,43 +7,43 @@
 #include "lib/log.h"
 #include "lib/panic.h"
 
-#define PCI_PORT_ADDRESS 0xcf8
-#define PCI_PORT_DATA 0xcfc
+#define PCI_PORT_ADDRESS        0xcf8
+#define PCI_PORT_DATA           0xcfc
 
-#define PCI_VENDOR 0x00
-#define PCI_COMMAND 0x04
-#define PCI_STATUS 0x06
-#define PCI_CLASS_REVISION 0x08
-#define PCI_HEADER_TYPE 0x0e
-#define PCI_BAR0 0x10
-#define PCI_SECONDARY_BUS 0x19
-#define PCI_CAPABILITIES 0x34
+#define PCI_VENDOR              0x00
+#define PCI_COMMAND             0x04
+#define PCI_STATUS              0x06
+#define PCI_CLASS_REVISION      0x08
+#define PCI_HEADER_TYPE         0x0e
+#define PCI_BAR0                0x10
+#define PCI_SECONDARY_BUS       0x19
+#define PCI_CAPABILITIES        0x34
 
-#define PCI_COMMAND_MEMORY BIT(1)
-#define PCI_COMMAND_MASTER BIT(2)
-#define PCI_COMMAND_INTX_OFF BIT(10)
+#define PCI_COMMAND_MEMORY      BIT(1)
+#define PCI_COMMAND_MASTER      BIT(2)
+#define PCI_COMMAND_INTX_OFF    BIT(10)
 #define PCI_STATUS_CAPABILITIES BIT(4)
-#define PCI_HEADER_MULTI 0x80
-#define PCI_HEADER_BRIDGE 1
-#define PCI_CLASS_BRIDGE_PCI 0x0604
-#define PCI_BAR_IO BIT(0)
-#define PCI_BAR_TYPE 0x6
-#define PCI_BAR_64 0x4
-#define PCI_BARS 6U
+#define PCI_HEADER_MULTI        0x80
+#define PCI_HEADER_BRIDGE       1
+#define PCI_CLASS_BRIDGE_PCI    0x0604
+#define PCI_BAR_IO              BIT(0)
+#define PCI_BAR_TYPE            0x6
+#define PCI_BAR_64              0x4
+#define PCI_BARS                6U
 
-#define PCI_CAP_MSI 0x05
-#define PCI_CAP_MSIX 0x11
-#define PCI_CAPS_MAX 48U /* what fits between 0x40 and 0xff */
-#define PCI_MSI_BYTES 14U
-#define PCI_MSIX_BYTES 12U
-#define PCI_MSI_ENABLE BIT(0)
-#define PCI_MSI_COUNT (7U << 4)
-#define PCI_MSI_64 BIT(7)
-#define PCI_MSIX_ENABLE BIT(15)
-#define PCI_MSIX_MASK_ALL BIT(14)
-#define PCI_MSIX_ENTRY_BYTES 16U
+#define PCI_CAP_MSI             0x05
+#define PCI_CAP_MSIX            0x11
+#define PCI_CAPS_MAX            48U /* what fits between 0x40 and 0xff */
+#define PCI_MSI_BYTES           14U
+#define PCI_MSIX_BYTES          12U
+#define PCI_MSI_ENABLE          BIT(0)
+#define PCI_MSI_COUNT           (7U << 4)
+#define PCI_MSI_64              BIT(7)
+#define PCI_MSIX_ENABLE         BIT(15)
+#define PCI_MSIX_MASK_ALL       BIT(14)
+#define PCI_MSIX_ENTRY_BYTES    16U
 
-#define PCI_BUSES 256U
+#define PCI_BUSES               256U
 
 static struct lock pci_lock = LOCK_INIT("pci", LOCK_RANK_PCI);
 

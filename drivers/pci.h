@@ -24,7 +24,7 @@ struct pci_bar {
 	u64 bytes;
 };
 
-bool pci_present(const struct pci_dev *d); /* something answers there */
+bool pci_present(const struct pci_dev *d);               /* something answers there */
 u32 pci_read(const struct pci_dev *d, u8 reg, u8 bytes); /* 1, 2 or 4 bytes, naturally aligned */
 void pci_write(const struct pci_dev *d, u8 reg, u8 bytes, u32 v);
 

@@ -1,6 +1,6 @@
 /*
- * See ramdisk.h. A request is finished, and its pages are copied, when its time has come; requests end in the order in which
- * they came. Memory is taken from the allocator in blocks of 2 MiB and stays the hypervisor's.
+ * See ramdisk.h. A request is finished, and its pages are copied, when its time has come; requests end in the order in
+ * which they came. Memory is taken from the allocator in blocks of 2 MiB and stays the hypervisor's.
  */
 #include "drivers/ramdisk.h"
 
@@ -22,14 +22,14 @@
 #define QUEUE_DEPTH  256U
 #define SECTORS_PAGE (PAGE_SIZE / BLK_SECTOR)
 
-_Static_assert(RAMDISK_MIB_MAX * MIB / PAGE_SIZE / BLOCK_PAGES <= PAGE_SIZE / sizeof(hfn_t), "one page of blocks");
+_Static_assert(RAMDISK_MIB_MAX *MIB / PAGE_SIZE / BLOCK_PAGES <= PAGE_SIZE / sizeof(hfn_t), "one page of blocks");
 
 struct ramdisk {
 	struct blk_dev dev;
 	struct blk_part part;
 	struct lock lock;    /* LOCK_RANK_BLK: pending, free_ns */
 	struct list pending; /* in the order of their ends */
-	u64 free_ns;	     /* when the last page of the last request has gone by */
+	u64 free_ns;         /* when the last page of the last request has gone by */
 	u64 latency_ns, page_ns;
 	struct timer timer;
 	struct work work;

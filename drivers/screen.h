@@ -1,7 +1,8 @@
 /*
  * The console on the firmware's frame buffer, beside the serial line: output only, for machines without a serial port.
  * Writing touches a text in memory; what changed is drawn later, some rows at a time, at most 10 pictures a second, so
- * that the console is not held up by the display. Before screen_start() and on the panic screen everything is drawn at once.
+ * that the console is not held up by the display. Before screen_start() and on the panic screen everything is drawn at
+ * once.
  */
 #ifndef DRIVERS_SCREEN_H
 #define DRIVERS_SCREEN_H

@@ -16,22 +16,22 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 
-#define DEPTH 96U	    /* more than a device takes at once */
-#define PARTS_MAX 4U
+#define DEPTH          96U /* more than a device takes at once */
+#define PARTS_MAX      4U
 #define SLOT_PAGES_MAX 256U /* of the partition, to each request in flight: its own */
-#define REQUESTS 6000U
-#define BLOCK_ORDER 7 /* holds DEPTH frames */
+#define REQUESTS       6000U
+#define BLOCK_ORDER    7 /* holds DEPTH frames */
 _Static_assert(DEPTH <= 1 << BLOCK_ORDER, "block of frames");
-#define RUN_NS (60 * NSEC_PER_SEC)
+#define RUN_NS             (60 * NSEC_PER_SEC)
 #define GENERATION_UNKNOWN 0U /* never written, or a write failed: anything may be there */
-#define PAGE_WORDS (PAGE_SIZE / sizeof(u64))
+#define PAGE_WORDS         (PAGE_SIZE / sizeof(u64))
 
 struct slot {
 	struct blk_req req;
 	struct blk_part *part;
-	u64 first;	     /* page of the partition; span pages are this slot's */
-	u32 *generation;     /* of each of them */
-	u32 new_generation;  /* while a write is in flight */
+	u64 first;          /* page of the partition; span pages are this slot's */
+	u32 *generation;    /* of each of them */
+	u32 new_generation; /* while a write is in flight */
 	bool busy;
 };
 

@@ -67,7 +67,7 @@ static u8 reg_in(u32 reg)
 {
 	if (!window)
 		return inb((u16)(place.addr + reg));
-	return place.stride == 4 ? (u8)*(volatile u32 *)(window + reg * 4) : window[reg];
+	return place.stride == 4 ? (u8) * (volatile u32 *)(window + reg * 4) : window[reg];
 }
 
 static void reg_out(u32 reg, u8 v)

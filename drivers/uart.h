@@ -1,6 +1,7 @@
 /*
- * Serial console: a 16550, 8N1, at COM1 with 115200 baud unless it is moved. Writing queues into a ring and never waits for long: what does not fit in
- * 2 ms is dropped as a whole and counted. A '\n' goes out as "\r\n". Usable from cpu_init_boot() on.
+ * Serial console: a 16550, 8N1, at COM1 with 115200 baud unless it is moved. Writing queues into a ring and never waits
+ * for long: what does not fit in 2 ms is dropped as a whole and counted. A '\n' goes out as "\r\n". Usable from
+ * cpu_init_boot() on.
  */
 #ifndef DRIVERS_UART_H
 #define DRIVERS_UART_H
@@ -13,8 +14,8 @@
 
 void uart_init(void); /* polled; without a UART everything is dropped */
 /*
- * At boot, between uart_init() and uart_init_irq(), with page tables of our own: uses another UART, which gets the log so far.
- * E_NODEV: none answers there, all stays as it is. E_NOMEM.
+ * At boot, between uart_init() and uart_init_irq(), with page tables of our own: uses another UART, which gets the log
+ * so far. E_NODEV: none answers there, all stays as it is. E_NOMEM.
  */
 int uart_move(const struct machine_serial *to) must_check;
 bool uart_is_at(u16 port); /* the console's UART is there: it is nobody else's */

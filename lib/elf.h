@@ -14,8 +14,8 @@ enum elf_flag { ELF_X = 1, ELF_W = 2, ELF_R = 4 };
 struct elf_segment {
 	u64 vaddr, paddr;
 	u64 file_offset, file_bytes; /* inside the file */
-	u64 mem_bytes;		     /* >= file_bytes, > 0; the rest is zero */
-	u32 flags;		     /* enum elf_flag */
+	u64 mem_bytes;               /* >= file_bytes, > 0; the rest is zero */
+	u32 flags;                   /* enum elf_flag */
 };
 
 struct elf_image {

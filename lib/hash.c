@@ -1,7 +1,7 @@
 /*
- * hash_page is NH, the universal hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and Secure Message
- * Authentication", CRYPTO'99), with 64-bit words: for two pages that differ, the sums are equal for at most one in 2^64
- * of all secrets. One multiplication for 16 bytes is less than half of what XXH3 takes without vectors.
+ * hash_page is NH, the universal hash of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and Secure
+ * Message Authentication", CRYPTO'99), with 64-bit words: for two pages that differ, the sums are equal for at most one
+ * in 2^64 of all secrets. One multiplication for 16 bytes is less than half of what XXH3 takes without vectors.
  */
 #include "lib/hash.h"
 
@@ -37,12 +37,12 @@ void hash_set_secret(u64 secret)
 }
 
 /*
- * sum += (word[i] + secret[i]) * (word[i + 1] + secret[i + 1]), for 32 pairs, 7 instructions each. By hand: link-time optimisation
- * forgets `#pragma GCC unroll`, and what is unrolled in C is a tenth longer.
+ * sum += (word[i] + secret[i]) * (word[i + 1] + secret[i + 1]), for 32 pairs, 7 instructions each. By hand: link-time
+ * optimisation forgets `#pragma GCC unroll`, and what is unrolled in C is a tenth longer.
  */
 #define NH_WORDS 64
-#define NH(i)                                                                                                          \
-	"mov " #i "(%[w]), %%rax; mov 8+" #i "(%[w]), %%rdx; add " #i "(%[s]), %%rax; add 8+" #i "(%[s]), %%rdx;"       \
+#define NH(i)                                                                                                     \
+	"mov " #i "(%[w]), %%rax; mov 8+" #i "(%[w]), %%rdx; add " #i "(%[s]), %%rax; add 8+" #i "(%[s]), %%rdx;" \
 	"mul %%rdx; add %%rax, %[low]; adc %%rdx, %[high];"
 #define NH_4(i)  NH(i) NH(16 + i) NH(32 + i) NH(48 + i)
 #define NH_16(i) NH_4(i) NH_4(64 + i) NH_4(128 + i) NH_4(192 + i)
@@ -51,7 +51,8 @@ static inline void add_products(struct digest *sum, const u64 *word, const u64 *
 {
 	__asm__(NH_16(0) NH_16(256)
 		: [low] "+&r"(sum->low), [high] "+&r"(sum->high)
-		: [w] "r"(word), [s] "r"(secret), "m"(*(const u64(*)[NH_WORDS])word), "m"(*(const u64(*)[NH_WORDS])secret)
+		: [w] "r"(word), [s] "r"(secret), "m"(*(const u64(*)[NH_WORDS])word),
+		  "m"(*(const u64(*)[NH_WORDS])secret)
 		: "rax", "rdx", "cc");
 }
 
@@ -63,7 +64,8 @@ static inline void add_step(struct digest *sum, const void *word, const u64 *sec
 {
 	__asm__(NH_4(0)
 		: [low] "+&r"(sum->low), [high] "+&r"(sum->high)
-		: [w] "r"(word), [s] "r"(secret), "m"(*(const u8(*)[STEP_BYTES])word), "m"(*(const u64(*)[STEP_WORDS])secret)
+		: [w] "r"(word), [s] "r"(secret), "m"(*(const u8(*)[STEP_BYTES])word),
+		  "m"(*(const u64(*)[STEP_WORDS])secret)
 		: "rax", "rdx", "cc");
 }
 

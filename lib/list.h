@@ -8,10 +8,19 @@ struct list {
 	struct list *next, *prev;
 };
 
-#define LIST_INIT(name) { &(name), &(name) }
+#define LIST_INIT(name)          \
+	{                        \
+		&(name), &(name) \
+	}
 
-static inline void list_init(struct list *l) { l->next = l->prev = l; }
-static inline bool list_empty(const struct list *l) { return l->next == l; }
+static inline void list_init(struct list *l)
+{
+	l->next = l->prev = l;
+}
+static inline bool list_empty(const struct list *l)
+{
+	return l->next == l;
+}
 
 static inline void list_insert_between(struct list *n, struct list *prev, struct list *next)
 {
@@ -21,8 +30,14 @@ static inline void list_insert_between(struct list *n, struct list *prev, struct
 	next->prev = n;
 }
 
-static inline void list_add(struct list *head, struct list *n) { list_insert_between(n, head, head->next); }
-static inline void list_add_tail(struct list *head, struct list *n) { list_insert_between(n, head->prev, head); }
+static inline void list_add(struct list *head, struct list *n)
+{
+	list_insert_between(n, head, head->next);
+}
+static inline void list_add_tail(struct list *head, struct list *n)
+{
+	list_insert_between(n, head->prev, head);
+}
 
 /* Unlinks and re-initialises, so that removing twice is harmless. */
 static inline void list_del(struct list *n)
@@ -52,9 +67,8 @@ static inline void list_move_all(struct list *from, struct list *to)
 }
 
 #define list_entry(p, type, member) container_of(p, type, member)
-#define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
-#define list_for_each_safe(pos, head)                                              \
-	for (struct list *pos = (head)->next, *pos##_n = pos->next; pos != (head); \
-	     pos = pos##_n, pos##_n = pos->next)
+#define list_for_each(pos, head)    for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
+#define list_for_each_safe(pos, head) \
+	for (struct list *pos = (head)->next, *pos##_n = pos->next; pos != (head); pos = pos##_n, pos##_n = pos->next)
 
 #endif

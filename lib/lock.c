@@ -13,7 +13,7 @@
 #define TRACKED false
 #endif
 
-#define STUCK_NS (60 * NSEC_PER_SEC) /* nobody holds a lock so long: a deadlock is reported, not waited for */
+#define STUCK_NS       (60 * NSEC_PER_SEC) /* nobody holds a lock so long: a deadlock is reported, not waited for */
 #define SPINS_PER_LOOK 0x10000U
 
 void lock_init(struct lock *l, const char *name, enum lock_rank rank)

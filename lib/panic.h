@@ -10,9 +10,9 @@
 _Noreturn void panic_at(const char *file, int line, const char *fmt, ...) printf_like(3, 4);
 
 #define panic(...) panic_at(__FILE__, __LINE__, __VA_ARGS__)
-#define CHECK(c)                                           \
-	do {                                               \
-		if (unlikely(!(c)))                        \
+#define CHECK(c)                                          \
+	do {                                              \
+		if (unlikely(!(c)))                       \
 			panic("%s", "check failed: " #c); \
 	} while (0)
 #ifdef DEBUG

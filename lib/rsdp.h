@@ -1,6 +1,6 @@
 /*
- * ACPI's root pointer (RSDP), by which its tables are found (ACPI specification, "Root System Description Pointer"). For the loader, which
- * looks for it in memory, and for who reads the tables.
+ * ACPI's root pointer (RSDP), by which its tables are found (ACPI specification, "Root System Description Pointer").
+ * For the loader, which looks for it in memory, and for who reads the tables.
  */
 #ifndef LIB_RSDP_H
 #define LIB_RSDP_H

@@ -1,6 +1,6 @@
 /*
- * Software timers: on each CPU a pairing heap, earliest deadline at the root, behind that CPU's lock. Each of many guests has
- * its timer there, and the one that arms its own must not pay for the others: arming is one comparison.
+ * Software timers: on each CPU a pairing heap, earliest deadline at the root, behind that CPU's lock. Each of many
+ * guests has its timer there, and the one that arms its own must not pay for the others: arming is one comparison.
  */
 #include "lib/timer.h"
 
@@ -45,7 +45,10 @@ static struct timer *meld(struct timer *a, struct timer *b)
 	return first;
 }
 
-/* One heap of siblings: in pairs from the left, then all from the right, which keeps the cost of a removal logarithmic over many. */
+/*
+ * One heap of siblings: in pairs from the left, then all from the right, which keeps the cost of a removal logarithmic
+ * over many.
+ */
 static struct timer *meld_siblings(struct timer *first)
 {
 	struct timer *pairs = NULL, *root = NULL, *a, *b;
@@ -98,8 +101,8 @@ static void take_off(struct lib_cpu *cpu, struct timer *t)
 }
 
 /*
- * No deadline lies before what has been called already: so what is armed by a timer's function comes after all that were
- * due before it.
+ * No deadline lies before what has been called already: so what is armed by a timer's function comes after all that
+ * were due before it.
  */
 static void insert(struct lib_cpu *cpu, struct timer *t, u64 deadline_ns)
 {
@@ -169,7 +172,9 @@ void timer_run_expired(u64 now_ns)
 	lock_acquire(&cpu->timer_lock);
 	cpu->timer_ran_ns = MAX(cpu->timer_ran_ns, now_ns);
 	order = cpu->timer_order;
-	/* Those armed meanwhile wait for the next call: a function that arms again at or before now would keep us here. */
+	/*
+	 * Those armed meanwhile wait for the next call: a function that arms again at or before now would keep us here.
+	 */
 	while ((t = cpu->timers) && t->deadline_ns <= now_ns && t->order < order) {
 		take_off(cpu, t);
 		cpu->timer_running = t;

@@ -29,8 +29,8 @@ struct work {
 };
 
 /*
- * What all items of one name took together: longest_ns is how long nothing else could run on that CPU for it. Written by the
- * CPU that runs the item, read and reset from anywhere: for the operator, right but for one item under way.
+ * What all items of one name took together: longest_ns is how long nothing else could run on that CPU for it. Written
+ * by the CPU that runs the item, read and reset from anywhere: for the operator, right but for one item under way.
  */
 #define WORK_KINDS_MAX 32U /* items of further names count for the last */
 struct work_kind {
@@ -44,7 +44,7 @@ void work_kinds_reset(void);
 void work_init(struct work *w, const char *name, void (*fn)(struct work *w));
 void work_init_on(struct work *w, u32 home, const char *name, void (*fn)(struct work *w));
 void work_queue(struct work *w); /* on its home, which is kicked; no-op if already queued */
-bool work_pending(void);	 /* on this CPU */
+bool work_pending(void);         /* on this CPU */
 bool work_is_queued(const struct work *w);
 /* Runs up to max items of this CPU; returns how many ran. */
 u32 work_run(u32 max);

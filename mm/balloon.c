@@ -273,9 +273,8 @@ void balloon_set_target(struct gspace *gs, u32 pages)
 		WRITE_ONCE(gs->balloon_progress_ns, now);
 	if (pages > old)
 		gs->balloon_raised_ns = now;
-	gs->balloon_deadline_ns = pages > balloon_size(gs) && gs->balloon_deadline_ms
-				      ? now + gs->balloon_deadline_ms * NSEC_PER_MSEC
-				      : 0;
+	gs->balloon_deadline_ns =
+	    pages > balloon_size(gs) && gs->balloon_deadline_ms ? now + gs->balloon_deadline_ms * NSEC_PER_MSEC : 0;
 	WRITE_ONCE(gs->balloon_target, pages);
 	mm_balloon_notify(gs);
 }

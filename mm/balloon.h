@@ -10,16 +10,17 @@
 
 struct gspace;
 
-#define BALLOON_BATCH_MAX 512U		/* entries a hypercall */
-#define BALLOON_MAX_PERCENT 65		/* vmmemctl: sched.mem.maxmemctl */
-#define BALLOON_RATE_DEFAULT 16384U	/* pages a second: 64 MiB/s */
-#define BALLOON_CREDIT_PERCENT 3		/* of a VM, at least one 2 MiB unit: what it may take back at once, whatever its rate */
-#define BALLOON_CREDIT_NS (10 * NSEC_PER_SEC) /* a used credit is whole again after so long */
-#define BALLOON_RELIEF_NS (2 * NSEC_PER_SEC)  /* a guest that took back is left alone for so long */
-#define BALLOON_STALL_NS (5 * NSEC_PER_SEC) /* Xen squeezed: no progress in 5 s is inactive */
+#define BALLOON_BATCH_MAX    512U   /* entries a hypercall */
+#define BALLOON_MAX_PERCENT  65     /* vmmemctl: sched.mem.maxmemctl */
+#define BALLOON_RATE_DEFAULT 16384U /* pages a second: 64 MiB/s */
+/* of a VM, at least one 2 MiB unit: what it may take back at once, whatever its rate */
+#define BALLOON_CREDIT_PERCENT 3
+#define BALLOON_CREDIT_NS      (10 * NSEC_PER_SEC) /* a used credit is whole again after so long */
+#define BALLOON_RELIEF_NS      (2 * NSEC_PER_SEC)  /* a guest that took back is left alone for so long */
+#define BALLOON_STALL_NS       (5 * NSEC_PER_SEC)  /* Xen squeezed: no progress in 5 s is inactive */
 
-#define BALLOON_CALL_PAGES 4096U	/* pages moved in one call: bounds the time away from the guest */
-#define BALLOON_BURST_PERCENT 25	/* of a second's rate may be moved at once (never less than one 2 MiB unit) */
+#define BALLOON_CALL_PAGES     4096U /* pages moved in one call: bounds the time away from the guest */
+#define BALLOON_BURST_PERCENT  25    /* of a second's rate may be moved at once (never less than one 2 MiB unit) */
 
 /* The statuses of the guest ABI (AERO_BALLOON_*), which mm does not include. */
 enum balloon_status {
@@ -33,14 +34,15 @@ enum balloon_status {
 
 /*
  * Entry: gfn in bits 51:12 (as a gpa), bit 0: 2 MiB unit; the result code (enum balloon_status) is put in bits
- * 11:4, whatever they held. A 2 MiB unit (gs->balloon_2m, else INVALID) is all or nothing on inflate; on deflate, its ballooned pages come back. Pages
- * beyond the rate or BALLOON_CALL_PAGES get BUSY. n <= BALLOON_BATCH_MAX. Deflate is never refused for the target: the
- * guest could touch the pages as well. Beyond the rate down it has a credit, so that a guest short of memory is not kept waiting. Returns entries accepted; statuses written back.
+ * 11:4, whatever they held. A 2 MiB unit (gs->balloon_2m, else INVALID) is all or nothing on inflate; on deflate, its
+ * ballooned pages come back. Pages beyond the rate or BALLOON_CALL_PAGES get BUSY. n <= BALLOON_BATCH_MAX. Deflate is
+ * never refused for the target: the guest could touch the pages as well. Beyond the rate down it has a credit, so that
+ * a guest short of memory is not kept waiting. Returns entries accepted; statuses written back.
  */
 u32 balloon_inflate(struct gspace *gs, u64 *entries, u32 n);
 u32 balloon_deflate(struct gspace *gs, u64 *entries, u32 n);
 
-u32 balloon_size(const struct gspace *gs);	/* pages in state BALLOONED */
+u32 balloon_size(const struct gspace *gs); /* pages in state BALLOONED */
 /* Sets the target, clamped to [0, balloon_max]; notifies on change. LOCK_RANK_RECLAIM held (reclaim.c). */
 void balloon_set_target(struct gspace *gs, u32 pages);
 /* What the guest may take back at once when its credit is whole. */
@@ -49,8 +51,9 @@ u64 balloon_credit_pages(const struct gspace *gs);
 u32 balloon_deadline_ms(const struct gspace *gs, u32 pages, u32 slack_ms);
 
 /*
- * What is wrong with a driver: it does not move, or it gives pages and touches them again (more than BALLOON_LIE_PAGES and a
- * quarter of what it gave, within BALLOON_WATCH_NS). Then the next tier does its part, until it has behaved for as long.
+ * What is wrong with a driver: it does not move, or it gives pages and touches them again (more than BALLOON_LIE_PAGES
+ * and a quarter of what it gave, within BALLOON_WATCH_NS). Then the next tier does its part, until it has behaved for
+ * as long.
  */
 enum balloon_trouble { BALLOON_FINE, BALLOON_STALLED, BALLOON_LYING };
 #define BALLOON_WATCH_NS    (5 * NSEC_PER_SEC)

@@ -18,8 +18,8 @@
 #include "lib/work.h"
 
 #define SECTORS_PER_PAGE (PAGE_SIZE / BLK_SECTOR)
-#define DRAIN_NS (10 * NSEC_PER_SEC)	 /* at shutdown, for what is in flight */
-#define RAW_LIMIT_NS (600 * NSEC_PER_SEC) /* drivers' time-outs end long before */
+#define DRAIN_NS         (10 * NSEC_PER_SEC)  /* at shutdown, for what is in flight */
+#define RAW_LIMIT_NS     (600 * NSEC_PER_SEC) /* drivers' time-outs end long before */
 
 static void failed_work(struct work *w);
 
@@ -29,11 +29,11 @@ static struct {
 	struct list failed; /* submitted to a device that is gone; done is due */
 	struct work failed_work;
 } blk = {
-	.lock = LOCK_INIT("blk", LOCK_RANK_BLK),
-	.devs = LIST_INIT(blk.devs),
-	.parts = LIST_INIT(blk.parts),
-	.failed = LIST_INIT(blk.failed),
-	.failed_work = {.link = LIST_INIT(blk.failed_work.link), .fn = failed_work, .name = "blk failed"},
+    .lock = LOCK_INIT("blk", LOCK_RANK_BLK),
+    .devs = LIST_INIT(blk.devs),
+    .parts = LIST_INIT(blk.parts),
+    .failed = LIST_INIT(blk.failed),
+    .failed_work = {.link = LIST_INIT(blk.failed_work.link), .fn = failed_work, .name = "blk failed"},
 };
 
 /* ---- registry ------------------------------------------------------------ */
@@ -72,7 +72,7 @@ struct blk_part *blk_part_next(struct blk_part *p, enum blk_part_kind kind)
 
 static bool part_registered(const struct blk_part *part)
 {
-	list_for_each(pos, &blk.parts)
+	list_for_each (pos, &blk.parts)
 		if (list_entry(pos, struct blk_part, link) == part)
 			return true;
 	return false;
@@ -180,8 +180,7 @@ static void failed_work(struct work *w)
 
 void blk_poll_all(void)
 {
-	list_for_each(pos, &blk.devs)
-	{
+	list_for_each (pos, &blk.devs) {
 		struct blk_dev *d = list_entry(pos, struct blk_dev, link);
 
 		d->ops->poll(d);
@@ -222,7 +221,7 @@ static bool any_in_flight(void)
 	bool any = false;
 
 	lock_acquire(&blk.lock);
-	list_for_each(pos, &blk.devs)
+	list_for_each (pos, &blk.devs)
 		any |= list_entry(pos, struct blk_dev, link)->in_flight > 0;
 	lock_release(&blk.lock);
 	return any;
@@ -236,8 +235,7 @@ void blk_shutdown_all(void)
 		platform_relax();
 		blk_poll_all();
 	}
-	list_for_each(pos, &blk.devs)
-	{
+	list_for_each (pos, &blk.devs) {
 		struct blk_dev *d = list_entry(pos, struct blk_dev, link);
 
 		if (d->in_flight)

@@ -11,7 +11,7 @@
 #include "lib/types.h"
 
 #define BLK_PAGES_MAX 32U /* pages in one request: 128 KiB */
-#define BLK_SECTOR 512U
+#define BLK_SECTOR    512U
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH };
 
@@ -21,16 +21,16 @@ struct blk_req {
 	struct list link;    /* the block layer's while submitted */
 	struct blk_dev *dev; /* set by blk_submit */
 	enum blk_op op;
-	u64 page;	     /* first page within the partition; then device sector = start + page * 8 */
-	u32 pages;	     /* 1..BLK_PAGES_MAX; 0 for FLUSH */
+	u64 page;                   /* first page within the partition; then device sector = start + page * 8 */
+	u32 pages;                  /* 1..BLK_PAGES_MAX; 0 for FLUSH */
 	hfn_t frame[BLK_PAGES_MAX]; /* one frame a page */
 	/* Called from the CPU loop, never from within blk_submit; no lock held; may resubmit or free r. */
 	void (*done)(struct blk_req *r);
 	void *arg;
-	int status;	     /* 0, E_IO, E_TIMEDOUT, E_NODEV; valid in done */
-	u64 submitted_ns;    /* for latency figures */
-	u64 sector;	     /* absolute, filled in by blk_submit */
-	u32 driver[8];	     /* the driver's own */
+	int status;       /* 0, E_IO, E_TIMEDOUT, E_NODEV; valid in done */
+	u64 submitted_ns; /* for latency figures */
+	u64 sector;       /* absolute, filled in by blk_submit */
+	u32 driver[8];    /* the driver's own */
 };
 
 /* Counts and latencies are blk.c's (its lock); timeouts and resets the driver's. */
@@ -43,15 +43,15 @@ struct blk_stats {
 
 struct blk_dev {
 	struct list link;
-	char name[16];	 /* "nvme0n1", "ata0" */
-	char model[44];	 /* terminated */
-	u64 sectors;	 /* of BLK_SECTOR bytes */
-	u32 sector_bytes;/* native: 512 or 4096 */
-	u32 queue_depth; /* requests that may be in flight */
-	u32 in_flight;	 /* submitted and not yet done; blk.c's */
-	bool gone;	 /* unusable for good; submissions fail with E_NODEV */
-	bool whole;	 /* no partition table: all of it is one partition */
-	bool polled;	 /* no interrupt: wants blk_poll_all() every millisecond */
+	char name[16];    /* "nvme0n1", "ata0" */
+	char model[44];   /* terminated */
+	u64 sectors;      /* of BLK_SECTOR bytes */
+	u32 sector_bytes; /* native: 512 or 4096 */
+	u32 queue_depth;  /* requests that may be in flight */
+	u32 in_flight;    /* submitted and not yet done; blk.c's */
+	bool gone;        /* unusable for good; submissions fail with E_NODEV */
+	bool whole;       /* no partition table: all of it is one partition */
+	bool polled;      /* no interrupt: wants blk_poll_all() every millisecond */
 	const struct blk_ops *ops;
 	struct blk_stats stats;
 	void *priv;
@@ -72,18 +72,18 @@ struct blk_part {
 	struct list link;
 	struct blk_dev *dev;
 	enum blk_part_kind kind;
-	u64 start;  /* sector of BLK_SECTOR; 4 KiB aligned */
-	u64 pages;  /* size in 4 KiB pages */
-	u8 guid[16];/* unique partition GUID */
+	u64 start;   /* sector of BLK_SECTOR; 4 KiB aligned */
+	u64 pages;   /* size in 4 KiB pages */
+	u8 guid[16]; /* unique partition GUID */
 	char name[37];
 };
 
 /* Aerostat's own partition type GUIDs (text form; gpt.c holds the mixed-endian bytes). */
-#define GPT_TYPE_AEROSTAT_SWAP "a3e05747-5a9f-4a17-9b1f-53776170a3e0"
+#define GPT_TYPE_AEROSTAT_SWAP       "a3e05747-5a9f-4a17-9b1f-53776170a3e0"
 #define GPT_TYPE_AEROSTAT_GUEST_DATA "a3e05747-5a9f-4a17-9b1f-64617461a3e0"
 
-void blk_register(struct blk_dev *d); /* by drivers, before partitions are read */
-void blk_register_part(struct blk_part *p); /* by gpt.c only */
+void blk_register(struct blk_dev *d);        /* by drivers, before partitions are read */
+void blk_register_part(struct blk_part *p);  /* by gpt.c only */
 struct blk_dev *blk_next(struct blk_dev *d); /* NULL starts */
 struct blk_part *blk_part_next(struct blk_part *p, enum blk_part_kind kind);
 

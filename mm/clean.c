@@ -1,8 +1,8 @@
 /*
  * Hints, and reads from a VM's own disk. See clean.h; what happens to a page is gspace_clean.c's.
  *
- * Locking: clean.lock (LOCK_RANK_SWAP, never with swap's own) guards the records and clean_in_flight of spaces. It is not held across
- * calls into gspace, blk or the platform.
+ * Locking: clean.lock (LOCK_RANK_SWAP, never with swap's own) guards the records and clean_in_flight of spaces. It is
+ * not held across calls into gspace, blk or the platform.
  */
 #include "mm/clean.h"
 
@@ -18,8 +18,8 @@
 #include "mm/gspace.h"
 #include "mm/platform.h"
 
-#define READ_RECORDS 32U
-#define SPLITS_MAX   16U /* large pages that one batch may split */
+#define READ_RECORDS   32U
+#define SPLITS_MAX     16U /* large pages that one batch may split */
 
 #define ENTRY_OP       BITS(3, 0)
 #define ENTRY_STATUS   BITS(11, 4)
@@ -134,7 +134,10 @@ static void give_up(struct read *io, u32 i)
 	}
 }
 
-/* Only the page that was asked for is worth another try. The disk may be going by now: then nobody waits for it any more. */
+/*
+ * Only the page that was asked for is worth another try. The disk may be going by now: then nobody waits for it any
+ * more.
+ */
 static bool try_again(struct read *io)
 {
 	struct blk_part *part;

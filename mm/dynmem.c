@@ -6,10 +6,10 @@
 #include "mm/gspace.h"
 #include "mm/platform.h"
 
-#define PATIENCE_NS    (5 * NSEC_PER_SEC) /* a surplus is left alone for so long */
-#define STEP_NS        (250 * NSEC_PER_MSEC) /* targets may be computed more often */
-#define SURPLUS_STEP   16U                /* of it, a step: half of it is gone after 3 s */
-#define SURPLUS_STEP_MIN 256U             /* pages */
+#define PATIENCE_NS      (5 * NSEC_PER_SEC)    /* a surplus is left alone for so long */
+#define STEP_NS          (250 * NSEC_PER_MSEC) /* targets may be computed more often */
+#define SURPLUS_STEP     16U                   /* of it, a step: half of it is gone after 3 s */
+#define SURPLUS_STEP_MIN 256U                  /* pages */
 
 const char *dynmem_status_name(enum dynmem_status s)
 {
@@ -119,7 +119,10 @@ static void set_offer(struct gspace *gs, u32 pages)
 		mm_balloon_notify(gs);
 }
 
-/* Pages that its target leaves for it: what it has and does not cost anything (swapped, shared) is not counted against it. */
+/*
+ * Pages that its target leaves for it: what it has and does not cost anything (swapped, shared) is not counted against
+ * it.
+ */
 static u64 entitled(const struct gspace *gs)
 {
 	u64 used = (u64)gspace_consumed(gs) + gs->count[PAGE_ABSENT];

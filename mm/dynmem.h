@@ -1,18 +1,18 @@
 /*
- * Dynamic Memory: how much a VM has, by what its guest says it needs. It starts with one size; while it runs it has between
- * `minimum` and `maximum`. More memory is an offer that the guest takes on line (gspace_grow); less is the balloon's, so a
- * space never shrinks. What a guest has is its size less its balloon.
+ * Dynamic Memory: how much a VM has, by what its guest says it needs. It starts with one size; while it runs it has
+ * between `minimum` and `maximum`. More memory is an offer that the guest takes on line (gspace_grow); less is the
+ * balloon's, so a space never shrinks. What a guest has is its size less its balloon.
  *
- * wanted = committed + buffer %, between minimum (or the reservation, if that is more) and maximum; or what the operator
- * fixed. reclaim.c takes it for the bounds of the VM's target, so that reservations, limit, shares and idle tax hold as for every
- * other VM: where memory is short a guest gets of what it wants what its shares are worth. The words, the buffer of 20 % and
- * pressure and status are those of Hyper-V's Dynamic Memory.
+ * wanted = committed + buffer %, between minimum (or the reservation, if that is more) and maximum; or what the
+ * operator fixed. reclaim.c takes it for the bounds of the VM's target, so that reservations, limit, shares and idle
+ * tax hold as for every other VM: where memory is short a guest gets of what it wants what its shares are worth. The
+ * words, the buffer of 20 % and pressure and status are those of Hyper-V's Dynamic Memory.
  *
  * committed is the guest's word. It is bounded, and moves nothing but this VM's own size between bounds that the
  * operator gave and admission has backed (the maximum counts), so a lie costs only the liar.
  *
- * Locking: `offered` is written with gs->lock; the rest as the fields of reclaim (LOCK_RANK_RECLAIM), or before the first
- * balance.
+ * Locking: `offered` is written with gs->lock; the rest as the fields of reclaim (LOCK_RANK_RECLAIM), or before the
+ * first balance.
  */
 #ifndef MM_DYNMEM_H
 #define MM_DYNMEM_H
@@ -21,21 +21,21 @@
 
 struct gspace;
 
-#define DYNMEM_BUFFER_DEFAULT 20U   /* percent */
+#define DYNMEM_BUFFER_DEFAULT 20U /* percent */
 #define DYNMEM_BUFFER_MIN     5U
 #define DYNMEM_BUFFER_MAX     2000U
 #define DYNMEM_PRESSURE_MAX   9999U /* as it is shown */
 
 struct dynmem {
 	u32 minimum, maximum; /* pages; maximum 0: the VM's size is fixed */
-	u32 buffer;	      /* percent of what is committed */
-	u32 fixed;	      /* the operator's size, pages; 0: by demand */
-	u32 committed;	      /* as the guest last said; 0: it has said nothing */
-	u32 offered;	      /* pages: it may take memory on line up to there; its size: nothing */
-	bool present;	      /* the guest takes memory on line */
-	u64 surplus_ns;	      /* since when it has clearly more than it wants; 0: it has not */
-	u64 step_ns;	      /* when it was last asked for a part of that */
-	u64 grown;	      /* pages taken on line */
+	u32 buffer;           /* percent of what is committed */
+	u32 fixed;            /* the operator's size, pages; 0: by demand */
+	u32 committed;        /* as the guest last said; 0: it has said nothing */
+	u32 offered;          /* pages: it may take memory on line up to there; its size: nothing */
+	bool present;         /* the guest takes memory on line */
+	u64 surplus_ns;       /* since when it has clearly more than it wants; 0: it has not */
+	u64 step_ns;          /* when it was last asked for a part of that */
+	u64 grown;            /* pages taken on line */
 };
 
 /* OK: it has what it wants. LOW: its buffer is not full. WARNING: it has less than it has committed. */
@@ -58,8 +58,8 @@ u32 dynmem_balloon_max(const struct gspace *gs);
 /* Balloon with which it gives back what it has too much: a step at a time, after it has had it for a while. 0: none. */
 u32 dynmem_surplus(struct gspace *gs, u64 now_ns);
 /*
- * Offers what it may have more, in steps of 2 MiB, of `room` frames that nobody else is entitled to. Returns pages that may be taken.
- * Tells the guest of a change.
+ * Offers what it may have more, in steps of 2 MiB, of `room` frames that nobody else is entitled to. Returns pages that
+ * may be taken. Tells the guest of a change.
  */
 u32 dynmem_offer(struct gspace *gs, u64 room);
 

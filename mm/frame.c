@@ -1,13 +1,15 @@
 /*
- * The frame table: states and their counts, what RAM there is, blocks that are one entry, and the debug pattern in free frames.
- * frame_buddy.c has the lists of free blocks, frame_stock.c what each CPU keeps ready, frame_verify.c proves that they agree.
+ * The frame table: states and their counts, what RAM there is, blocks that are one entry, and the debug pattern in free
+ * frames. frame_buddy.c has the lists of free blocks, frame_stock.c what each CPU keeps ready, frame_verify.c proves
+ * that they agree.
  *
  * A whole block (frame_alloc_whole) leaves its tail as it was in the free block: neither its allocation nor its free
  * depends on its size. FRAME_F_WHOLE in the head tells; frame_break() and frame_make_whole() lead out and back.
  *
- * Locking: frames.lock guards lists and the entries of free frames. A stock is its CPU's own, with interrupts off. by_state
- * is changed by atomic additions, because owners change states of their frames without it. What every fault changes no two
- * CPUs write: frames in stock are counted by the stocks, and each CPU adds up by itself which frames became guests'.
+ * Locking: frames.lock guards lists and the entries of free frames. A stock is its CPU's own, with interrupts off.
+ * by_state is changed by atomic additions, because owners change states of their frames without it. What every fault
+ * changes no two CPUs write: frames in stock are counted by the stocks, and each CPU adds up by itself which frames
+ * became guests'.
  */
 #include "mm/frame.h"
 
@@ -59,7 +61,8 @@ u64 frame_state_sum(enum frame_state state)
 	for (u32 i = 0; i < end; i++) {
 		const struct stock *s = &frames.stock[i];
 
-		sum += state == FRAME_GUEST ? READ_ONCE(s->guest) : READ_ONCE(s->plain_count) + READ_ONCE(s->clean_count);
+		sum +=
+		    state == FRAME_GUEST ? READ_ONCE(s->guest) : READ_ONCE(s->plain_count) + READ_ONCE(s->clean_count);
 	}
 	return sum;
 }

@@ -7,8 +7,8 @@
  * are one block of the next order. The head of an allocated block keeps its order, so that
  * a free with another order is caught.
  *
- * frame_block_take(), block_cut() and frame_block_give() are all that touches the lists, one block a call. A block that is not there is
- * looked for once more after this CPU's stock has gone back.
+ * frame_block_take(), block_cut() and frame_block_give() are all that touches the lists, one block a call. A block that
+ * is not there is looked for once more after this CPU's stock has gone back.
  */
 #include "lib/lock.h"
 #include "lib/panic.h"

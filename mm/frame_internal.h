@@ -1,6 +1,6 @@
 /*
- * The frame table as the frame_*.c know it: its words, how states are counted, and what the lists of free blocks (frame_buddy.c) and the
- * CPUs' stocks (frame_stock.c) do for each other.
+ * The frame table as the frame_*.c know it: its words, how states are counted, and what the lists of free blocks
+ * (frame_buddy.c) and the CPUs' stocks (frame_stock.c) do for each other.
  */
 #ifndef MM_FRAME_INTERNAL_H
 #define MM_FRAME_INTERNAL_H
@@ -34,7 +34,7 @@ struct frames {
 	hfn_t zero;
 	u32 head[FRAME_ORDER_MAX + 1];
 	u32 free, reserve;
-	u32 stocks; /* with max set */
+	u32 stocks;    /* with max set */
 	u32 stock_end; /* those with max set are below it */
 	u64 total, allocs, frees, failures;
 	u64 by_state[FRAME_STATES]; /* see frame_state_sum() */
@@ -117,7 +117,7 @@ void frame_poison_check(hfn_t hfn, u32 order);
 
 /* ---- free blocks: frames.lock held --------------------------------------- */
 
-hfn_t frame_block_take(u32 order); /* all FRAME_FREE_TAIL; HFN_NONE: there is none */
+hfn_t frame_block_take(u32 order);           /* all FRAME_FREE_TAIL; HFN_NONE: there is none */
 void frame_block_give(hfn_t hfn, u32 order); /* all frames of the block are FRAME_FREE_TAIL */
 
 static inline bool block_is_free(hfn_t hfn, u32 order)
@@ -133,7 +133,7 @@ void frame_block_free(hfn_t hfn, u32 order);
 
 /* ---- stocks: frames.lock held -------------------------------------------- */
 
-void frame_stock_empty(void); /* this CPU's goes back to the lists */
+void frame_stock_empty(void);  /* this CPU's goes back to the lists */
 void frame_share_stocks(void); /* the sizes of all stocks, from the reserve and how many they are */
 
 #endif

@@ -1,17 +1,19 @@
 /*
- * Guest-physical address spaces: the state of each page, and the one function that changes it. Around it stand the operations, each of
- * them: take the lock, look at the page, prepare what may fail (tables, frames, reverse-map nodes), change. They are in
- *  - gspace_touch.c (faults, copy-on-write) and gspace_back.c (what a touch brings back); gspace_access.c (copies, pins);
+ * Guest-physical address spaces: the state of each page, and the one function that changes it. Around it stand the
+ * operations, each of them: take the lock, look at the page, prepare what may fail (tables, frames, reverse-map nodes),
+ * change. They are in
+ *  - gspace_touch.c (faults, copy-on-write) and gspace_back.c (what a touch brings back); gspace_access.c (copies,
+ *    pins);
  *  - gspace_balloon.c; gspace_move.c (swap and share transitions); gspace_zip.c; gspace_clean.c; gspace_sample.c;
  *  - gspace_large.c (2 MiB regions); gspace_life.c (beginning and end); gspace_flush.c; gspace_verify.c.
  *
  * gspace_change() and gspace_change_large() are the only writers of leaf and token entries.
  *
  * A mapped page that gets a frame of its own (copy-on-write, the first write to a zero page) would for a moment be two
- * pages for a guest on several CPUs: one vCPU writes to the new frame, another still reads the old. So with `concurrent`
- * set the entry is empty until a shootdown has ended; it waits with the lock held, which it may (arch/x86/tlb.h, rule 4),
- * and who touches the page meanwhile waits for the lock. Changes from one read-only frame to another need none of that:
- * both hold the same bytes, and the next write comes after a shootdown that covers them.
+ * pages for a guest on several CPUs: one vCPU writes to the new frame, another still reads the old. So with
+ * `concurrent` set the entry is empty until a shootdown has ended; it waits with the lock held, which it may
+ * (arch/x86/tlb.h, rule 4), and who touches the page meanwhile waits for the lock. Changes from one read-only frame to
+ * another need none of that: both hold the same bytes, and the next write comes after a shootdown that covers them.
  *
  * A frame's references can grow only through its entry in the share table. So who wants a shared frame for itself takes
  * the entry out first and counts afterwards.
@@ -41,17 +43,30 @@ static const u8 tag_state[TAGS] = {
     [TAG_PINNED] = PAGE_PINNED,
 };
 static const u8 token_state[PT_TOKEN_KINDS] = {
-    [TOKEN_BALLOONED] = PAGE_BALLOONED,       [TOKEN_COMPRESSED] = PAGE_COMPRESSED,   [TOKEN_SWAPPED] = PAGE_SWAPPED,
-    [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT, [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN, [TOKEN_CLEAN] = PAGE_CLEAN,
-    [TOKEN_WATCHED + TAG_PRIVATE] = PAGE_PRIVATE, [TOKEN_WATCHED + TAG_ZERO] = PAGE_ZERO,
-    [TOKEN_WATCHED + TAG_SHARED] = PAGE_SHARED, [TOKEN_WATCHED + TAG_PINNED] = PAGE_PINNED,
+    [TOKEN_BALLOONED] = PAGE_BALLOONED,
+    [TOKEN_COMPRESSED] = PAGE_COMPRESSED,
+    [TOKEN_SWAPPED] = PAGE_SWAPPED,
+    [TOKEN_SWAPPING_OUT] = PAGE_SWAPPING_OUT,
+    [TOKEN_SWAPPING_IN] = PAGE_SWAPPING_IN,
+    [TOKEN_CLEAN] = PAGE_CLEAN,
+    [TOKEN_WATCHED + TAG_PRIVATE] = PAGE_PRIVATE,
+    [TOKEN_WATCHED + TAG_ZERO] = PAGE_ZERO,
+    [TOKEN_WATCHED + TAG_SHARED] = PAGE_SHARED,
+    [TOKEN_WATCHED + TAG_PINNED] = PAGE_PINNED,
 };
 
 static const char *const state_name[PAGE_STATES] = {
-    [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
-    [PAGE_SHARED] = "shared",   [PAGE_BALLOONED] = "ballooned",       [PAGE_COMPRESSED] = "compressed",
-    [PAGE_SWAPPED] = "swapped", [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
-    [PAGE_PINNED] = "pinned",   [PAGE_CLEAN] = "clean",
+    [PAGE_ABSENT] = "absent",
+    [PAGE_PRIVATE] = "private",
+    [PAGE_ZERO] = "zero",
+    [PAGE_SHARED] = "shared",
+    [PAGE_BALLOONED] = "ballooned",
+    [PAGE_COMPRESSED] = "compressed",
+    [PAGE_SWAPPED] = "swapped",
+    [PAGE_SWAPPING_OUT] = "swapping-out",
+    [PAGE_SWAPPING_IN] = "swapping-in",
+    [PAGE_PINNED] = "pinned",
+    [PAGE_CLEAN] = "clean",
 };
 
 const char *page_state_name(enum page_state s)
@@ -210,7 +225,9 @@ static u64 region_encode(const struct gspace *gs, enum page_state s, u32 payload
 	return page_encode(gs, s, payload);
 }
 
-/* The block of a large leaf goes, as one. Only frames that the share scanner saw have entries of their own, and hints. */
+/*
+ * The block of a large leaf goes, as one. Only frames that the share scanner saw have entries of their own, and hints.
+ */
 static void block_leave(struct gspace *gs, hfn_t hfn)
 {
 	if (!(frame_get(hfn)->flags & FRAME_F_WHOLE)) {

@@ -24,10 +24,10 @@
  *
  * Pages in ABSENT cost nothing; a gspace of any size has one table page at first.
  *
- * Large pages (gspace_large.c): a region is 512 pages at a multiple of 512. While memory is plentiful the first write to
- * a region nothing of which is there maps all of it by one leaf over one frame block. Its pages are in state PRIVATE like others; what
- * concerns one of them splits the leaf first, which cannot fail: each large leaf has a spare table page. What concerns
- * all of them (a 2 MiB balloon unit, the end of the space) takes them at once.
+ * Large pages (gspace_large.c): a region is 512 pages at a multiple of 512. While memory is plentiful the first write
+ * to a region nothing of which is there maps all of it by one leaf over one frame block. Its pages are in state PRIVATE
+ * like others; what concerns one of them splits the leaf first, which cannot fail: each large leaf has a spare table
+ * page. What concerns all of them (a 2 MiB balloon unit, the end of the space) takes them at once.
  */
 #ifndef MM_GSPACE_H
 #define MM_GSPACE_H
@@ -42,24 +42,27 @@
 #include "mm/zpool.h"
 
 enum page_state {
-	PAGE_ABSENT,	 /* nothing; reads as zero */
-	PAGE_PRIVATE,	 /* own frame, writable */
-	PAGE_ZERO,	 /* the zero frame, read-only */
-	PAGE_SHARED,	 /* shared frame, read-only */
-	PAGE_BALLOONED,	 /* given up by the guest; content undefined */
-	PAGE_COMPRESSED, /* token: handle */
-	PAGE_SWAPPED,	 /* token: slot */
+	PAGE_ABSENT,       /* nothing; reads as zero */
+	PAGE_PRIVATE,      /* own frame, writable */
+	PAGE_ZERO,         /* the zero frame, read-only */
+	PAGE_SHARED,       /* shared frame, read-only */
+	PAGE_BALLOONED,    /* given up by the guest; content undefined */
+	PAGE_COMPRESSED,   /* token: handle */
+	PAGE_SWAPPED,      /* token: slot */
 	PAGE_SWAPPING_OUT, /* in flight: token: hfn; the frame still holds the content */
 	PAGE_SWAPPING_IN,  /* in flight: token: slot, or block | PAGE_FROM_DISK */
-	PAGE_PINNED,	 /* own frame, never reclaimed */
-	PAGE_CLEAN,	 /* token: block of the VM's own disk that holds it (clean.h) */
+	PAGE_PINNED,       /* own frame, never reclaimed */
+	PAGE_CLEAN,        /* token: block of the VM's own disk that holds it (clean.h) */
 	PAGE_STATES
 };
 const char *page_state_name(enum page_state s);
 
 enum gspace_access { GSPACE_READ = 1, GSPACE_WRITE = 2, GSPACE_EXEC = 4 };
 
-/* Memory allocation settings of a VM, in pages. Invariant: reservation <= limit <= the most it may ever have (gs->pages; dynmem.h). */
+/*
+ * Memory allocation settings of a VM, in pages. Invariant: reservation <= limit <= the most it may ever have
+ * (gs->pages; dynmem.h).
+ */
 struct mem_alloc {
 	u32 reservation, limit;
 	u32 shares; /* relative; default 10 per MiB, as ESX "normal" */
@@ -69,20 +72,20 @@ struct mem_alloc {
 struct gspace_stats {
 	u64 faults, zero_fills, cow_breaks, shared_in, zero_in;
 	u64 balloon_out, balloon_back, balloon_broken; /* _broken: touched while ballooned */
-	u64 balloon_refused; /* entries answered with anything but OK */
-	u64 zip_in, zip_out;			      /* compressed, expanded */
-	u64 zip_unread; /* of zip_in: whose content was given up before anybody wanted it */
-	u64 not_read;	    /* compressed or swapped pages that were to be written in full */
-	u64 swap_ahead;	    /* of swap_in: not asked for yet */
-	u64 swap_unchanged; /* of swap_out: nothing had to be written */
-	u64 clean_out, clean_in; /* dropped because the VM's disk has them; come back */
-	u64 clean_ahead;    /* of clean_in: not asked for yet */
-	u64 swap_out, swap_in, swap_rescued;	      /* _rescued: touched while being written */
-	u64 waits;				      /* touches that had to wait for memory or I/O */
-	u64 around;	    /* pages given with one that was touched: fault-around */
+	u64 balloon_refused;                           /* entries answered with anything but OK */
+	u64 zip_in, zip_out;                           /* compressed, expanded */
+	u64 zip_unread;                      /* of zip_in: whose content was given up before anybody wanted it */
+	u64 not_read;                        /* compressed or swapped pages that were to be written in full */
+	u64 swap_ahead;                      /* of swap_in: not asked for yet */
+	u64 swap_unchanged;                  /* of swap_out: nothing had to be written */
+	u64 clean_out, clean_in;             /* dropped because the VM's disk has them; come back */
+	u64 clean_ahead;                     /* of clean_in: not asked for yet */
+	u64 swap_out, swap_in, swap_rescued; /* _rescued: touched while being written */
+	u64 waits;                           /* touches that had to wait for memory or I/O */
+	u64 around;                          /* pages given with one that was touched: fault-around */
 	u64 large_fills, large_splits, large_rebuilt; /* regions mapped at first touch, split, put together again */
-	u64 balloon_relief; /* pages it took back although its target asked for them */
-	u64 balloon_late;   /* times that a deadline passed with the target not reached */
+	u64 balloon_relief;                           /* pages it took back although its target asked for them */
+	u64 balloon_late;                             /* times that a deadline passed with the target not reached */
 };
 
 /* Pages that may be moved now. */
@@ -95,114 +98,118 @@ struct balloon_bucket {
 struct gspace_proof {
 	gfn_t at;
 	u32 count[PAGE_STATES]; /* but for ABSENT */
-	u32 copies, in_blocks;	/* pages that still have a slot; that are swapped in blocks of compressed ones */
-	u32 marks, from_disk;	/* pages marked clean; that are read from the VM's disk */
-	u32 large;		/* leaves, as they were met */
-	u64 large_changes;	/* at the begin */
+	u32 copies, in_blocks;  /* pages that still have a slot; that are swapped in blocks of compressed ones */
+	u32 marks, from_disk;   /* pages marked clean; that are read from the VM's disk */
+	u32 large;              /* leaves, as they were met */
+	u64 large_changes;      /* at the begin */
 	u64 bad;
 };
 
 /* What became of pages lately that a space had compressed; for zip_pays(). */
 struct zip_use {
 	u32 read, unread; /* wanted again; given up before. gs->lock */
-	u32 batches;	  /* that were asked about; the boot CPU's */
+	u32 batches;      /* that were asked about; the boot CPU's */
 };
 
 #define CAUSE_MARKS 2U
 
 struct gspace {
-	u16 id;		 /* 1..GSPACE_MAX-1, unique among live spaces; rmap and frames name it */
-	bool dying;	 /* no new pages, transfers drain */
-	char name[16];	 /* the VM's, for messages */
+	u16 id;        /* 1..GSPACE_MAX-1, unique among live spaces; rmap and frames name it */
+	bool dying;    /* no new pages, transfers drain */
+	char name[16]; /* the VM's, for messages */
 	struct lock lock;
 	struct pt pt;
 	struct pt_alloc pt_alloc;
-	gfn_t pages;	 /* size; grows only (gspace_grow) */
+	gfn_t pages;               /* size; grows only (gspace_grow) */
 	u64 leaf_read, leaf_write; /* flags of a 4 KiB leaf of this format, read-only and writable */
 	u32 count[PAGE_STATES];
-	u64 tlb_gen;	 /* advanced when cached translations may be stale; a vCPU compares before entry */
-	bool tlb_dirty;	 /* changes since tlb_gen was advanced */
-	bool tlb_stale;	 /* a shootdown has not yet covered every change */
-	bool concurrent; /* several CPUs may run its guest at once: set by its owner before the first of them does */
+	u64 tlb_gen;       /* advanced when cached translations may be stale; a vCPU compares before entry */
+	bool tlb_dirty;    /* changes since tlb_gen was advanced */
+	bool tlb_stale;    /* a shootdown has not yet covered every change */
+	bool concurrent;   /* several CPUs may run its guest at once: set by its owner before the first of them does */
 	bool limbo_shared; /* limbo holds frames that other spaces mapped */
-	hfn_t limbo;	 /* frames out of the table, to be freed after the next flush; linked by frame->next */
-	u32 users;	 /* gspace_get() without gspace_put(); LOCK_RANK_SPACES */
-	gfn_t destroy_at;/* where gspace_destroy_some() goes on */
-	u32 large;	 /* large leaves; as many table pages are in `spares`, linked by frame->next */
+	hfn_t limbo;       /* frames out of the table, to be freed after the next flush; linked by frame->next */
+	u32 users;         /* gspace_get() without gspace_put(); LOCK_RANK_SPACES */
+	gfn_t destroy_at;  /* where gspace_destroy_some() goes on */
+	u32 large;         /* large leaves; as many table pages are in `spares`, linked by frame->next */
 	hfn_t spares;
-	gfn_t moving;	 /* region that is unmapped to be rebuilt, GFN_NONE: none */
+	gfn_t moving;       /* region that is unmapped to be rebuilt, GFN_NONE: none */
 	hfn_t moving_table; /* its level-1 table, meanwhile linked nowhere */
-	gfn_t rebuild_at;/* where gspace_rebuild() goes on */
-	gfn_t search_at; /* where a search for a victim goes on that found none in its time; 0: none did */
-	struct zpool zip;/* its compressed pages */
-	u32 zip_percent; /* of its size that zip may take; 0: the host's default, ZIP_NONE: nothing */
+	gfn_t rebuild_at;   /* where gspace_rebuild() goes on */
+	gfn_t search_at;    /* where a search for a victim goes on that found none in its time; 0: none did */
+	struct zpool zip;   /* its compressed pages */
+	u32 zip_percent;    /* of its size that zip may take; 0: the host's default, ZIP_NONE: nothing */
 	struct zip_use zip_use;
 	struct mem_alloc alloc;
 	struct gspace_stats stats;
 	struct gspace_proof proof;
 
 	/* reclaim's view, guarded by LOCK_RANK_RECLAIM */
-	u32 target;	    /* pages this VM should hold; policy.c */
-	u32 balloon_target; /* pages the balloon should hold */
-	u32 balloon_max;    /* 65 % of pages by default */
-	u32 balloon_rate;   /* pages a second up and down, 0 = default */
-	bool balloon_present; /* driver has registered */
-	bool balloon_2m;    /* and may name 2 MiB units */
+	u32 target;              /* pages this VM should hold; policy.c */
+	u32 balloon_target;      /* pages the balloon should hold */
+	u32 balloon_max;         /* 65 % of pages by default */
+	u32 balloon_rate;        /* pages a second up and down, 0 = default */
+	bool balloon_present;    /* driver has registered */
+	bool balloon_2m;         /* and may name 2 MiB units */
 	u64 balloon_progress_ns; /* last time it moved toward its target */
-	u64 share_group;    /* whom it may share pages with: share.h; set before the first page is there */
+	u64 share_group;         /* whom it may share pages with: share.h; set before the first page is there */
 	/* share scanner's, guarded by LOCK_RANK_SHARE */
-	u32 scan_credit;    /* pages it may scan now */
-	u32 scan_pos;	    /* place in the present pass */
-	u64 scan_ns;	    /* when scan_credit was last added to */
-	u64 scan_key;	    /* order of the present pass, 0: none begun */
+	u32 scan_credit; /* pages it may scan now */
+	u32 scan_pos;    /* place in the present pass */
+	u64 scan_ns;     /* when scan_credit was last added to */
+	u64 scan_key;    /* order of the present pass, 0: none begun */
 	/* reclaim's again */
-	u32 swap_reserved;  /* slots promised at admission */
-	gfn_t order_next;   /* behind the last first write of its guest; with the next guarded by `lock` */
-	u32 order_run;	    /* pages it has gone through in order up to there */
-	gfn_t ahead_next;   /* where the last read from swap ended; with the next guarded by `lock` */
-	u32 ahead;          /* pages it takes at once */
-	u32 swap_copies;    /* PRIVATE pages (or on their way out) that still have the slot they came from; guarded by `lock` */
-	gfn_t copies_at;    /* where gspace_shed_copies() goes on */
-	u32 swap_in_flight; /* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
+	u32 swap_reserved; /* slots promised at admission */
+	gfn_t order_next;  /* behind the last first write of its guest; with the next guarded by `lock` */
+	u32 order_run;     /* pages it has gone through in order up to there */
+	gfn_t ahead_next;  /* where the last read from swap ended; with the next guarded by `lock` */
+	u32 ahead;         /* pages it takes at once */
+	/* PRIVATE pages (or on their way out) that still have the slot they came from; guarded by `lock` */
+	u32 swap_copies;
+	gfn_t copies_at; /* where gspace_shed_copies() goes on */
+	/* transfers that refer to this space (LOCK_RANK_SWAP); it may not go away before they end */
+	u32 swap_in_flight;
 	struct clean_disk disk; /* that its pages may be copies of; with the next four guarded by `lock` */
-	u32 clean_marks;    /* PRIVATE pages that are marked clean */
-	u32 clean_reads;    /* SWAPPING_IN pages that come from the disk */
-	gfn_t clean_next;   /* where the last read from the disk ended */
-	u32 clean_window;   /* pages it takes at once */
-	gfn_t clean_hand;   /* where the last search for pages to drop ended; written with `lock` held */
-	u32 clean_in_flight; /* reads under way; clean.c's */
-	u32 balloon_manual; /* operator's fixed size, GFN_NONE: automatic */
-	u32 balloon_last;   /* size at the last balance */
-	u32 balloon_speed;  /* pages a balance period it grew by, smoothed */
-	u64 balloon_raised_ns; /* last time its target rose */
-	u32 ration;	    /* frames it may have in state low, to be able to inflate; atomic */
-	u32 limit_ration;   /* frames it may have above that; atomic */
-	u32 limit_least;    /* pages: the least it held while it was far above its limit; ~0: it is not */
-	u32 limit_now;	    /* pages: what a lowered limit has come down to, or less than the limit */
-	u8 balloon_trouble; /* enum balloon_trouble, as the operator has heard */
-	u32 balloon_rate_down; /* pages a second down, 0 = as up */
+	u32 clean_marks;        /* PRIVATE pages that are marked clean */
+	u32 clean_reads;        /* SWAPPING_IN pages that come from the disk */
+	gfn_t clean_next;       /* where the last read from the disk ended */
+	u32 clean_window;       /* pages it takes at once */
+	gfn_t clean_hand;       /* where the last search for pages to drop ended; written with `lock` held */
+	u32 clean_in_flight;    /* reads under way; clean.c's */
+	u32 balloon_manual;     /* operator's fixed size, GFN_NONE: automatic */
+	u32 balloon_last;       /* size at the last balance */
+	u32 balloon_speed;      /* pages a balance period it grew by, smoothed */
+	u64 balloon_raised_ns;  /* last time its target rose */
+	u32 ration;             /* frames it may have in state low, to be able to inflate; atomic */
+	u32 limit_ration;       /* frames it may have above that; atomic */
+	u32 limit_least;        /* pages: the least it held while it was far above its limit; ~0: it is not */
+	u32 limit_now;          /* pages: what a lowered limit has come down to, or less than the limit */
+	u8 balloon_trouble;     /* enum balloon_trouble, as the operator has heard */
+	u32 balloon_rate_down;  /* pages a second down, 0 = as up */
 	struct balloon_bucket balloon_up, balloon_down, balloon_credit; /* guarded by `lock` */
-	u32 balloon_deadline_ms; /* time it has for its target, 0: none */
-	u64 balloon_deadline_ns; /* when that is over, 0: met or none */
-	u32 relief_pages;   /* atomic: taken back by the guest since the last balance */
-	u64 relieved_ns;    /* when that was last seen */
+	u32 balloon_deadline_ms;                                        /* time it has for its target, 0: none */
+	u64 balloon_deadline_ns;                                        /* when that is over, 0: met or none */
+	u32 relief_pages;                      /* atomic: taken back by the guest since the last balance */
+	u64 relieved_ns;                       /* when that was last seen */
 	u64 watch_ns, watch_out, watch_broken; /* what its balloon had given and broken at the beginning of the watch */
-	u64 distrust_ns;    /* until then it is no tier: it takes back what it gives */
-	u32 held_mark[CAUSE_MARKS]; /* pages it held when the causes of changes of state were marked (reclaim_cause.h) */
-	struct wss wss;	    /* sampling of the working set */
-	struct dynmem dyn;  /* a size that changes */
-	struct list link;   /* in the list of all spaces */
+	u64 distrust_ns;                       /* until then it is no tier: it takes back what it gives */
+	/* pages it held when the causes of changes of state were marked (reclaim_cause.h) */
+	u32 held_mark[CAUSE_MARKS];
+	struct wss wss;    /* sampling of the working set */
+	struct dynmem dyn; /* a size that changes */
+	struct list link;  /* in the list of all spaces */
 };
 
-#define GSPACE_MAX 1024U
-#define ZIP_NONE   (~0u)
+#define GSPACE_MAX     1024U
+#define ZIP_NONE       (~0u)
 #define PAGE_FROM_DISK 0x80000000U /* in the payload of a page SWAPPING_IN */
 
 /* id is chosen; fmt is the vendor's. E_NOMEM. */
-int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt, const struct mem_alloc *alloc) must_check;
+int gspace_init(struct gspace *gs, const char *name, gfn_t pages, const struct pt_format *fmt,
+		const struct mem_alloc *alloc) must_check;
 /*
- * The guest takes [first, first + n) on line: memory behind what it has, as far as it was offered (dynmem.h). All of it ABSENT; nothing is allocated.
- * E_INVAL: n is 0, or first is not its end. E_NOSPC: beyond the offer. E_PERM: dying.
+ * The guest takes [first, first + n) on line: memory behind what it has, as far as it was offered (dynmem.h). All of it
+ * ABSENT; nothing is allocated. E_INVAL: n is 0, or first is not its end. E_NOSPC: beyond the offer. E_PERM: dying.
  */
 int gspace_grow(struct gspace *gs, u64 first, u64 n) must_check;
 /*
@@ -257,7 +264,10 @@ int gspace_write(struct gspace *gs, gpa_t gpa, const void *src, size_t len) must
  * write: the content will change. E_AGAIN as gspace_touch; E_BUSY if the pin count is full.
  */
 int gspace_pin(struct gspace *gs, gfn_t gfn, bool write, hfn_t *hfn) must_check;
-/* The same for a page all of which is going to be written (or else is zero or what it was): it is not brought back for that. */
+/*
+ * The same for a page all of which is going to be written (or else is zero or what it was): it is not brought back for
+ * that.
+ */
 int gspace_pin_new(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 void gspace_unpin(struct gspace *gs, gfn_t gfn);
 
@@ -268,16 +278,16 @@ void gspace_unpin(struct gspace *gs, gfn_t gfn);
 int gspace_balloon_take(struct gspace *gs, gfn_t gfn) must_check;
 int gspace_balloon_give(struct gspace *gs, gfn_t gfn) must_check; /* BALLOONED -> ABSENT */
 /*
- * The same for a region, first its first page. take: all or nothing; *at is the page that was refused. A whole large page, an
- * absent or a ballooned region is one step; else each page is one. give: returns how many came back.
+ * The same for a region, first its first page. take: all or nothing; *at is the page that was refused. A whole large
+ * page, an absent or a ballooned region is one step; else each page is one. give: returns how many came back.
  */
 int gspace_balloon_take_large(struct gspace *gs, gfn_t first, gfn_t *at) must_check;
 u32 gspace_balloon_give_large(struct gspace *gs, gfn_t first);
 
 /*
- * Looks at up to `regions` regions for one whose pages are all PRIVATE but mapped singly, and maps it by a large leaf again: in place
- * if its frames are still in order, else by a copy, at most one a call. A region that is touched meanwhile stays as it was.
- * Empty tables on the way are given back. For times of plenty. Returns regions rebuilt.
+ * Looks at up to `regions` regions for one whose pages are all PRIVATE but mapped singly, and maps it by a large leaf
+ * again: in place if its frames are still in order, else by a copy, at most one a call. A region that is touched
+ * meanwhile stays as it was. Empty tables on the way are given back. For times of plenty. Returns regions rebuilt.
  */
 u32 gspace_rebuild(struct gspace *gs, u32 regions);
 
@@ -292,20 +302,25 @@ bool gspace_random_private(struct gspace *gs, struct prng *rnd, gfn_t *out);
 bool gspace_random_shared(struct gspace *gs, struct prng *rnd, gfn_t *out);
 
 /*
- * Swap transitions (called by swap.c). The frame of a page in SWAPPING_IN is the transfer's, in state FRAME_HV: given to
- * swap_in_start(), taken over by in_done, freed by swap.c on failure. After in_done the slot is swap.c's to free; after in_failed it
- * still belongs to the page. For every out_begin there must be one out_done_all or out_failed with the same hfn, also if the space is dying.
+ * Swap transitions (called by swap.c). The frame of a page in SWAPPING_IN is the transfer's, in state FRAME_HV: given
+ * to swap_in_start(), taken over by in_done, freed by swap.c on failure. After in_done the slot is swap.c's to free;
+ * after in_failed it still belongs to the page. For every out_begin there must be one out_done_all or out_failed with
+ * the same hfn, also if the space is dying.
  *  out_begin  PRIVATE -> SWAPPING_OUT (also ZERO/absent refused: E_INVAL; PINNED or FRAME_F_IO E_BUSY; dying E_PERM).
  *             E_EXIST: it was marked clean, and is CLEAN now: out already.
  *             *hfn holds the content. Caller flushes (gspace_flush) before it starts the write.
- *  out_begin_some  the same for at most `most` of the next `look` pages from `from` < pages on: those that can go, whose numbers and
+ *  out_begin_some  the same for at most `most` of the next `look` pages from `from` < pages on: those that can go,
+ *                  whose numbers and
  *             frames it stores. Returns how many
- *  out_done_all  of n <= 64 pages each SWAPPING_OUT -> SWAPPED, with as many slots from `slot` on; frames are freed after the caller's flush.
+ *  out_done_all  of n <= 64 pages each SWAPPING_OUT -> SWAPPED, with as many slots from `slot` on; frames are freed
+ *                after the caller's flush.
  *             Returns bit i set: slot + i is used; clear: that page was rescued meanwhile
  *  out_failed SWAPPING_OUT -> PRIVATE (write error; nothing lost); if rescued, only ends the transfer
- *  out_unchanged  instead of out_done_all, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came from, if it still is
+ *  out_unchanged  instead of out_done_all, after the flush: SWAPPING_OUT -> SWAPPED with the slot the page once came
+ *                 from, if it still is
  *             what it was then. False: it is not, or has none, or was rescued: all as before
- *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED. in_done keeps `slot` with the page, if it returns true
+ *  in_done    SWAPPING_IN -> PRIVATE with hfn; in_failed: SWAPPING_IN -> SWAPPED. in_done keeps `slot` with the page,
+ *             if it returns true
  */
 int gspace_swap_out_begin(struct gspace *gs, gfn_t gfn, hfn_t *hfn) must_check;
 u32 gspace_swap_out_begin_some(struct gspace *gs, gfn_t from, u32 look, u32 most, gfn_t *gfn, hfn_t *hfn) must_check;
@@ -314,10 +329,11 @@ void gspace_swap_out_failed(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 struct digest;
 bool gspace_swap_out_unchanged(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct digest *digest) must_check;
 /*
- * Between out_begin and flush and out_done or out_failed, by share.c. The frame is freed after the next flush. E_BUSY: the page was
- * rescued meanwhile, its transfer is over. Other errors: the page waits as before.
+ * Between out_begin and flush and out_done or out_failed, by share.c. The frame is freed after the next flush. E_BUSY:
+ * the page was rescued meanwhile, its transfer is over. Other errors: the page waits as before.
  *  out_zero   SWAPPING_OUT -> ZERO if its content is zero; E_INVAL: it is not
- *  out_merge  SWAPPING_OUT -> SHARED `with`, on which the caller has a hold, if their contents are equal; E_INVAL: they differ. E_NOMEM
+ *  out_merge  SWAPPING_OUT -> SHARED `with`, on which the caller has a hold, if their contents are equal; E_INVAL: they
+ *             differ. E_NOMEM
  */
 int gspace_out_zero(struct gspace *gs, gfn_t gfn, hfn_t hfn) must_check;
 int gspace_out_merge(struct gspace *gs, gfn_t gfn, hfn_t hfn, hfn_t with) must_check;
@@ -328,20 +344,21 @@ void gspace_swap_in_failed(struct gspace *gs, gfn_t gfn);
 void gspace_shed_copies(struct gspace *gs, u32 n);
 
 /*
- * Between out_begin and flush and out_done or out_failed, by zip.c: SWAPPING_OUT -> COMPRESSED, frame freed after the next
- * flush. E_BUSY: the page was rescued meanwhile, its transfer is over. Other errors are zpool_put()'s: the page waits as before.
+ * Between out_begin and flush and out_done or out_failed, by zip.c: SWAPPING_OUT -> COMPRESSED, frame freed after the
+ * next flush. E_BUSY: the page was rescued meanwhile, its transfer is over. Other errors are zpool_put()'s: the page
+ * waits as before.
  */
 struct zpage;
 int gspace_zip_done(struct gspace *gs, gfn_t gfn, hfn_t hfn, const struct zpage *page) must_check;
 /*
- * A page that did not compress: mark_poor while it is SWAPPING_OUT with hfn. It stays marked while it is PRIVATE and not written to;
- * without a dirty bit it counts as written.
+ * A page that did not compress: mark_poor while it is SWAPPING_OUT with hfn. It stays marked while it is PRIVATE and
+ * not written to; without a dirty bit it counts as written.
  */
 void gspace_mark_poor(struct gspace *gs, gfn_t gfn, hfn_t hfn);
 bool gspace_is_poor(struct gspace *gs, gfn_t gfn);
 /*
- * The oldest block of compressed pages on its way to swap and back, by swap.c. A SWAPPED page of such a block has an entry, not a slot:
- * handle | SWAP_PACKED.
+ * The oldest block of compressed pages on its way to swap and back, by swap.c. A SWAPPED page of such a block has an
+ * entry, not a slot: handle | SWAP_PACKED.
  *  out_begin  the block, 0: none; *hfn holds it and does not change till the end. Touches take pages from it as before
  *  out_done   its pages are SWAPPED and its frame is freed; returns how many, 0: all are gone, and the slot is not used
  *  out_failed all as before
@@ -357,13 +374,17 @@ bool gspace_zip_in_failed(struct gspace *gs, u32 block);
 /*
  * Pages that are copies of a block of the VM's own disk; what a guest's hints do (clean.h).
  *  set_disk   the disk, or NULL: no read of it begins any more
- *  mark       gfn holds what `block` does: a PRIVATE page is marked, one that is compressed or swapped becomes CLEAN. False: neither, or the block
- *             is not on the disk. The caller flushes (gspace_flush) before it believes the mark. *split: a large page was split for it
- *  unmark     gfn is no copy any more (its block is going to change). E_AGAIN: it has to come back first, and mm_wake() follows;
- *             E_IO as gspace_touch
- *  overwrite  all of gfn is going to be written: what it holds elsewhere is dropped, and it is ABSENT. False: it holds nothing elsewhere
- *  drop       takes up to `want` marked pages out of RAM, those not used of late first; a bounded look. Returns pages; the caller flushes
- *  in_done, in_failed   by clean.c: SWAPPING_IN -> PRIVATE, marked, with hfn; SWAPPING_IN -> CLEAN. The caller wakes the space
+ *  mark       gfn holds what `block` does: a PRIVATE page is marked, one that is compressed or swapped becomes CLEAN.
+ *             False: neither, or the block is not on the disk. The caller flushes (gspace_flush) before it believes the
+ *             mark. *split: a large page was split for it
+ *  unmark     gfn is no copy any more (its block is going to change). E_AGAIN: it has to come back first, and mm_wake()
+ *             follows; E_IO as gspace_touch
+ *  overwrite  all of gfn is going to be written: what it holds elsewhere is dropped, and it is ABSENT. False: it holds
+ *             nothing elsewhere
+ *  drop       takes up to `want` marked pages out of RAM, those not used of late first; a bounded look. Returns pages;
+ *             the caller flushes
+ *  in_done, in_failed   by clean.c: SWAPPING_IN -> PRIVATE, marked, with hfn; SWAPPING_IN -> CLEAN. The caller wakes
+ *  the space
  */
 void gspace_set_disk(struct gspace *gs, const struct clean_disk *disk);
 bool gspace_clean_mark(struct gspace *gs, gfn_t gfn, u64 block, bool *split);
@@ -376,18 +397,20 @@ void gspace_clean_in_failed(struct gspace *gs, gfn_t gfn);
 /*
  * Share transitions (called by share.c, which explains the order), gs->lock inside unless stated.
  *  share_zero     PRIVATE -> ZERO if its content is zero, looked at while nobody can write; E_INVAL if it is not
- *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is used.
- *                 A SHARED page whose frame nobody else maps any more becomes PRIVATE first.
- *                 large: also of a page in a large leaf, which stays one, but its frames get entries of their own
- *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state. E_INVAL if
- *                 gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. hinted: nor if that has no hint
- *  share_move     SHARED `from`, one reference and no entry -> SHARED `to`, a copy, which was HV and has an entry now; frees `from` and
- *                 flushes. E_AGAIN: the page changed meanwhile. E_NOMEM
- *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are equal;
- *                 frees own. E_INVAL: they differ. E_AGAIN: the page changed meanwhile. E_NOMEM
+ *  private_hfn    frame of a PRIVATE page no transfer uses, else HFN_NONE. gs->lock held, and kept while the result is
+ *                 used. A SHARED page whose frame nobody else maps any more becomes PRIVATE first. large: also of a
+ *                 page in a large leaf, which stays one, but its frames get entries of their own
+ *  share_protect  PRIVATE -> SHARED with one reference, and flushes: on return the content changes only with the state.
+ *                 E_INVAL if gfn is not PRIVATE with frame hfn (HFN_NONE: any), E_NOMEM. hinted: nor if that has no
+ *                 hint
+ *  share_move     SHARED `from`, one reference and no entry -> SHARED `to`, a copy, which was HV and has an entry now;
+ *                 frees `from` and flushes. E_AGAIN: the page changed meanwhile. E_NOMEM
+ *  share_merge    SHARED `own`, one reference -> SHARED `with`, on which the caller has a hold, if their contents are
+ *                 equal; frees own. E_INVAL: they differ. E_AGAIN: the page changed meanwhile. E_NOMEM
  *  share_undo     SHARED hfn with one reference -> PRIVATE; anything else is left as it is
- *  unshare        SHARED -> PRIVATE, in a copy (half of the reserve may be used) if others map the frame, so that it can be
- *                 swapped; also 0 if it is PRIVATE. E_INVAL: neither. E_NOMEM. Takes gs->lock; the caller flushes
+ *  unshare        SHARED -> PRIVATE, in a copy (half of the reserve may be used) if others map the frame, so that it
+ *                 can be swapped; also 0 if it is PRIVATE. E_INVAL: neither. E_NOMEM. Takes gs->lock; the caller
+ *                 flushes
  *  share_drop     ends a hold; if it was the last reference, frees the frame (gs: whose flush it waits for)
  */
 int gspace_share_zero(struct gspace *gs, gfn_t gfn) must_check;
@@ -407,22 +430,30 @@ void gspace_flush(struct gspace *gs);
 int gspace_test_accessed(struct gspace *gs, gfn_t gfn, bool *accessed) must_check;
 
 /*
- * Working-set samples (wss.c). A watched page shows whether it was touched since, by its accessed bit or, `unmap`, by being mapped
- * again. Flush (gspace_flush) between the two. A page that is not mapped when it is watched counts once it is mapped and used. written:
- * by its dirty bit; false where `unmap` says nothing of that.
+ * Working-set samples (wss.c). A watched page shows whether it was touched since, by its accessed bit or, `unmap`, by
+ * being mapped again. Flush (gspace_flush) between the two. A page that is not mapped when it is watched counts once it
+ * is mapped and used. written: by its dirty bit; false where `unmap` says nothing of that.
  */
 bool gspace_has_accessed(const struct gspace *gs);
 bool gspace_watch(struct gspace *gs, gfn_t gfn, bool unmap); /* true: there is something to flush */
 bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap, bool *written);
 
-/* Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent) and logs the first. */
+/*
+ * Walks the whole table: counts, frame entries and reverse map must agree. Returns pages that do not (0 = consistent)
+ * and logs the first.
+ */
 u64 gspace_verify(struct gspace *gs);
-/* The same, `regions` regions a piece, or as many records of the pool as pages of these: begin, some until it is false, then how many
- * are wrong. */
+/*
+ * The same, `regions` regions a piece, or as many records of the pool as pages of these: begin, some until it is false,
+ * then how many are wrong.
+ */
 void gspace_verify_begin(struct gspace *gs);
 bool gspace_verify_some(struct gspace *gs, u32 regions);
 u64 gspace_verify_end(struct gspace *gs);
-/* All spaces, and host-wide: sums of counts, references against reverse-map nodes and mappers, guest frames against pages. No hold may exist. */
+/*
+ * All spaces, and host-wide: sums of counts, references against reverse-map nodes and mappers, guest frames against
+ * pages. No hold may exist.
+ */
 u64 gspace_verify_all(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Guest-physical address spaces: touched pages that come back from the pool of compressed ones, or from swap with those behind them if
- * the guest goes through them in order.
+ * Guest-physical address spaces: touched pages that come back from the pool of compressed ones, or from swap with those
+ * behind them if the guest goes through them in order.
  */
 #include "lib/err.h"
 #include "mm/frame.h"

@@ -1,7 +1,7 @@
 /*
- * The one change of a page's state, as an inline: where it is known what the page is and becomes, nothing is left but what that
- * change needs. For the paths that faults and balloon take (gspace.c, gspace_touch.c, gspace_balloon.c); everybody else calls
- * gspace_change(). And how states are written into entries.
+ * The one change of a page's state, as an inline: where it is known what the page is and becomes, nothing is left but
+ * what that change needs. For the paths that faults and balloon take (gspace.c, gspace_touch.c, gspace_balloon.c);
+ * everybody else calls gspace_change(). And how states are written into entries.
  */
 #ifndef MM_GSPACE_CHANGE_H
 #define MM_GSPACE_CHANGE_H
@@ -17,16 +17,17 @@
 /* To which states each state may change. */
 static const u32 legal_changes[PAGE_STATES] = {
     [PAGE_ABSENT] = BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED),
-    [PAGE_PRIVATE] = BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) | BIT(PAGE_PINNED) |
-		     BIT(PAGE_CLEAN),
+    [PAGE_PRIVATE] = BIT(PAGE_ABSENT) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_OUT) |
+		     BIT(PAGE_PINNED) | BIT(PAGE_CLEAN),
     [PAGE_ZERO] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED),
     [PAGE_SHARED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_BALLOONED),
     [PAGE_BALLOONED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO),
-    [PAGE_COMPRESSED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
-    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPING_IN) |
-		     BIT(PAGE_CLEAN),
-    [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) | BIT(PAGE_COMPRESSED) |
-			  BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
+    [PAGE_COMPRESSED] =
+	BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
+    [PAGE_SWAPPED] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_BALLOONED) | BIT(PAGE_COMPRESSED) |
+		     BIT(PAGE_SWAPPING_IN) | BIT(PAGE_CLEAN),
+    [PAGE_SWAPPING_OUT] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_SHARED) |
+			  BIT(PAGE_COMPRESSED) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
     [PAGE_SWAPPING_IN] = BIT(PAGE_PRIVATE) | BIT(PAGE_SWAPPED) | BIT(PAGE_CLEAN),
     [PAGE_PINNED] = BIT(PAGE_PRIVATE),
     [PAGE_CLEAN] = BIT(PAGE_ABSENT) | BIT(PAGE_PRIVATE) | BIT(PAGE_ZERO) | BIT(PAGE_BALLOONED) | BIT(PAGE_SWAPPING_IN) |
@@ -77,8 +78,9 @@ static inline bool entry_is_shared(const struct pt_format *f, u64 entry)
 /* ---- counts -------------------------------------------------------------- */
 
 /*
- * The sums of count[] of all spaces. Each CPU adds up what it changes by itself, modulo 2^64, so that no fault writes what another CPU
- * does. Shared pages alone are counted in one place: gspace_consumed() needs them on the way of each fault, and few change.
+ * The sums of count[] of all spaces. Each CPU adds up what it changes by itself, modulo 2^64, so that no fault writes
+ * what another CPU does. Shared pages alone are counted in one place: gspace_consumed() needs them on the way of each
+ * fault, and few change.
  */
 struct gspace_changed {
 	u64 pages[PAGE_STATES];
@@ -102,7 +104,8 @@ static inline u64 *my_changes(void)
 }
 
 /* For a proof under way; the page was `was`. */
-static inline void follow_change(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload, u32 n)
+static inline void follow_change(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload,
+				 u32 n)
 {
 	if (likely(gfn >= gs->proof.at))
 		return;
@@ -122,7 +125,10 @@ void page_leave(struct gspace *gs, gfn_t gfn, enum page_state from, u32 payload,
 void page_unmap_everywhere(struct gspace *gs, u64 *entry);
 void count_zero_map(hfn_t zero, s32 n); /* mappers of the zero frame */
 
-/* A page that is neither private any more nor on its way out loses what was remembered about it, and a mark already when it goes out. */
+/*
+ * A page that is neither private any more nor on its way out loses what was remembered about it, and a mark already
+ * when it goes out.
+ */
 static inline void forget_marks(struct gspace *gs, const struct page *was, enum page_state to, u32 payload)
 {
 	struct frame *f;

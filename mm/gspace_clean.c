@@ -2,12 +2,14 @@
  * Guest-physical address spaces: pages that are copies of a block of the VM's own disk, and pages that are going to be
  * overwritten (clean.h).
  *
- * Marks. A PRIVATE page is marked clean in its frame's entry, with its block, and its leaf made read-only: the same on processors
- * with and without dirty bits. Whoever writes (the guest by a fault, a pin, the hypervisor) ends the mark first. So once the flush that follows a
- * batch of hints is over, a marked page is what it was then: it can leave RAM by one change, PRIVATE -> CLEAN, and needs no look at its
- * content. Before that flush another vCPU may write through what its TLB has; then the guest has told what was not true, and loses that write.
+ * Marks. A PRIVATE page is marked clean in its frame's entry, with its block, and its leaf made read-only: the same on
+ * processors with and without dirty bits. Whoever writes (the guest by a fault, a pin, the hypervisor) ends the mark
+ * first. So once the flush that follows a batch of hints is over, a marked page is what it was then: it can leave RAM
+ * by one change, PRIVATE -> CLEAN, and needs no look at its content. Before that flush another vCPU may write through
+ * what its TLB has; then the guest has told what was not true, and loses that write.
  *
- * A CLEAN page holds no promise of swap and no memory but its entry, so hints cannot make the hypervisor allocate anything.
+ * A CLEAN page holds no promise of swap and no memory but its entry, so hints cannot make the hypervisor allocate
+ * anything.
  */
 #include "lib/err.h"
 #include "lib/panic.h"
@@ -89,8 +91,8 @@ static void become_clean(struct gspace *gs, gfn_t gfn, const struct page *p, u32
 }
 
 /*
- * In times of plenty, when nothing is dropped, a mark is worth less than the large page that it splits and the fault that ends it. split: NULL
- * if no large page may be split.
+ * In times of plenty, when nothing is dropped, a mark is worth less than the large page that it splits and the fault
+ * that ends it. split: NULL if no large page may be split.
  */
 static bool mark_locked(struct gspace *gs, gfn_t gfn, u32 block, bool *split)
 {
@@ -352,7 +354,10 @@ void gspace_clean_in_done(struct gspace *gs, gfn_t gfn, hfn_t hfn)
 	CHECK(frame_get(hfn)->state == FRAME_HV);
 	lock_acquire(&gs->lock);
 	p = read_end(gs, gfn);
-	/* As long as it is not written it is still the block's copy; so it must never be in the tables as one that can be written. */
+	/*
+	 * As long as it is not written it is still the block's copy; so it must never be in the tables as one that can
+	 * be written.
+	 */
 	entry = *p.entry;
 	gspace_change(gs, &entry, gfn, PAGE_PRIVATE, hfn);
 	mark(gs, hfn, p.payload & ~PAGE_FROM_DISK);

@@ -64,8 +64,8 @@ static void flush_tlb(struct gspace *gs)
 }
 
 /*
- * With gs->lock held throughout, which it may be (arch/x86/tlb.h, rule 4): short where nobody else can be in the guest, so
- * not for spaces in concurrent use.
+ * With gs->lock held throughout, which it may be (arch/x86/tlb.h, rule 4): short where nobody else can be in the guest,
+ * so not for spaces in concurrent use.
  */
 void gspace_flush_locked(struct gspace *gs)
 {

@@ -1,6 +1,6 @@
 /*
- * A page as its entry tells, and what the gspace_*.c have in common. Present leaves carry the state as tag, tokens as kind; an empty
- * entry is ABSENT. gspace_change.h has how entries are written.
+ * A page as its entry tells, and what the gspace_*.c have in common. Present leaves carry the state as tag, tokens as
+ * kind; an empty entry is ABSENT. gspace_change.h has how entries are written.
  */
 #ifndef MM_GSPACE_INTERNAL_H
 #define MM_GSPACE_INTERNAL_H
@@ -71,8 +71,9 @@ void page_unmap(struct gspace *gs, const struct page *p);
 void page_map(struct gspace *gs, const struct page *p);
 
 /*
- * A page that came back from swap keeps its slot as long as it stays PRIVATE (or is on its way out again): if it has not changed by
- * then it need not be written. The slot is kept in the frame's entry, where a PRIVATE page needs no pins.
+ * A page that came back from swap keeps its slot as long as it stays PRIVATE (or is on its way out again): if it has
+ * not changed by then it need not be written. The slot is kept in the frame's entry, where a PRIVATE page needs no
+ * pins.
  */
 #define COPY_SLOTS_MAX BIT(24)
 
@@ -82,8 +83,8 @@ static inline u32 frame_copy(const struct frame *f)
 }
 
 /*
- * A PRIVATE page that is marked clean: its frame's entry has the block where another has its slot or pins, and its leaf is read-only, so
- * that nobody writes to it unseen. The first write, or a pin, ends the mark.
+ * A PRIVATE page that is marked clean: its frame's entry has the block where another has its slot or pins, and its leaf
+ * is read-only, so that nobody writes to it unseen. The first write, or a pin, ends the mark.
  */
 #define CLEAN_BLOCKS_MAX BIT(24)
 
@@ -112,13 +113,15 @@ void page_look_single(struct gspace *gs, gfn_t gfn, struct page *p);
 void gspace_change(struct gspace *gs, u64 *entry, gfn_t gfn, enum page_state to, u32 payload);
 /* The same for who has just looked: the page is *was. */
 void gspace_change_from(struct gspace *gs, gfn_t gfn, const struct page *was, enum page_state to, u32 payload);
-/* The same by short ways: PRIVATE hfn -> SWAPPING_OUT, after which the caller forgets its hint (share_forget_hints), with gs->lock still
- * held; SWAPPING_OUT hfn -> SWAPPED slot. */
+/*
+ * The same by short ways: PRIVATE hfn -> SWAPPING_OUT, after which the caller forgets its hint (share_forget_hints),
+ * with gs->lock still held; SWAPPING_OUT hfn -> SWAPPED slot.
+ */
 void gspace_change_out(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn);
 void gspace_change_swapped(struct gspace *gs, gfn_t gfn, u64 *entry, hfn_t hfn, u32 slot);
 /*
- * The same for all pages of a region, whose level-2 entry is `entry`: between ABSENT, PRIVATE (a large leaf; payload is a
- * frame block, whole or not, and the caller has pushed a spare table page) and BALLOONED (a token).
+ * The same for all pages of a region, whose level-2 entry is `entry`: between ABSENT, PRIVATE (a large leaf; payload is
+ * a frame block, whole or not, and the caller has pushed a spare table page) and BALLOONED (a token).
  */
 void gspace_change_large(struct gspace *gs, u64 *entry, gfn_t first, enum page_state to, u32 payload);
 /* Adds n to the counts of state s, the space's and the host's. Otherwise than by gspace_change only as a space begins
@@ -147,8 +150,8 @@ void gspace_spare_drop(struct gspace *gs);
 /* The level-1 table of gfn's region gives way to `value`, and goes with the next flush. gs->lock held. */
 void gspace_retire_table(struct gspace *gs, gfn_t gfn, u64 value);
 /*
- * gs->lock held. The transfer of hfn is over. True if gfn, in *p, still waits for it; else the frame was rescued, or is an orphan
- * and goes.
+ * gs->lock held. The transfer of hfn is over. True if gfn, in *p, still waits for it; else the frame was rescued, or is
+ * an orphan and goes.
  */
 bool gspace_swap_out_end(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page *p);
 /* gs->lock held, p is PRIVATE: did it not compress, and is as it was then? */

@@ -2,18 +2,19 @@
  * Guest-physical address spaces: 2 MiB regions as a whole. Large pages at first touch, their split, and large pages put
  * together again. Balloon units are in gspace_balloon.c.
  *
- * Frames. A large leaf maps an aligned block. While nobody needs to know its frames one by one it is kept whole (frame.h):
- * filling, ballooning and freeing it cost the same whatever its size. The share scanner, which leaves hints with single
- * frames, breaks it in the frame table; a split breaks it, too. Either has no influence on the other's invariants:
- * under a large leaf a broken block's frames are all GUEST, without pins or transfers, owner and gfn in order.
+ * Frames. A large leaf maps an aligned block. While nobody needs to know its frames one by one it is kept whole
+ * (frame.h): filling, ballooning and freeing it cost the same whatever its size. The share scanner, which leaves hints
+ * with single frames, breaks it in the frame table; a split breaks it, too. Either has no influence on the other's
+ * invariants: under a large leaf a broken block's frames are all GUEST, without pins or transfers, owner and gfn in
+ * order.
  *
  * Spares. For each large leaf there is a table page in gs->spares, any for any leaf, so that a split needs no memory in
  * the moment when memory is what it is to bring.
  *
  * Flushes. A large leaf over nothing needs none. Nor does a split: what a TLB still has of the leaf is the same
  * translation, and the flush that follows a change of one page drops it. A table that is replaced by a leaf or a token
- * may still be walked by processors that cached the way to it (Intel SDM "Caching Paging-Structure Entries"), which also
- * set A and D in it: it goes to limbo as a frame does.
+ * may still be walked by processors that cached the way to it (Intel SDM "Caching Paging-Structure Entries"), which
+ * also set A and D in it: it goes to limbo as a frame does.
  *
  * A rebuild by copy. The region's table is unlinked by one store (a token in its place) and flushed; from then on
  * its content is fixed. Whoever looks at one of its pages in between puts the table back first (gspace_stop_rebuild),

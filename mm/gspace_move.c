@@ -50,13 +50,16 @@ static bool test_accessed(struct gspace *gs, const struct page *p)
 {
 	u64 bit = gs->pt.fmt->accessed;
 
-	if (!state_present(p->state) || page_is_unmapped(gs, p) || !(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
+	if (!state_present(p->state) || page_is_unmapped(gs, p) ||
+	    !(__atomic_fetch_and(p->entry, ~bit, __ATOMIC_SEQ_CST) & bit))
 		return false;
 	gspace_mark_stale(gs);
 	return true;
 }
 
-/* Looks from page `start` on, and from the first one then; or, if the last search ended with nothing, where that did. */
+/*
+ * Looks from page `start` on, and from the first one then; or, if the last search ended with nothing, where that did.
+ */
 static gfn_t search_from(struct search *s, gfn_t start)
 {
 	struct gspace *gs = s->gs;
@@ -152,7 +155,7 @@ static int swap_out_begin_locked(struct gspace *gs, gfn_t gfn, struct page *p)
 		return E_EXIST;
 	}
 	if (f->flags & FRAME_F_IO)
-		return E_BUSY; /* rescued, and its first transfer is still under way */
+		return E_BUSY;           /* rescued, and its first transfer is still under way */
 	(void)gspace_poor_locked(gs, p); /* the last look at the dirty bit */
 	gspace_change_out(gs, gfn, p->entry, p->payload);
 	f->flags |= FRAME_F_IO;
@@ -514,7 +517,10 @@ static bool still_protected(struct gspace *gs, gfn_t gfn, hfn_t hfn, struct page
 	return p->state == PAGE_SHARED && p->payload == hfn && rmap_refs(hfn) == 1;
 }
 
-/* The entry comes first: as soon as the lock is free a write may take the frame away, which ends the entry it has by then. */
+/*
+ * The entry comes first: as soon as the lock is free a write may take the frame away, which ends the entry it has by
+ * then.
+ */
 static int move_locked(struct gspace *gs, gfn_t gfn, hfn_t from, hfn_t to, u64 hash)
 {
 	struct page p;

@@ -1,7 +1,7 @@
 /*
- * Guest-physical address spaces: pages that are watched to see whether the guest uses them (wss.c). By its accessed bit a
- * page stays mapped; without one it is taken out of the tables, in the state it has, and the touch that puts it back is
- * seen. A large page is watched by its one bit, or split.
+ * Guest-physical address spaces: pages that are watched to see whether the guest uses them (wss.c). By its accessed bit
+ * a page stays mapped; without one it is taken out of the tables, in the state it has, and the touch that puts it back
+ * is seen. A large page is watched by its one bit, or split.
  */
 #include "lib/panic.h"
 #include "mm/gspace_internal.h"
@@ -21,7 +21,8 @@ static bool clear_touched(struct gspace *gs, const struct page *p)
 
 	CHECK(gs->pt.fmt->accessed != 0);
 	was = __atomic_fetch_and(p->entry, ~bits, __ATOMIC_SEQ_CST);
-	if (was & gs->pt.fmt->dirty && p->state == PAGE_PRIVATE && !page_is_large(p)) /* by what it was: another CPU may just have set it */
+	/* by what it was: another CPU may just have set it */
+	if (was & gs->pt.fmt->dirty && p->state == PAGE_PRIVATE && !page_is_large(p))
 		frame_get(p->payload)->flags &= ~FRAME_F_POOR;
 	if (!(was & bits))
 		return false;
@@ -58,8 +59,8 @@ bool gspace_watched_touched(struct gspace *gs, gfn_t gfn, bool unmap, bool *writ
 	lock_acquire(&gs->lock);
 	page_look(gs, gfn, &p);
 	entry = READ_ONCE(*p.entry);
-	touched = state_present(p.state) && pt_entry_present(gs->pt.fmt, entry) &&
-		  (unmap || entry & gs->pt.fmt->accessed);
+	touched =
+	    state_present(p.state) && pt_entry_present(gs->pt.fmt, entry) && (unmap || entry & gs->pt.fmt->accessed);
 	*written = touched && !unmap && entry & gs->pt.fmt->dirty;
 	lock_release(&gs->lock);
 	return touched;

@@ -1,6 +1,7 @@
 /*
- * Guest-physical address spaces: pages that are touched. The short ways of faults first: the first write to a page, with some
- * behind it if the guest goes through them in order, and copy-on-write; then each state a touched page may be in.
+ * Guest-physical address spaces: pages that are touched. The short ways of faults first: the first write to a page,
+ * with some behind it if the guest goes through them in order, and copy-on-write; then each state a touched page may be
+ * in.
  */
 #include "mm/gspace_touch.h"
 
@@ -16,7 +17,7 @@
 #include "mm/share.h"
 
 #define AROUND_MAX  15U /* pages given with one that was touched */
-#define AROUND_PART 4U /* of those gone through */
+#define AROUND_PART 4U  /* of those gone through */
 
 #define TOUCH_BLOCK 1 /* of touch_once: comes again, with a block */
 
@@ -41,10 +42,10 @@ static inline __attribute__((always_inline)) int fill_absent(struct gspace *gs, 
 }
 
 /*
- * A guest that goes through untouched memory in order is given some pages behind the one that it has come for, as many as a quarter of
- * those that it went through, while there is plenty. So what it holds without having asked for it stays small, and goes
- * back like anything else: such a page is equal to the zero page, and its accessed bit is clear. Where samples of the working set are
- * taken without that bit, being mapped would count as use, and nothing is given.
+ * A guest that goes through untouched memory in order is given some pages behind the one that it has come for, as many
+ * as a quarter of those that it went through, while there is plenty. So what it holds without having asked for it stays
+ * small, and goes back like anything else: such a page is equal to the zero page, and its accessed bit is clear. Where
+ * samples of the working set are taken without that bit, being mapped would count as use, and nothing is given.
  */
 static __attribute__((noinline)) void fault_around(struct gspace *gs, u64 *entry, gfn_t gfn)
 {

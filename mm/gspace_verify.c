@@ -21,7 +21,8 @@ static const char *wrong_own(const struct gspace *gs, gfn_t gfn, const struct pa
 {
 	if (f->state != FRAME_GUEST || f->owner != gs->id || f->gfn != gfn)
 		return "its frame belongs to another";
-	if (f->flags & FRAME_F_CLEAN && (p->state != PAGE_PRIVATE || f->flags & FRAME_F_COPY || frame_block(f) >= gs->disk.pages))
+	if (f->flags & FRAME_F_CLEAN &&
+	    (p->state != PAGE_PRIVATE || f->flags & FRAME_F_COPY || frame_block(f) >= gs->disk.pages))
 		return "a mark that cannot be";
 	if (f->flags & FRAME_F_COPY    ? p->state != PAGE_PRIVATE && p->state != PAGE_SWAPPING_OUT
 	    : f->flags & FRAME_F_CLEAN ? false
@@ -55,7 +56,7 @@ static const char *wrong_block(const struct gspace *gs, gfn_t first, const struc
 		return "a large page out of place";
 	if (head->flags & FRAME_F_WHOLE)
 		return head->state != FRAME_GUEST || head->owner != gs->id || head->gfn != first || head->pins ||
-				       head->order != FRAME_ORDER_LARGE || head->flags != FRAME_F_WHOLE
+			       head->order != FRAME_ORDER_LARGE || head->flags != FRAME_F_WHOLE
 			   ? "its block belongs to another"
 			   : NULL;
 	for (u32 i = 0; i < LARGE_PAGES && !wrong; i++) {
@@ -137,8 +138,8 @@ static void verify_counts(struct gspace *gs)
 	}
 	if (v->marks != gs->clean_marks || v->from_disk != gs->clean_reads) {
 		v->bad++;
-		log_error("gspace", "%s: %u pages are marked clean, counted %u; %u are read from its disk, counted %u", gs->name, v->marks,
-			  gs->clean_marks, v->from_disk, gs->clean_reads);
+		log_error("gspace", "%s: %u pages are marked clean, counted %u; %u are read from its disk, counted %u",
+			  gs->name, v->marks, gs->clean_marks, v->from_disk, gs->clean_reads);
 	}
 	if (sum == gs->pages)
 		return;
@@ -175,8 +176,8 @@ static void verify_zip(struct gspace *gs)
 	if (!bad && gs->zip.entries == pages)
 		return;
 	gs->proof.bad += bad + 1;
-	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", gs->name, pages, gs->zip.entries,
-		  bad);
+	log_error("gspace", "%s: %u compressed pages, %u entries, %lu faults in their pool", gs->name, pages,
+		  gs->zip.entries, bad);
 }
 
 static void begin(struct gspace *gs)

@@ -26,7 +26,8 @@ u32 lot_frames(void)
 /* Singly, up to what a draw needs. */
 static void fill_least(struct lot *l)
 {
-	while (l->count < l->size / LOT_LEAST_PART && frame_free_count() > frame_reserve()) { /* a failure would count as a guest's */
+	/* a failure would count as a guest's */
+	while (l->count < l->size / LOT_LEAST_PART && frame_free_count() > frame_reserve()) {
 		hfn_t hfn = frame_alloc(0, FRAME_FOR_GUEST, FRAME_HV, false);
 
 		if (hfn == HFN_NONE)

@@ -31,17 +31,20 @@ void mm_wake(struct gspace *gs);
 void mm_gspace_poisoned(struct gspace *gs, gfn_t gfn, const char *why);
 
 /*
- * From here on until this CPU next enters a guest, code that uses vector registers may run: what of a guest is live in them has been
- * saved. Not in an interrupt handler. Cheap if nothing is live.
+ * From here on until this CPU next enters a guest, code that uses vector registers may run: what of a guest is live in
+ * them has been saved. Not in an interrupt handler. Cheap if nothing is live.
  */
 void mm_vectors_begin(void);
 
-/* The balloon target of gs or the memory it is offered (dynmem.h) changed: tell the guest (contract page + upcall). Called with no lock above LOCK_RANK_RECLAIM held. */
+/*
+ * The balloon target of gs or the memory it is offered (dynmem.h) changed: tell the guest (contract page + upcall).
+ * Called with no lock above LOCK_RANK_RECLAIM held.
+ */
 void mm_balloon_notify(struct gspace *gs);
 
 /*
- * The time that the guest of gs has had: running, or halted of its own will. Not that in which it was paused or waited for a
- * processor or for memory. Takes no lock, so it may be a little late.
+ * The time that the guest of gs has had: running, or halted of its own will. Not that in which it was paused or waited
+ * for a processor or for memory. Takes no lock, so it may be a little late.
  */
 u64 mm_guest_time_ns(struct gspace *gs);
 

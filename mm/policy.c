@@ -3,7 +3,7 @@
  * shares-per-page to where it is wanted until all VMs that lie strictly between their bounds have the same
  * pages-per-share. So the division is found directly, as the one price (pages per share) that spends what there is:
  *
- *	target(i) = clamp(bought(price * shares(i)), lower(i), upper(i)),  sum(target) <= avail, price as large as possible
+ * 	target(i) = clamp(bought(price * shares(i)), lower(i), upper(i)),  sum(target) <= avail, price as large as possible
  *
  * where bought(b) = b up to the active pages, and of what is left of b each page beyond costs 1 / (1 - tax).
  *

@@ -11,8 +11,8 @@
 #ifndef MM_POOL_H
 #define MM_POOL_H
 
-#include "lib/types.h"
 #include "lib/panic.h"
+#include "lib/types.h"
 #include "mm/platform.h"
 
 struct pool {
@@ -27,9 +27,9 @@ struct pool {
 	u32 used;
 };
 
-#define POOL_INIT(bytes)                                                                                               \
-	{                                                                                                              \
-		.entry_bytes = (bytes), .per_frame = PAGE_SIZE / (bytes), .root = HFN_NONE                             \
+#define POOL_INIT(bytes)                                                                   \
+	{                                                                                  \
+		.entry_bytes = (bytes), .per_frame = PAGE_SIZE / (bytes), .root = HFN_NONE \
 	}
 
 #define POOL_DIR_ENTRIES ((u32)(PAGE_SIZE / sizeof(hfn_t)))

@@ -19,20 +19,20 @@
 
 #include "lib/types.h"
 
-#define PT_LEVELS 4
+#define PT_LEVELS  4
 #define PT_ENTRIES 512U
 
 enum pt_prot { PT_R = 1, PT_W = 2, PT_X = 4, PT_USER = 8, PT_UNCACHED = 16, PT_GLOBAL = 32, PT_COMBINING = 64 };
 
 struct pt_format {
 	const char *name;
-	u64 present_mask;	/* any of these bits set: present */
-	u64 addr_mask;		/* physical address bits of an entry */
-	u64 addr_xor;		/* address bits kept inverted; 0 in every real format */
-	u64 large_bit;		/* marks a leaf above level 1 */
-	u64 accessed, dirty;	/* 0: the format has none */
-	u64 table_flags;	/* flags of an entry that points to a table */
-	u64 tag_mask;		/* 3 software bits in leaves */
+	u64 present_mask;    /* any of these bits set: present */
+	u64 addr_mask;       /* physical address bits of an entry */
+	u64 addr_xor;        /* address bits kept inverted; 0 in every real format */
+	u64 large_bit;       /* marks a leaf above level 1 */
+	u64 accessed, dirty; /* 0: the format has none */
+	u64 table_flags;     /* flags of an entry that points to a table */
+	u64 tag_mask;        /* 3 software bits in leaves */
 	u8 tag_shift;
 	bool large_ok[PT_LEVELS + 1]; /* [2]: 2 MiB, [3]: 1 GiB leaves exist */
 	/* prot (PT_*) of a leaf at a level to entry flags, without address; and back. */
@@ -50,18 +50,33 @@ struct pt {
 	const struct pt_format *fmt;
 	struct pt_alloc *alloc;
 	hfn_t root;
-	u32 tables; /* table pages in use, root included */
+	u32 tables;     /* table pages in use, root included */
 	u64 near_range; /* the level-1 table that pt_find_near() came to last: addr / 2 MiB; ~0: none */
 	u64 *near;
 };
 
 #define PT_TOKEN_KINDS 32
 
-static inline bool pt_entry_present(const struct pt_format *f, u64 e) { return (e & f->present_mask) != 0; }
-static inline bool pt_entry_token(const struct pt_format *f, u64 e) { return e && !pt_entry_present(f, e); }
-static inline u64 pt_token(u32 kind, u64 payload) { return payload << 12 | (u64)kind << 3; }
-static inline u32 pt_token_kind(u64 e) { return e >> 3 & (PT_TOKEN_KINDS - 1); }
-static inline u64 pt_token_payload(u64 e) { return e >> 12; }
+static inline bool pt_entry_present(const struct pt_format *f, u64 e)
+{
+	return (e & f->present_mask) != 0;
+}
+static inline bool pt_entry_token(const struct pt_format *f, u64 e)
+{
+	return e && !pt_entry_present(f, e);
+}
+static inline u64 pt_token(u32 kind, u64 payload)
+{
+	return payload << 12 | (u64)kind << 3;
+}
+static inline u32 pt_token_kind(u64 e)
+{
+	return e >> 3 & (PT_TOKEN_KINDS - 1);
+}
+static inline u64 pt_token_payload(u64 e)
+{
+	return e >> 12;
+}
 
 int pt_init(struct pt *pt, const struct pt_format *fmt, struct pt_alloc *alloc) must_check; /* an empty root. E_NOMEM */
 /* Frees every table page. Leaves and tokens must be gone (debug builds check). */
@@ -90,15 +105,22 @@ static inline u64 *pt_find_near(struct pt *pt, u64 addr, u32 *level)
 	return e;
 }
 
-/* Makes sure a level `level` entry for addr exists (tables above it, splitting a larger leaf). E_NOMEM leaves the tables valid. */
+/*
+ * Makes sure a level `level` entry for addr exists (tables above it, splitting a larger leaf). E_NOMEM leaves the
+ * tables valid.
+ */
 int pt_prepare(struct pt *pt, u64 addr, u32 level, u64 **entry) must_check;
 
 /*
- * Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D; or the token. 0 if there is none.
- * Translations stay as they are: nothing needs a flush (Intel SDM "Invalidation of TLBs and Paging-Structure Caches").
+ * Splits the large leaf of `level` that maps addr one level down, keeping flags, tag, A and D; or the token. 0 if there
+ * is none. Translations stay as they are: nothing needs a flush (Intel SDM "Invalidation of TLBs and Paging-Structure
+ * Caches").
  */
 int pt_split(struct pt *pt, u64 addr, u32 level) must_check;
-/* The same with a table page that the caller has, content undefined: cannot fail. CHECKs that there is something to split. */
+/*
+ * The same with a table page that the caller has, content undefined: cannot fail. CHECKs that there is something to
+ * split.
+ */
 void pt_split_with(struct pt *pt, u64 addr, u32 level, hfn_t table);
 
 /* A level-1 leaf from flags that leaf_flags() gave. */
@@ -133,7 +155,9 @@ int pt_map_range(struct pt *pt, u64 addr, hpa_t hpa, u64 bytes, u32 prot) must_c
 void pt_unmap_range(struct pt *pt, u64 addr, u64 bytes);
 
 typedef bool (*pt_visit_fn)(void *arg, u64 addr, u64 *entry, u32 level);
-/* Visits level-1 entries (and large leaves) of [addr, addr+bytes) that are not empty, in order, until fn returns false. */
+/*
+ * Visits level-1 entries (and large leaves) of [addr, addr+bytes) that are not empty, in order, until fn returns false.
+ */
 bool pt_for_each(struct pt *pt, u64 addr, u64 bytes, pt_visit_fn fn, void *arg);
 /*
  * The same in bounded pieces: looks at no more than *budget entries, empty ones and links to tables included. Returns

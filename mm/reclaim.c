@@ -12,17 +12,19 @@
  * reached; they fall only in high, in steps, as far as free memory is above the goal, and small changes are left out.
  * Room that one VM was given and does not use stays its own until memory is short again.
  *
- * What sharing saves of a VM's pages is given back too, for it would be of use to nobody else: in high a balloon falls until
- * the guest, with as many of its pages shared as now, would come to its target. Pages that it gets and has not touched yet
- * are not among those, so the fall does not run ahead of what it does to free memory. If it writes to its shared pages it
- * holds more than its target; only if that makes memory short (soft) the balloon rises again, by just that.
+ * What sharing saves of a VM's pages is given back too, for it would be of use to nobody else: in high a balloon falls
+ * until the guest, with as many of its pages shared as now, would come to its target. Pages that it gets and has not
+ * touched yet are not among those, so the fall does not run ahead of what it does to free memory. If it writes to its
+ * shared pages it holds more than its target; only if that makes memory short (soft) the balloon rises again, by just
+ * that.
  *
- * A VM with Dynamic Memory (dynmem.h) takes part as a VM of the size that it wants just now. Of that its target is what its
- * shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory is above the goal.
+ * A VM with Dynamic Memory (dynmem.h) takes part as a VM of the size that it wants just now. Of that its target is what
+ * its shares buy; its balloon and what it is offered follow the target, down in steps, up at once as far as free memory
+ * is above the goal.
  *
- * A limit that is set below what a VM holds comes into force in steps. Until then its guest goes on, so that its balloon
- * driver can run; the balloon is asked for all of it at once, and swap takes only what it leaves of a step. Where neither
- * keeps up with the steps the guest has rations, fewer than are taken meanwhile.
+ * A limit that is set below what a VM holds comes into force in steps. Until then its guest goes on, so that its
+ * balloon driver can run; the balloon is asked for all of it at once, and swap takes only what it leaves of a step.
+ * Where neither keeps up with the steps the guest has rations, fewer than are taken meanwhile.
  *
  * Why nobody waits for ever: while the targets do not exceed what there is, free memory below the goal means that
  * somebody is above its target; swap takes from it. VMs below their target get frames down to near the frame reserve;
@@ -58,8 +60,9 @@
 static const u32 share_budget[RECLAIM_STATES] = {32, 32, 32, 32, 8};
 #define SHARE_BUDGET_PLENTY 4U /* more than 4 times minFree */
 #define PLENTY              4U /* times minFree, above which large pages are given: below 400 % ESX breaks them */
-#define SPARE		    2U /* times minFree, above which pages are given that nobody has asked for yet: targets leave free 1.12 times */
-#define REBUILD_REGIONS     64U /* looked at in a period, all VMs */
+/* times minFree, above which pages are given that nobody has asked for yet: targets leave free 1.12 times */
+#define SPARE           2U
+#define REBUILD_REGIONS 64U /* looked at in a period, all VMs */
 
 struct reclaim reclaim = {.lock = LOCK_INIT("reclaim", LOCK_RANK_RECLAIM), .tax = POLICY_TAX_DEFAULT};
 
@@ -264,7 +267,8 @@ bool reclaim_plentiful(const struct gspace *gs)
 
 bool reclaim_has_spare(const struct gspace *gs, u32 pages)
 {
-	return READ_ONCE(reclaim.state) == RECLAIM_HIGH && frame_listed_count() >= (u64)SPARE * reclaim.min_free + pages &&
+	return READ_ONCE(reclaim.state) == RECLAIM_HIGH &&
+	       frame_listed_count() >= (u64)SPARE * reclaim.min_free + pages &&
 	       (u64)gspace_consumed(gs) + pages <= MIN(cap_of(gs), READ_ONCE(gs->target));
 }
 
@@ -334,7 +338,10 @@ void reclaim_step(u64 now_ns)
 		watch_working_sets();
 		rebuild_large();
 	}
-	/* What was compressed or shared is free at once; what is written to swap comes free later (reclaim_memory_returned). */
+	/*
+	 * What was compressed or shared is free at once; what is written to swap comes free later
+	 * (reclaim_memory_returned).
+	 */
 	if (period || frame_free_count() > MAX(free, frame_reserve()))
 		waited = reclaim_somebody_waited();
 	if (period)
@@ -350,7 +357,8 @@ void reclaim_step(u64 now_ns)
 static __attribute__((noinline)) bool pressure(enum reclaim_state s)
 {
 	if (s != RECLAIM_LOW)
-		return !frame_free_at_least(reclaim.threshold[s + 1]) || READ_ONCE(reclaim.at_limit) || (reclaim.spaces && large_change());
+		return !frame_free_at_least(reclaim.threshold[s + 1]) || READ_ONCE(reclaim.at_limit) ||
+		       (reclaim.spaces && large_change());
 	return frame_free_at_least(leave_at(s)) ||
 	       (READ_ONCE(reclaim.swap_wanted) && (READ_ONCE(reclaim.swap_took) || swap_can_out()));
 }
@@ -364,7 +372,8 @@ bool reclaim_pressure(void)
 {
 	enum reclaim_state s = READ_ONCE(reclaim.state);
 
-	if (likely(s != RECLAIM_LOW && frame_listed_count() >= reclaim.threshold[s + 1] && !READ_ONCE(reclaim.at_limit) && !large_change()))
+	if (likely(s != RECLAIM_LOW && frame_listed_count() >= reclaim.threshold[s + 1] &&
+		   !READ_ONCE(reclaim.at_limit) && !large_change()))
 		return false;
 	return pressure(s);
 }
@@ -384,8 +393,9 @@ static bool take_ration(u32 *ration)
 }
 
 /*
- * A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. Far above
- * a limit that came down faster than its pages went, it has rations, but not for more than a little beyond the least it held.
+ * A VM without a limit may hold more than its size: all of its pages but one, and a frame with the one compressed. Far
+ * above a limit that came down faster than its pages went, it has rations, but not for more than a little beyond the
+ * least it held.
  */
 static bool within_limit(struct gspace *gs, u32 held)
 {
@@ -393,8 +403,8 @@ static bool within_limit(struct gspace *gs, u32 held)
 
 	if (held < limit_of(gs) || !has_limit(gs))
 		return true;
-	return least != ~0U && held < least + RECLAIM_LIMIT_ROOM && excess(held, gs->alloc.limit) > RECLAIM_LIMIT_ROOM &&
-	       take_ration(&gs->limit_ration);
+	return least != ~0U && held < least + RECLAIM_LIMIT_ROOM &&
+	       excess(held, gs->alloc.limit) > RECLAIM_LIMIT_ROOM && take_ration(&gs->limit_ration);
 }
 
 static bool may_alloc_low(struct gspace *gs, u32 held)

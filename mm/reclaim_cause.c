@@ -11,8 +11,8 @@
 static struct mark {
 	u64 ns;
 	u64 count[PAGE_STATES]; /* of the host */
-	u64 ended;		/* pages that ended spaces held */
-	char ended_name[16];	/* the largest of them */
+	u64 ended;              /* pages that ended spaces held */
+	char ended_name[16];    /* the largest of them */
 	u32 ended_most;
 	bool thresholds; /* were set since */
 } marks[CAUSE_MARKS];

@@ -1,6 +1,6 @@
 /*
- * Why the state of reclaim changed: what moved most memory since it changed last, but not longer ago than 20 to 40 s, for
- * what happened long before is no cause. For the event in the log and for the operator's question afterwards.
+ * Why the state of reclaim changed: what moved most memory since it changed last, but not longer ago than 20 to 40 s,
+ * for what happened long before is no cause. For the event in the log and for the operator's question afterwards.
  *
  * Locking: LOCK_RANK_RECLAIM held (reclaim.c).
  */

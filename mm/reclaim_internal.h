@@ -1,6 +1,6 @@
 /*
- * What the files of reclaim share: reclaim.c (states, the step, may a VM have a frame), reclaim_targets.c (whose memory, and
- * balloons), reclaim_take.c (what balloons do not give, and who waits).
+ * What the files of reclaim share: reclaim.c (states, the step, may a VM have a frame), reclaim_targets.c (whose
+ * memory, and balloons), reclaim_take.c (what balloons do not give, and who waits).
  *
  * Locking: LOCK_RANK_RECLAIM held for all of it, but where a field says atomic.
  */
@@ -27,15 +27,15 @@ struct reclaim {
 	u64 state_since_ns, next_period_ns;
 	u32 min_free, goal, tax;
 	u32 balanced_listed; /* frame_listed_count() when targets were last computed */
-	bool unbalanced;   /* settings have changed since then */
-	bool recovering;   /* soft or worse was reached, and high not yet again */
+	bool unbalanced;     /* settings have changed since then */
+	bool recovering;     /* soft or worse was reached, and high not yet again */
 	char cause[CAUSE_BYTES];
 	u32 threshold[RECLAIM_STATES];
 	u64 transitions[RECLAIM_STATES];
 	struct gspace *space[GSPACE_MAX];
 	struct policy_vm vm[GSPACE_MAX];
 	u32 fair[GSPACE_MAX]; /* what each would hold if all that have a balloon got what they are worth */
-	bool hungry;	      /* one of those holds clearly less */
+	bool hungry;          /* one of those holds clearly less */
 	u32 spaces;
 	u32 turn;         /* whose turn it is to be swapped first */
 	bool swap_wanted; /* overdrafts were left at the end of the last step */
@@ -81,11 +81,17 @@ static inline u32 deadband(const struct gspace *gs)
 
 /* A period, or targets have to be computed at once: targets, balloons, memory that is offered. */
 void reclaim_balance(u64 now_ns);
-/* Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone, and wakes whom it made room for. Returns pages taken. */
+/*
+ * Takes up to the state's budget, from each VM in proportion to its need; only_limit: for limits alone, and wakes whom
+ * it made room for. Returns pages taken.
+ */
 u32 reclaim_take(u64 now_ns, bool only_limit);
-void reclaim_lower_limits(void); /* once a period: limits that were lowered come down by a step */
+void reclaim_lower_limits(void);                 /* once a period: limits that were lowered come down by a step */
 u32 reclaim_limit_room(const struct gspace *gs); /* pages below its limit that are kept free */
-/* Has anybody been refused since this was last asked? Who is told so wakes the waiters; reclaim_watch() hears of it, too. */
+/*
+ * Has anybody been refused since this was last asked? Who is told so wakes the waiters; reclaim_watch() hears of it,
+ * too.
+ */
 bool reclaim_somebody_waited(void);
 /* Once a period: notices when nothing moves in state low; tries harder, then tells. */
 void reclaim_watch(u64 now_ns);

@@ -135,8 +135,8 @@ static u32 swap_desperately(void)
 /* ---- limits -------------------------------------------------------------- */
 
 /*
- * However its guest behaves, after LIMIT_STEPS periods nothing but what was set is in force. If swap does not keep up, the VM holds more
- * for longer; its room comes down all the same.
+ * However its guest behaves, after LIMIT_STEPS periods nothing but what was set is in force. If swap does not keep up,
+ * the VM holds more for longer; its room comes down all the same.
  */
 void reclaim_lower_limits(void)
 {
@@ -201,7 +201,8 @@ void reclaim_watch(u64 now)
 	if (reclaim.state != RECLAIM_LOW || reclaim.taken || s.in_flight_out || free > reclaim.progress_free ||
 	    ballooned > reclaim.progress_balloon) {
 		reclaim.progress_ns = now;
-		reclaim.starved = false; /* who waits all the same has been woken, is refused again, and seen the next time */
+		/* who waits all the same has been woken, is refused again, and seen the next time */
+		reclaim.starved = false;
 	} else {
 		reclaim.starved |= reclaim.waited;
 	}

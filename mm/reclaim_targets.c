@@ -23,8 +23,9 @@ static u32 fall_step(const struct gspace *gs)
 }
 
 /*
- * Who says so would be larger, or who has a balloon and has touched what it was given of it, all but one step: so nobody gets
- * more than it uses while another could use it. Those without a balloon are as large as they please already.
+ * Who says so would be larger, or who has a balloon and has touched what it was given of it, all but one step: so
+ * nobody gets more than it uses while another could use it. Those without a balloon are as large as they please
+ * already.
  */
 static bool wants_more(const struct gspace *gs)
 {
@@ -41,12 +42,13 @@ static u64 collect(void)
 		const struct gspace *gs = reclaim.space[i];
 		u32 size = dynmem_wanted(gs), cap = MIN(gs->alloc.limit, size);
 
-		reclaim.vm[i] = (struct policy_vm){.size = size,
-						   .limit = cap,
-						   .reservation = MIN(MAX(gs->alloc.reservation, RECLAIM_FLOOR_PAGES), cap),
-						   .shares = gs->alloc.shares,
-						   .active = wss_active(gs),
-						   .consumed = gspace_consumed(gs)};
+		reclaim.vm[i] =
+		    (struct policy_vm){.size = size,
+				       .limit = cap,
+				       .reservation = MIN(MAX(gs->alloc.reservation, RECLAIM_FLOOR_PAGES), cap),
+				       .shares = gs->alloc.shares,
+				       .active = wss_active(gs),
+				       .consumed = gspace_consumed(gs)};
 		reclaim.vm[i].wants = wants_more(gs) ? cap : 0;
 		sum += reclaim.vm[i].consumed;
 	}
@@ -55,9 +57,9 @@ static u64 collect(void)
 
 /*
  * Two divisions. By what VMs hold: it says from whom to take; and if nothing has to be taken, what is free above the
- * goal is room for those with a balloon, all of it: their balloons fall until free memory is the goal. By what all could
- * want: a VM that holds less than that is entitled to grow to it, whatever the others hold now. The greater is the
- * target. An idle VM's entitlement costs the others nothing before it is used; then the first division takes from
+ * goal is room for those with a balloon, all of it: their balloons fall until free memory is the goal. By what all
+ * could want: a VM that holds less than that is entitled to grow to it, whatever the others hold now. The greater is
+ * the target. An idle VM's entitlement costs the others nothing before it is used; then the first division takes from
  * those above theirs.
  */
 static void set_targets(void)
@@ -88,8 +90,8 @@ static u32 square_root(u64 n)
 }
 
 /*
- * Samples of the working set are few: differences smaller than two standard errors of their mean say nothing. So one that
- * is idle or all in use is known well, one that is half in use to a tenth.
+ * Samples of the working set are few: differences smaller than two standard errors of their mean say nothing. So one
+ * that is idle or all in use is known well, one that is half in use to a tenth.
  */
 static u32 fair_slack(const struct gspace *gs)
 {
@@ -105,8 +107,8 @@ static u32 has(const struct gspace *gs)
 }
 
 /*
- * A VM with a balloon cannot show that it could use more, since it gets no page to touch; so memory would stay with an idle
- * neighbour as long as none is short. The third division takes those at their word, by shares and idle tax.
+ * A VM with a balloon cannot show that it could use more, since it gets no page to touch; so memory would stay with an
+ * idle neighbour as long as none is short. The third division takes those at their word, by shares and idle tax.
  */
 static void set_fair(void)
 {
@@ -164,7 +166,10 @@ static u32 raised_target(struct gspace *gs, u32 fair, bool trouble, u64 now)
 	return want;
 }
 
-/* What it may have in high: its target, and what sharing saves of its pages; never more than its limit and what it wants. */
+/*
+ * What it may have in high: its target, and what sharing saves of its pages; never more than its limit and what it
+ * wants.
+ */
 static u32 target_and_saved(const struct gspace *gs)
 {
 	u32 most = MIN(cap_of(gs), dynmem_wanted(gs));
@@ -197,8 +202,8 @@ static u32 manual_target(const struct gspace *gs)
 }
 
 /*
- * The guest took back what it was asked to give: it is short of memory. Nothing more is asked of it for a while, and what it
- * took counts as in use, so that the next division asks others.
+ * The guest took back what it was asked to give: it is short of memory. Nothing more is asked of it for a while, and
+ * what it took counts as in use, so that the next division asks others.
  */
 static bool relieved(struct gspace *gs, u64 now)
 {
@@ -245,7 +250,9 @@ static void sample_demand(void)
 	}
 }
 
-/* Memory to be added: of what is free above the goal, or what a reservation promises. The first of the round changes. */
+/*
+ * Memory to be added: of what is free above the goal, or what a reservation promises. The first of the round changes.
+ */
 static void offer_memory(void)
 {
 	u64 room = reclaim.state == RECLAIM_HIGH ? excess(frame_free_count(), reclaim.goal) : 0;

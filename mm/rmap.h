@@ -29,7 +29,7 @@ u32 rmap_remove(hfn_t hfn, u16 gspace, gfn_t gfn); /* CHECKs that it was there; 
 bool rmap_hold(hfn_t hfn) must_check;
 u32 rmap_drop(hfn_t hfn); /* ends a hold; returns the references left */
 
-u32 rmap_refs(hfn_t hfn); /* nodes and holds of a FRAME_SHARED */
+u32 rmap_refs(hfn_t hfn);                        /* nodes and holds of a FRAME_SHARED */
 bool rmap_has(hfn_t hfn, u16 gspace, gfn_t gfn); /* walks the chain */
 /* Mappers in turn: *cursor starts at 0; false at the end. The frame's chain must not change meanwhile. */
 bool rmap_next(hfn_t hfn, u32 *cursor, u16 *gspace, gfn_t *gfn);
@@ -37,6 +37,6 @@ bool rmap_next(hfn_t hfn, u32 *cursor, u16 *gspace, gfn_t *gfn);
 u32 rmap_nodes(void); /* in use */
 u64 rmap_bytes(void);
 u64 rmap_frames_for(u64 pages); /* frames that the map takes if so many pages are shared */
-void rmap_release(void); /* the last space is gone: gives the pool's frames back */
+void rmap_release(void);        /* the last space is gone: gives the pool's frames back */
 
 #endif

@@ -5,9 +5,11 @@
  * write to either, and two spaces are never locked at once:
  *  1. A is hashed under its space's lock, the guest may be writing meanwhile. No entry with that hash: leave a hint. An
  * entry: go on.
- *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference, no entry,
+ *  2. If the entry is a hint (page B, space 2, frame b), B is protected: PRIVATE -> SHARED with one reference, no
+ *     entry,
  * translations flushed. From here b changes only if B's guest writes: then B, its only mapper, takes b for itself. B
- * moves to a copy in a frame r that nobody chose (lot.h), which gets the entry in the same step. Only such frames are ever shared.
+ * moves to a copy in a frame r that nobody chose (lot.h), which gets the entry in the same step. Only such frames are
+ * ever shared.
  *  3. A hold is taken on r, while the table is locked and the entry still there. With two references a
  *     write by B copies; r is fixed until the hold ends. A hint tells the past: whether r is what b was, step 5
  * finds out sooner than its hash would.
@@ -19,9 +21,10 @@
  * Zero pages do steps 4 and 5 against the zero frame, with no table.
  *
  * Only the boot CPU does steps 2 to 6, as deferred work (assert_alone()). "Still as it was left"
- * (steps 2 and 5) is told by state, frame and references, which a guest cannot bring back once it has written: only these steps make
- * a page SHARED that way. A second CPU could, between the page's change and its flush (state and hint's flag go first), and then the
- * first would compare a page that can still be written through a translation from before.
+ * (steps 2 and 5) is told by state, frame and references, which a guest cannot bring back once it has written: only
+ * these steps make a page SHARED that way. A second CPU could, between the page's change and its flush (state and
+ * hint's flag go first), and then the first would compare a page that can still be written through a translation from
+ * before.
  *
  * A frame has at most one entry, its index in frame->share. FRAME_F_HINT tells a hint from a shared frame. Entries are
  * 16 bytes and heads at most 2 bytes a frame: 0.44 % of RAM when every frame has an entry. A frame with all the
@@ -355,8 +358,9 @@ static u64 page_hash(const struct gspace *gs, hfn_t hfn)
 }
 
 /*
- * Hashes the page and finds a match; without one leaves a hint if asked to. gs->lock held. Large pages: the scanner, who leaves hints,
- * passes them by in times of plenty. Else it looks into them, and only a page that has a match makes one break.
+ * Hashes the page and finds a match; without one leaves a hint if asked to. gs->lock held. Large pages: the scanner,
+ * who leaves hints, passes them by in times of plenty. Else it looks into them, and only a page that has a match makes
+ * one break.
  */
 static enum look look_locked(struct candidate *c, bool hint)
 {
@@ -509,7 +513,9 @@ static void count_look(enum look look, bool done, u64 ns)
 	lock_release(&share.lock);
 }
 
-/* True in *done if the page is shared or zero now. False if there was nothing to scan. start: of the work on this page. */
+/*
+ * True in *done if the page is shared or zero now. False if there was nothing to scan. start: of the work on this page.
+ */
 static bool share_page(struct gspace *gs, gfn_t gfn, bool hint, u64 start, bool *done)
 {
 	struct candidate c = {.gs = gs, .gfn = gfn};
@@ -582,7 +588,8 @@ u32 share_offer_out(struct gspace *gs, struct victims *v)
 		struct candidate c = {.gs = gs, .gfn = v->gfn[i], .hfn = v->hfn[i], .hash = hash[i], .out = true};
 		int err = E_NOENT;
 
-		if (found >> i & 1 || !*(const u64 *)mm_hfn_to_va(v->hfn[i])) /* one of many, or perhaps a page of zeroes */
+		/* one of many, or perhaps a page of zeroes */
+		if (found >> i & 1 || !*(const u64 *)mm_hfn_to_va(v->hfn[i]))
 			err = offer_out(&c);
 		shared += !err;
 		if (err == E_NOENT)
@@ -724,7 +731,9 @@ u64 share_frames_for(u64 pages)
 	struct frame_stats f;
 
 	frame_stats(&f); /* no frame has more than one entry */
-	return pages ? lot_frames() + (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total)) : 0;
+	return pages
+		   ? lot_frames() + (1UL << heads_order()) + pool_frames_for(sizeof(struct entry), MIN(pages, f.total))
+		   : 0;
 }
 
 void share_stats(struct share_stats *out)

@@ -24,8 +24,8 @@
 #include "mm/swap_internal.h"
 #include "mm/swap_slots.h"
 
-#define OUT_START   4U /* writes in flight at first */
-#define MIN_SLOTS   64U
+#define OUT_START 4U /* writes in flight at first */
+#define MIN_SLOTS 64U
 /* Slots active beyond those promised: writes in flight, and rescued pages' slots until their write has ended. */
 #define SPARE_SLOTS (OUT_RECORDS * BLK_PAGES_MAX)
 #define TRIM_CHUNKS 64U

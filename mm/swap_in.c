@@ -1,4 +1,7 @@
-/* Swap: pages on their way back, and blocks of compressed ones. What was read is checked; a page that is wrong is read once more, and then lost. */
+/*
+ * Swap: pages on their way back, and blocks of compressed ones. What was read is checked; a page that is wrong is read
+ * once more, and then lost.
+ */
 #include "lib/err.h"
 #include "lib/hash.h"
 #include "lib/list.h"
@@ -11,7 +14,8 @@
 #include "mm/swap_internal.h"
 #include "mm/swap_slots.h"
 
-#define AHEAD_RECORDS (IN_RECORDS / 2) /* at most in flight when one more is taken for a page that nobody has asked for */
+/* at most in flight when one more is taken for a page that nobody has asked for */
+#define AHEAD_RECORDS (IN_RECORDS / 2)
 
 static int in_start(struct gspace *gs, gfn_t gfn, u32 block, u32 slot, hfn_t hfn, bool ahead)
 {

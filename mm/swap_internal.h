@@ -31,7 +31,7 @@ struct in_io {
 	struct gspace *gs;
 	gfn_t gfn;
 	u32 slot;
-	u32 block; /* of compressed pages, gfn among them; 0: none */
+	u32 block;  /* of compressed pages, gfn among them; 0: none */
 	bool ahead; /* nobody has asked for it */
 	bool retried;
 };

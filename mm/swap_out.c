@@ -1,6 +1,6 @@
 /*
- * Swap: pages on their way out, and blocks of compressed ones. Victims are gathered, unmapped and flushed; what is not shared, in swap as it
- * is, or compressed is written.
+ * Swap: pages on their way out, and blocks of compressed ones. Victims are gathered, unmapped and flushed; what is not
+ * shared, in swap as it is, or compressed is written.
  */
 #include "lib/err.h"
 #include "lib/hash.h"
@@ -84,7 +84,10 @@ static bool add_victim(struct gspace *gs, struct victims *v, gfn_t gfn)
 	return true;
 }
 
-/* The next pages from gfn on, as far as they can go out. Those that could only be shared are at once; returns how many were. */
+/*
+ * The next pages from gfn on, as far as they can go out. Those that could only be shared are at once; returns how many
+ * were.
+ */
 static u32 try_victims(struct gspace *gs, struct victims *v, gfn_t gfn, u32 most, bool writes)
 {
 	u32 shared = 0;
@@ -111,8 +114,8 @@ static bool try_shared(struct gspace *gs, struct victims *v, struct prng *prng)
 }
 
 /*
- * Random places, and a few neighbours of each: they are often wanted back together. Returns pages that are gone already: shared, or dropped
- * because the VM's disk has them.
+ * Random places, and a few neighbours of each: they are often wanted back together. Returns pages that are gone
+ * already: shared, or dropped because the VM's disk has them.
  */
 static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 {
@@ -216,7 +219,8 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 	if (READ_ONCE(swap.state) != SWAP_ON || READ_ONCE(swap.part->dev->gone))
 		return 0;
 	for (u32 i = 0; i < before; i++) {
-		bool copy = READ_ONCE(frame_get(v->hfn[i])->flags) & FRAME_F_COPY; /* once gone it does not come again */
+		/* once gone it does not come again */
+		bool copy = READ_ONCE(frame_get(v->hfn[i])->flags) & FRAME_F_COPY;
 
 		if (!copy || !gspace_swap_out_unchanged(gs, v->gfn[i], v->hfn[i], &v->digest[i]))
 			victims_keep(v, i, &left);
@@ -228,7 +232,10 @@ static u32 drop_unchanged(struct gspace *gs, struct victims *v)
 	return before - left;
 }
 
-/* Writes what is left of v, as far as there are slots for it; the others stay in v, in order. Slots of pages in RAM are less needed. */
+/*
+ * Writes what is left of v, as far as there are slots for it; the others stay in v, in order. Slots of pages in RAM are
+ * less needed.
+ */
 static u32 write_victims(struct gspace *gs, struct victims *v)
 {
 	u32 quota = quota_of(gs, v->count), written = 0, left = 0, n = 1;
@@ -245,7 +252,10 @@ static u32 write_victims(struct gspace *gs, struct victims *v)
 	return written;
 }
 
-/* Copies of blocks of the VM's own disk, a run from where the last one ended: they cost nothing now, and come back together. */
+/*
+ * Copies of blocks of the VM's own disk, a run from where the last one ended: they cost nothing now, and come back
+ * together.
+ */
 static u32 drop_clean(struct gspace *gs, u32 want)
 {
 	u32 n, marks = READ_ONCE(gs->clean_marks);
@@ -259,8 +269,8 @@ static u32 drop_clean(struct gspace *gs, u32 want)
 }
 
 /*
- * One batch: dropped because it is in swap as it is, shared, compressed, or written, the last two in the order that pays; what finds
- * no place stays. Returns pages that went, or are on their way.
+ * One batch: dropped because it is in swap as it is, shared, compressed, or written, the last two in the order that
+ * pays; what finds no place stays. Returns pages that went, or are on their way.
  */
 static u32 out_some(struct gspace *gs, u32 want)
 {

@@ -11,8 +11,8 @@
 #include "lib/types.h"
 
 #define SLOTS_PER_CHUNK 504U
-#define SLOTS_DIR_TOP 1024U /* directory frames of 512 chunks */
-#define SLOTS_MAX (SLOTS_DIR_TOP * 512U * SLOTS_PER_CHUNK) /* 1008 GiB of swap, less than SWAP_PACKED */
+#define SLOTS_DIR_TOP   1024U                                    /* directory frames of 512 chunks */
+#define SLOTS_MAX       (SLOTS_DIR_TOP * 512U * SLOTS_PER_CHUNK) /* 1008 GiB of swap, less than SWAP_PACKED */
 
 struct slots {
 	u64 total;  /* of the partition */

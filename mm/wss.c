@@ -14,10 +14,10 @@
 #include "mm/gspace.h"
 #include "mm/platform.h"
 
-#define WSS_PIECE     32U /* samples a step: some thousand instructions */
-#define FAST_SHIFT    1	  /* a new period counts 1/2 in the fast average, 1/4 in the slow */
-#define SLOW_SHIFT    2
-#define STEP_NS_MAX   NSEC_PER_SEC
+#define WSS_PIECE   32U /* samples a step: some thousand instructions */
+#define FAST_SHIFT  1   /* a new period counts 1/2 in the fast average, 1/4 in the slow */
+#define SLOW_SHIFT  2
+#define STEP_NS_MAX NSEC_PER_SEC
 
 static struct {
 	u32 samples;
@@ -163,7 +163,8 @@ u32 wss_active(const struct gspace *gs)
 bool wss_written(const struct gspace *gs, u32 *pages)
 {
 	const struct wss *w = &gs->wss;
-	u32 part = MAX(MAX(READ_ONCE(w->write_fast), READ_ONCE(w->write_slow)), MAX(READ_ONCE(w->write_current), READ_ONCE(w->write_last)));
+	u32 part = MAX(MAX(READ_ONCE(w->write_fast), READ_ONCE(w->write_slow)),
+		       MAX(READ_ONCE(w->write_current), READ_ONCE(w->write_last)));
 
 	*pages = (u32)((u64)gs->pages * MIN(part, WSS_ONE) / WSS_ONE);
 	return READ_ONCE(w->periods) && READ_ONCE(wss.samples) && !READ_ONCE(w->by_unmapping) && gs->pt.fmt->dirty;

@@ -2,9 +2,10 @@
  * Working-set estimate (OSDI'02 section 5.3). Of each space a few pages, drawn at random over all of its size, are
  * watched for a period of its own time; the part of them that was touched is the part of the space that is in use.
  *
- * Three estimates: a slow and a fast moving average over past periods, and the part seen so far in the present one or in the last, whichever
- * is more: a period that has only begun tells little. The greatest counts, so that the estimate rises at once, stays up, and falls
- * slowly. Until the first period is over nothing is known, and the whole space counts as in use.
+ * Three estimates: a slow and a fast moving average over past periods, and the part seen so far in the present one or
+ * in the last, whichever is more: a period that has only begun tells little. The greatest counts, so that the estimate
+ * rises at once, stays up, and falls slowly. Until the first period is over nothing is known, and the whole space
+ * counts as in use.
  *
  * Of writes there are the same three estimates; they are shown, and move nothing. They need dirty bits.
  *
@@ -27,12 +28,12 @@ struct gspace;
 #define WSS_ONE             65536U /* estimates are parts of this */
 
 struct wss {
-	u64 time_ns;	 /* guest's time since all samples are watched */
-	u64 last_ns;	 /* mm_guest_time_ns() when that was last added to */
-	u16 samples;	 /* of this period; 0: none began yet */
+	u64 time_ns;     /* guest's time since all samples are watched */
+	u64 last_ns;     /* mm_guest_time_ns() when that was last added to */
+	u16 samples;     /* of this period; 0: none began yet */
 	u16 armed, look; /* watched so far; the next to be looked at */
 	u16 touched, written;
-	u32 periods;	 /* completed */
+	u32 periods;                   /* completed */
 	u32 fast, slow, current, last; /* last: of the last whole period */
 	u32 write_fast, write_slow, write_current, write_last;
 	bool by_unmapping;

@@ -25,11 +25,11 @@
 #define OUT_BYTES (LZ4_COMPRESSBOUND(PAGE_SIZE) - 1)
 #define WORDS     (PAGE_SIZE / sizeof(u64))
 /* Frames that a nearly full pool keeps free: what a batch of victims takes, and some, or they find no room. */
-#define ROOM_MIN 16U
-#define ROOM_MAX 64U
+#define ROOM_MIN  16U
+#define ROOM_MAX  64U
 #define USE_MAX   1024U /* fates of pages that are remembered: at so many, all count half */
-#define USE_SLACK 64U	/* that are no sign */
-#define PROBE	  16U	/* one batch of so many is compressed although it does not pay */
+#define USE_SLACK 64U   /* that are no sign */
+#define PROBE     16U   /* one batch of so many is compressed although it does not pay */
 
 static struct {
 	struct lock lock;
@@ -251,7 +251,10 @@ const char *zip_wrong(const struct gspace *gs, gfn_t gfn, u32 handle, bool here)
 	return zpool_here(&gs->zip, handle) == here ? NULL : "its entry is not where its state says";
 }
 
-/* Half of what a VM may hold is for pages that it can touch: one that holds nothing else than compressed pages stands still. */
+/*
+ * Half of what a VM may hold is for pages that it can touch: one that holds nothing else than compressed pages stands
+ * still.
+ */
 static u32 held_most(const struct gspace *gs)
 {
 	return MAX(MIN(READ_ONCE(gs->target), gs->alloc.limit) / 2, ROOM_MAX);

@@ -1,9 +1,9 @@
 /*
  * Compression: the tier between balloon and swap. A page chosen to leave RAM is compressed by LZ4 first and kept
  * in its space's pool (zpool.h) if it comes out at half a page or less; a page filled with one word keeps nothing
- * but the word. What does not compress, or finds the pool full, goes straight on to swap. The oldest blocks of a nearly full pool are
- * written to swap as they are, several pages in one slot, and come back as a whole. The pool of a space takes
- * at most a part of the space's size (zip_max percent).
+ * but the word. What does not compress, or finds the pool full, goes straight on to swap. The oldest blocks of a nearly
+ * full pool are written to swap as they are, several pages in one slot, and come back as a whole. The pool of a space
+ * takes at most a part of the space's size (zip_max percent).
  *
  * Nothing is lost: a page's frame is let go of only when its entry is complete, with a checksum of what is
  * kept, which is verified when the page comes back.
@@ -40,12 +40,12 @@ static inline void victims_keep(struct victims *v, u32 i, u32 *left)
 }
 
 struct zip_stats {
-	u32 percent;               /* 0: off */
-	u64 in, out;               /* pages compressed and stored; come back */
-	u64 same;                  /* of `in`: same-filled */
-	u64 poor, full, no_memory; /* turned away: did not compress; pool full; no frame */
-	u64 errors;                /* copies that were damaged */
-	u64 tried, in_ns, lz4_in_ns; /* pages given to LZ4; what all of zip_store() took, and LZ4 of that */
+	u32 percent;                      /* 0: off */
+	u64 in, out;                      /* pages compressed and stored; come back */
+	u64 same;                         /* of `in`: same-filled */
+	u64 poor, full, no_memory;        /* turned away: did not compress; pool full; no frame */
+	u64 errors;                       /* copies that were damaged */
+	u64 tried, in_ns, lz4_in_ns;      /* pages given to LZ4; what all of zip_store() took, and LZ4 of that */
 	u64 expanded, out_ns, lz4_out_ns; /* the same of pages that came back from LZ4's form */
 	u64 pages, same_pages, frames,
 	    bytes; /* now: pages stored, of these same-filled, frames of all pools, data in them */
@@ -60,9 +60,10 @@ void zip_set_percent(u32 percent);
 /* May pages of gs find room? */
 bool zip_ready(const struct gspace *gs);
 /*
- * Is compression the better place for the next batch of gs, rather than swap? No, if of late most of what it had compressed was
- * overwritten or given up before anybody read it: to compress a page is more work than to write it, and is worth it when the page
- * comes back. Now and then the answer is yes all the same, so that it is known when that changes.
+ * Is compression the better place for the next batch of gs, rather than swap? No, if of late most of what it had
+ * compressed was overwritten or given up before anybody read it: to compress a page is more work than to write it, and
+ * is worth it when the page comes back. Now and then the answer is yes all the same, so that it is known when that
+ * changes.
  */
 bool zip_pays(struct gspace *gs);
 /* Stores those that can be; the others stay in v, in order. Returns how many are gone. No lock held. */

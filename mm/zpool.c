@@ -400,7 +400,9 @@ u32 zpool_drop(struct zpool *z, u32 handle)
 
 /* ---- out of RAM and back ------------------------------------------------- */
 
-/* What lies between the entries is of those that had the frame before, who may be others: it does not go to the disk. */
+/*
+ * What lies between the entries is of those that had the frame before, who may be others: it does not go to the disk.
+ */
 static void clear_gaps(const struct zpool *z, const struct block *b)
 {
 	u8 *data = mm_hfn_to_va(b->hfn);
@@ -604,7 +606,8 @@ static u64 verify_open(const struct zpool *z)
 	u64 bad = 0;
 
 	for (u32 i = 0; i < ZPOOL_OPEN; i++)
-		bad += z->open[i] ? block_at(z, z->open[i])->kind != KIND_BLOCK || block_at(z, z->open[i])->run != z->open_run[i]
+		bad += z->open[i] ? block_at(z, z->open[i])->kind != KIND_BLOCK ||
+					block_at(z, z->open[i])->run != z->open_run[i]
 				  : z->open_run[i] != 0;
 	return bad;
 }

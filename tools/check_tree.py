@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Holds the shape of the tree: which part may include which, and that every header compiles alone.
+"""Holds the shape of the tree: which part may include which, that every header compiles alone, and .clang-format.
 
 The table below is the only statement of the allowed edges; docs/ARCHITECTURE.md explains them.
 Run from the top of the tree; exits 1 with one line per offence.
@@ -40,8 +40,8 @@ def part_of(path):
     return None
 
 
-def sources():
-    for part in ("lib", "mm", "arch", "drivers", "vmm", "boot", "guest"):
+def sources(*more):
+    for part in ("lib", "mm", "arch", "drivers", "vmm", "boot", "guest", *more):
         for folder, _, names in os.walk(part):
             for name in names:
                 if name.endswith((".c", ".h", ".asm")):
@@ -74,14 +74,21 @@ def check_header(path):
     return [f"{path}: does not compile alone: {line}" for line in done.stderr.splitlines() if "error" in line][:1]
 
 
+def check_format():
+    paths = [path for path in sources("tests") if not path.endswith(".asm")]
+    done = subprocess.run(["clang-format", "--dry-run", "-Werror", *sorted(paths)], text=True, capture_output=True)
+    return [f"{line}: clang-format would change it" for line in
+            re.findall(r"^(\S+?:\d+):\d+: error: ", done.stderr, re.M)]
+
+
 def main():
-    faults, files = [], 0
+    faults, files = check_format(), 0
     for path in sorted(sources()):
         files += 1
         faults += check_edges(path)
         if path.endswith(".h"):
             faults += check_header(path)
-    print("\n".join(faults) if faults else f"tree: {files} files, all edges allowed, every header stands alone")
+    print("\n".join(faults) if faults else f"tree: {files} files, all edges allowed, every header stands alone, all formatted")
     return 1 if faults else 0
 
 

@@ -6,7 +6,7 @@ set -eu
 build="gcc libc6-dev binutils nasm gnu-efi libinih-dev liblz4-dev libxxhash-dev fonts-spleen python3 mtools gdisk"
 run="qemu-system-x86 ovmf"
 bochs="bochs bochs-term seabios ovmf"
-test="clang libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus
+test="clang clang-format libclang-rt-dev libcmocka-dev python3-pytest python3-pytest-xdist python3-pexpect prometheus
 	chromium-headless-shell libjs-dygraphs"
 charts="python3 libjs-dygraphs"
 debug="gdb"

@@ -78,8 +78,10 @@ static bool zip_full_cause(const struct monitor_vm *m, char *text, size_t size)
 	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
 	const struct vm_figures *f = &m->now;
 
-	format_buf(text, size, "%s of %s", format_size(is, to_bytes(f->zip_frames)), format_size(of, to_bytes(f->zip_max)));
-	return f->live && f->zip_max && (u64)f->zip_frames * 100 >= (u64)f->zip_max * settings_number(NUMBER_ALERT_ZIP_FULL);
+	format_buf(text, size, "%s of %s", format_size(is, to_bytes(f->zip_frames)),
+		   format_size(of, to_bytes(f->zip_max)));
+	return f->live && f->zip_max &&
+	       (u64)f->zip_frames * 100 >= (u64)f->zip_max * settings_number(NUMBER_ALERT_ZIP_FULL);
 }
 
 static bool is_starved(const struct monitor_vm *m)
@@ -89,7 +91,8 @@ static bool is_starved(const struct monitor_vm *m)
 
 static bool starved_cause(const struct monitor_vm *m, char *text, size_t size)
 {
-	format_buf(text, size, "%s, %lus", figures_lack(&m->now, &monitor_host()->now), m->now.starved_ns / NSEC_PER_SEC);
+	format_buf(text, size, "%s, %lus", figures_lack(&m->now, &monitor_host()->now),
+		   m->now.starved_ns / NSEC_PER_SEC);
 	return is_starved(m);
 }
 
@@ -122,7 +125,8 @@ static bool swapping_cause(char *text, size_t size)
 	const struct host_rates *r = &monitor_host()->rate;
 	u64 both = (u64)r->swap_out_mean + r->swap_in_mean;
 
-	format_buf(text, size, "out %u/s, in %u/s", DIV_ROUND_UP(r->swap_out_mean, 100), DIV_ROUND_UP(r->swap_in_mean, 100));
+	format_buf(text, size, "out %u/s, in %u/s", DIV_ROUND_UP(r->swap_out_mean, 100),
+		   DIV_ROUND_UP(r->swap_in_mean, 100));
 	return both >= 100 && both > settings_number(NUMBER_ALERT_SWAP) * 100UL;
 }
 
@@ -155,7 +159,8 @@ static bool device_cause(char *text, size_t size)
 	else if (d->gone)
 		format_buf(text, size, "%s gone%s", d->gone_name, failed ? ", swap failed" : "");
 	else
-		format_buf(text, size, "%u errors, %u resets%s", h->rate.errors, h->rate.resets, failed ? ", swap failed" : "");
+		format_buf(text, size, "%u errors, %u resets%s", h->rate.errors, h->rate.resets,
+			   failed ? ", swap failed" : "");
 	return h->rate.errors || h->rate.resets || d->gone || failed;
 }
 
@@ -211,9 +216,8 @@ static void look(struct alert_state *a, enum alert_rule rule, const char *object
 void alerts_look_vm(struct monitor_vm *m)
 {
 	static bool (*const cause[ALERT_VM_RULES])(const struct monitor_vm *m, char *text, size_t size) = {
-	    [ALERT_BALLOON] = balloon_cause, [ALERT_STALLED] = stalled_cause, [ALERT_REFAULT] = refault_cause,
-	    [ALERT_PRESSURE] = pressure_cause, [ALERT_ZIP_FULL] = zip_full_cause,
-	    [ALERT_STARVED] = starved_cause};
+	    [ALERT_BALLOON] = balloon_cause,   [ALERT_STALLED] = stalled_cause,   [ALERT_REFAULT] = refault_cause,
+	    [ALERT_PRESSURE] = pressure_cause, [ALERT_ZIP_FULL] = zip_full_cause, [ALERT_STARVED] = starved_cause};
 	const u32 hold[ALERT_VM_RULES] = {[ALERT_BALLOON] = settings_number(NUMBER_ALERT_BALLOON_TIME),
 					  [ALERT_REFAULT] = REFAULT_HOLD_SEC,
 					  [ALERT_PRESSURE] = PRESSURE_HOLD_SEC};

@@ -34,7 +34,7 @@ struct alert_state {
 	u64 last_ns;   /* when its cause held last */
 	u64 raised_ns; /* 0: not raised now */
 	u64 cleared_ns;
-	u32 times; /* ever raised */
+	u32 times;             /* ever raised */
 	char text[EVENT_TEXT]; /* the cause in figures, when it held last */
 };
 

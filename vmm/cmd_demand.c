@@ -1,6 +1,6 @@
 /*
- * Console command `mem demand`: VMs with Dynamic Memory, what they have and what they want; and the same of one VM as a part
- * of `mem NAME`.
+ * Console command `mem demand`: VMs with Dynamic Memory, what they have and what they want; and the same of one VM as a
+ * part of `mem NAME`.
  */
 #include "lib/format.h"
 #include "mm/dynmem.h"
@@ -66,8 +66,8 @@ int cmd_mem_demand(struct command_run *r)
 		return 0;
 	}
 	if (r->at == 0)
-		console_printf(r->out, "%-15s %7s %7s %9s %7s %7s %8s %-7s %s\n", "name", "minimum", "maximum", "committed",
-			       "wanted", "has", "pressure", "status", "mode");
+		console_printf(r->out, "%-15s %7s %7s %9s %7s %7s %8s %-7s %s\n", "name", "minimum", "maximum",
+			       "committed", "wanted", "has", "pressure", "status", "mode");
 	for (u32 i = 0; vm && i < ROWS_PER_PIECE; i++, vm = vm_next(vm)) {
 		if (vm->gs_valid && vm->gs.dyn.maximum)
 			row(r->out, vm);

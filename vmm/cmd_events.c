@@ -69,8 +69,8 @@ static void raised_row(struct console_out *o, enum alert_rule rule, const char *
 {
 	char time[SECONDS_BYTES];
 
-	console_printf(o, "%-8s %-15s %-15s %9s  %s\n", event_level_name(alert_rule[rule].level),
-		       alert_rule[rule].name, object, seconds(time, a->raised_ns), a->text);
+	console_printf(o, "%-8s %-15s %-15s %9s  %s\n", event_level_name(alert_rule[rule].level), alert_rule[rule].name,
+		       object, seconds(time, a->raised_ns), a->text);
 }
 
 static void full_row(struct console_out *o, enum alert_rule rule, const char *object, const struct alert_state *a)
@@ -123,8 +123,8 @@ int cmd_alerts(struct command_run *r)
 		return 0;
 	}
 	if (all)
-		console_printf(r->out, "%-8s %-15s %-15s %-7s %9s %9s %6s\n", "level", "alert", "object", "now", "raised",
-			       "cleared", "times");
+		console_printf(r->out, "%-8s %-15s %-15s %-7s %9s %9s %6s\n", "level", "alert", "object", "now",
+			       "raised", "cleared", "times");
 	else
 		console_printf(r->out, "%-8s %-15s %-15s %9s  %s\n", "level", "alert", "object", "raised", "cause");
 	for (u32 i = ALERT_VM_RULES; i < ALERT_RULES; i++)

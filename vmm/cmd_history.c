@@ -61,7 +61,8 @@ static int find_request(struct command_run *r, struct request *q)
 		return 0;
 	}
 	if (!str_eq(q->object, "host"))
-		return command_vm(r, q->object) ? command_fail(r, E_NOMEM, "'%s' has no history yet", q->object) : E_NOENT;
+		return command_vm(r, q->object) ? command_fail(r, E_NOMEM, "'%s' has no history yet", q->object)
+						: E_NOENT;
 	q->h = &monitor_host()->history;
 	q->field = history_host_field;
 	return 0;

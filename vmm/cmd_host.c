@@ -66,7 +66,8 @@ static bool print_settings(struct console_out *o, const char *key)
 		else if (str_eq(name, "share-rate"))
 			format_buf(line, sizeof(line), "%u pages a second", share);
 		else if (str_eq(name, "zip-max"))
-			format_buf(line, sizeof(line), "%u%% of a VM's memory", s->zip_percent == ZIP_NONE ? 0 : s->zip_percent);
+			format_buf(line, sizeof(line), "%u%% of a VM's memory",
+				   s->zip_percent == ZIP_NONE ? 0 : s->zip_percent);
 		else
 			format_buf(line, sizeof(line), "%u pages a second and VM", s->balloon_rate);
 		console_printf(o, "%s=%s\n", name, line);

@@ -23,10 +23,17 @@
 #define REGIONS_PER_PIECE 8U /* of 512 pages: `mem check` */
 
 static const char *const state_key[PAGE_STATES] = {
-    [PAGE_ABSENT] = "absent",   [PAGE_PRIVATE] = "private",           [PAGE_ZERO] = "zero",
-    [PAGE_SHARED] = "shared",   [PAGE_BALLOONED] = "ballooned",       [PAGE_COMPRESSED] = "compressed",
-    [PAGE_SWAPPED] = "swapped", [PAGE_SWAPPING_OUT] = "swapping-out", [PAGE_SWAPPING_IN] = "swapping-in",
-    [PAGE_PINNED] = "pinned",   [PAGE_CLEAN] = "clean",
+    [PAGE_ABSENT] = "absent",
+    [PAGE_PRIVATE] = "private",
+    [PAGE_ZERO] = "zero",
+    [PAGE_SHARED] = "shared",
+    [PAGE_BALLOONED] = "ballooned",
+    [PAGE_COMPRESSED] = "compressed",
+    [PAGE_SWAPPED] = "swapped",
+    [PAGE_SWAPPING_OUT] = "swapping-out",
+    [PAGE_SWAPPING_IN] = "swapping-in",
+    [PAGE_PINNED] = "pinned",
+    [PAGE_CLEAN] = "clean",
 };
 
 static u64 to_bytes(u64 pages)

@@ -78,11 +78,11 @@ int cmd_top(struct command_run *r)
 /* The command behind `words` words of the line goes to r->rest. It must not be one that runs others. */
 static int take_rest(struct command_run *r, u32 words)
 {
-	static const char *const not[] = {"watch", "repeat", "more", "top", "terminal"};
+	static const char *const not [] = {"watch", "repeat", "more", "top", "terminal"};
 	const char *word = r->argv[words];
 
-	for (u32 i = 0; i < ARRAY_SIZE(not); i++)
-		if (str_eq(word, not[i]))
+	for (u32 i = 0; i < ARRAY_SIZE(not ); i++)
+		if (str_eq(word, not [i]))
 			return command_fail(r, E_INVAL, "'%s': expected a command that prints and ends", word);
 	command_rest(r, words);
 	return 0;

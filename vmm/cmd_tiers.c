@@ -1,6 +1,7 @@
 /*
- * Console commands about single tiers of reclaim: share, swap. The host's line as in `mem`, and a row for each VM that has
- * memory: what the tier holds of it, what it moved since the VM's start and, by the monitor's last sample, moves now.
+ * Console commands about single tiers of reclaim: share, swap. The host's line as in `mem`, and a row for each VM that
+ * has memory: what the tier holds of it, what it moved since the VM's start and, by the monitor's last sample, moves
+ * now.
  */
 #include "lib/format.h"
 #include "vmm/command.h"
@@ -9,9 +10,9 @@
 
 #define ROWS_PER_PIECE 16U
 
-#define SIZE(pages) format_size((char[FORMAT_SIZE_BYTES]){0}, (u64)(pages) << PAGE_SHIFT)
-#define NUMBER(n)   number((char[NUMBER_BYTES]){0}, n)
-#define NUMBER_BYTES 24
+#define SIZE(pages)    format_size((char[FORMAT_SIZE_BYTES]){0}, (u64)(pages) << PAGE_SHIFT)
+#define NUMBER(n)      number((char[NUMBER_BYTES]){0}, n)
+#define NUMBER_BYTES   24
 
 static const char *number(char buf[NUMBER_BYTES], u64 n)
 {
@@ -63,8 +64,8 @@ static int share_some(struct command_run *r)
 int cmd_share(struct command_run *r)
 {
 	cmd_mem_print_share(r->out);
-	console_printf(r->out, "\n%-11s %-8s %6s %6s %6s %8s %9s %10s %5s\n", "name", "group", "zero", "shared", "saved", "zero-in",
-		       "shared-in", "cow-breaks", "cow-s");
+	console_printf(r->out, "\n%-11s %-8s %6s %6s %6s %8s %9s %10s %5s\n", "name", "group", "zero", "shared",
+		       "saved", "zero-in", "shared-in", "cow-breaks", "cow-s");
 	return share_some(r);
 }
 

@@ -505,10 +505,10 @@ static void balloon_row(struct console_out *o, struct vm *vm)
 		console_printf(o, "%-15s %8s %8s %8s %10s %-7s %s\n", vm->config.name, "-", "-", "-", "-", "-", "off");
 		return;
 	}
-	driver = !gs->balloon_present			       ? "none"
-		 : gs->balloon_trouble == BALLOON_LYING	       ? "lying"
+	driver = !gs->balloon_present                     ? "none"
+		 : gs->balloon_trouble == BALLOON_LYING   ? "lying"
 		 : balloon_stalled(gs, platform_now_ns()) ? "stalled"
-							       : "ok";
+							  : "ok";
 	console_printf(o, "%-15s %8s %8s %8s %8s/s %-7s %s\n", vm->config.name,
 		       format_size(target, to_bytes(gs->balloon_target)), format_size(size, to_bytes(balloon_size(gs))),
 		       format_size(max, to_bytes(gs->balloon_max)),

@@ -363,8 +363,7 @@ static int whatif_reservation(struct command_run *r)
 	was = entitled_to(m);
 	divide(m, pages, NULL);
 	will = entitled_to(m);
-	say(r->out, "%s could have a reservation of %s instead of %s.", m->name, SIZE(pages),
-	    SIZE(m->now.reservation));
+	say(r->out, "%s could have a reservation of %s instead of %s.", m->name, SIZE(pages), SIZE(m->now.reservation));
 	if (will == was)
 		say(r->out, "If all VMs wanted all, it could hold %s, as it is now.", SIZE(will));
 	else

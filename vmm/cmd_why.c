@@ -10,8 +10,8 @@
 #include "vmm/monitor.h"
 #include "vmm/pairs.h"
 
-#define SAY_COLUMNS      79U
-#define SAY_BYTES        400
+#define SAY_COLUMNS       79U
+#define SAY_BYTES         400
 #define ENTRIES_PER_PIECE 24U
 
 /* ---- saying ---- */
@@ -67,7 +67,7 @@ u32 cap_of(const struct vm_figures *f)
 
 struct sums {
 	u64 shares, consumed, capped; /* of live VMs; capped: what they could hold at most */
-	u64 goal, avail;	      /* what is to stay free; what there is for VMs besides */
+	u64 goal, avail;              /* what is to stay free; what there is for VMs besides */
 	u32 vms;
 };
 
@@ -97,19 +97,21 @@ static void why_holds(struct console_out *o, const struct monitor_vm *m)
 
 	say(o, "%s has %s of memory and holds %s of RAM; it may hold %s.", m->name, SIZE(f->pages), SIZE(f->consumed),
 	    SIZE(f->target));
-	say(o, "Taken from it: %s by its balloon (target %s, at most %s), %s compressed, %s in swap, %s left to its own disk. Sharing: %s are zero "
-	       "pages and %s shared. Never touched: %s.",
+	say(o,
+	    "Taken from it: %s by its balloon (target %s, at most %s), %s compressed, %s in swap, %s left to its own disk. Sharing: %s are zero "
+	    "pages and %s shared. Never touched: %s.",
 	    SIZE(f->count[PAGE_BALLOONED]), SIZE(f->balloon_target), SIZE(f->balloon_max),
-	    SIZE(f->count[PAGE_COMPRESSED]), SIZE(away), SIZE(f->count[PAGE_CLEAN]), SIZE(f->count[PAGE_ZERO]), SIZE(f->count[PAGE_SHARED]),
-	    SIZE(f->count[PAGE_ABSENT]));
+	    SIZE(f->count[PAGE_COMPRESSED]), SIZE(away), SIZE(f->count[PAGE_CLEAN]), SIZE(f->count[PAGE_ZERO]),
+	    SIZE(f->count[PAGE_SHARED]), SIZE(f->count[PAGE_ABSENT]));
 }
 
 static void why_host(struct console_out *o, const struct sums *s)
 {
 	const struct host_figures *h = &monitor_host()->now;
 
-	say(o, "Host: state %s for %lus, %s free; %s is to stay free. %u VMs hold %s and could hold %s, of %s there is for "
-	       "them.",
+	say(o,
+	    "Host: state %s for %lus, %s free; %s is to stay free. %u VMs hold %s and could hold %s, of %s there is for "
+	    "them.",
 	    reclaim_state_name(h->reclaim.state), (h->ns - MIN(h->reclaim.state_since_ns, h->ns)) / NSEC_PER_SEC,
 	    SIZE(h->memory.free), SIZE(s->goal), s->vms, SIZE(s->consumed), SIZE(s->capped), SIZE(s->avail));
 }
@@ -117,8 +119,8 @@ static void why_host(struct console_out *o, const struct sums *s)
 static void why_limit(struct console_out *o, const struct vm_figures *f)
 {
 	if (f->consumed > f->limit)
-		say(o, "Rule: its limit is %s, and it holds %s more: its balloon gives that, or swap takes it.", SIZE(f->limit),
-		    SIZE(f->consumed - f->limit));
+		say(o, "Rule: its limit is %s, and it holds %s more: its balloon gives that, or swap takes it.",
+		    SIZE(f->limit), SIZE(f->consumed - f->limit));
 	else if (f->target >= f->limit)
 		say(o, "Rule: its limit of %s keeps it from more, however much is free; up to that there is enough.",
 		    SIZE(f->limit));
@@ -130,8 +132,9 @@ static void why_shares(struct console_out *o, const struct vm_figures *f, const 
 {
 	u64 part = s->shares ? s->avail * f->shares / s->shares : 0;
 
-	say(o, "Rule: there is less than all VMs could hold, so it is divided by shares: %u of %lu (%lu%%) of %s are %s. "
-	       "With its reservation of %s, the idle tax and what others cannot use, that comes to %s.",
+	say(o,
+	    "Rule: there is less than all VMs could hold, so it is divided by shares: %u of %lu (%lu%%) of %s are %s. "
+	    "With its reservation of %s, the idle tax and what others cannot use, that comes to %s.",
 	    f->shares, s->shares, percent(f->shares, s->shares), SIZE(s->avail), SIZE(part), SIZE(f->reservation),
 	    SIZE(f->target));
 }
@@ -143,8 +146,9 @@ static void why_rule(struct console_out *o, const struct monitor_vm *m, const st
 	bool limited = f->limit < f->pages && f->limit <= cap;
 
 	if (f->demand != DYNMEM_OFF)
-		say(o, "Dynamic Memory: its guest has committed %s and wants %s with its buffer; without its balloon it has %s: "
-		       "pressure %u%%, %s.",
+		say(o,
+		    "Dynamic Memory: its guest has committed %s and wants %s with its buffer; without its balloon it has %s: "
+		    "pressure %u%%, %s.",
 		    SIZE(f->committed), SIZE(f->wanted), SIZE(f->has), f->pressure, dynmem_status_name(f->demand));
 	if (f->balloon_manual)
 		say(o, "Rule: the operator has fixed its balloon; `balloon %s auto` leaves it to the host.", m->name);
@@ -183,8 +187,9 @@ static void why_starved(struct console_out *o, const struct vm_figures *f)
 
 	if (f->starved_ns < NSEC_PER_SEC)
 		return;
-	say(o, "It stands still: for %lus it has waited for a page and got none: %s.%s%s%s", f->starved_ns / NSEC_PER_SEC,
-	    figures_lack(f, h), h->swap.why ? " Swap: " : "", h->swap.why ? h->swap.why : "", h->swap.why ? "." : "");
+	say(o, "It stands still: for %lus it has waited for a page and got none: %s.%s%s%s",
+	    f->starved_ns / NSEC_PER_SEC, figures_lack(f, h), h->swap.why ? " Swap: " : "",
+	    h->swap.why ? h->swap.why : "", h->swap.why ? "." : "");
 }
 
 static void why_cost(struct console_out *o, const struct monitor_vm *m)
@@ -193,14 +198,16 @@ static void why_cost(struct console_out *o, const struct monitor_vm *m)
 	const struct swap_stats *s = &monitor_host()->now.swap;
 	u64 all = f->run_ns + f->wait_ns;
 
-	say(o, "Cost: %lu pages came back from swap (%u a second now, %lu us each); it waited for memory for %lu.%lu s, "
-	       "%lu%% of its time, %u.%u%% now.",
+	say(o,
+	    "Cost: %lu pages came back from swap (%u a second now, %lu us each); it waited for memory for %lu.%lu s, "
+	    "%lu%% of its time, %u.%u%% now.",
 	    f->stats.swap_in, m->rate.swap_in, s->in ? s->in_ns / s->in / NSEC_PER_USEC : 0, f->wait_ns / NSEC_PER_SEC,
 	    f->wait_ns / (NSEC_PER_SEC / 10) % 10, percent(f->wait_ns / NSEC_PER_USEC, all / NSEC_PER_USEC),
 	    m->rate.wait_permille / 10, m->rate.wait_permille % 10);
 	if (f->stats.zip_in)
-		say(o, "Compression: %lu pages were compressed (%u a second now), %lu expanded again (%u a second); %s are in %s of "
-		       "RAM.",
+		say(o,
+		    "Compression: %lu pages were compressed (%u a second now), %lu expanded again (%u a second); %s are in %s of "
+		    "RAM.",
 		    f->stats.zip_in, m->rate.zip_in, f->stats.zip_out, m->rate.zip_out, SIZE(f->count[PAGE_COMPRESSED]),
 		    SIZE(f->zip_frames));
 	if (f->speaks && f->guest.refaults)
@@ -216,8 +223,9 @@ static void why_remedy(struct console_out *o, const struct monitor_vm *m)
 
 	if (f->target >= cap_of(f) || f->balloon_manual || !(m->rate.refaults || f->count[PAGE_BALLOONED]))
 		return;
-	say(o, "To give it more: `vm set %s reservation %s` guarantees, `vm set %s shares high` doubles its weight; or "
-	       "stop another VM.",
+	say(o,
+	    "To give it more: `vm set %s reservation %s` guarantees, `vm set %s shares high` doubles its weight; or "
+	    "stop another VM.",
 	    m->name, f->reservation < f->pages / 2 ? "50%" : "100%", m->name);
 }
 

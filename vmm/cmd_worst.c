@@ -1,6 +1,6 @@
 /*
- * Console command `mem worst`: the worst that guests can do together, and what backs it. Every page of every VM is then in
- * use and differs from every other, no balloon gives anything, nothing compresses.
+ * Console command `mem worst`: the worst that guests can do together, and what backs it. Every page of every VM is then
+ * in use and differs from every other, no balloon gives anything, nothing compresses.
  */
 #include "mm/frame.h"
 #include "mm/policy.h"

@@ -32,8 +32,8 @@ static const struct command table[] = {
     {"vm", "destroy", "NAME", "forgets a stopped VM", "vm destroy t", 1, 1, cmd_vm_destroy},
     {"vm", "console", "NAME", "the guest's console; Ctrl-] leaves it", "vm console db", 1, 1, cmd_vm_console},
     {"vm", "type", "NAME TEXT", "types a line at the guest's console", "vm type db stats", 2, 2, cmd_vm_type},
-    {"vm", "set", "NAME SETTING VALUE", "any key of a VM; some for its next start only",
-     "vm set db reservation 50%", 3, 3, cmd_vm_set},
+    {"vm", "set", "NAME SETTING VALUE", "any key of a VM; some for its next start only", "vm set db reservation 50%", 3,
+     3, cmd_vm_set},
     {"balloon", NULL, "[NAME SIZE|auto]", "balloons of all VMs; fixes one, or frees it again", "balloon web 32M", 0, 2,
      cmd_balloon},
     {"mem", "demand", "", "Dynamic Memory: what VMs have and want", "mem demand", 0, 0, cmd_mem_demand},
@@ -58,15 +58,14 @@ static const struct command table[] = {
     {"get", NULL, "[KEY]", "settings of the host, or one", "get min-free", 0, 1, cmd_get},
     {"set", NULL, "[KEY VALUE]", "settings of the host, or changes one", "set share-rate 2000", 0, 2, cmd_set},
     {"log", NULL, "[LINES]", "the last lines of the log (20)", "log 100", 0, 1, cmd_log},
-    {"host", "work", "[reset]", "deferred work: how often and how long", "host work", 0, 1,
-     cmd_host_work},
+    {"host", "work", "[reset]", "deferred work: how often and how long", "host work", 0, 1, cmd_host_work},
     {"host", NULL, "", "processor, clock, back end, frames", "host", 0, 0, cmd_host},
     {"disk", NULL, "", "devices, partitions, latency, errors", "disk", 0, 0, cmd_disk},
-    {"watch", NULL, "SECONDS COMMAND", "runs a command again and again until a key", "watch 2 balloon", 2, 21, cmd_watch},
+    {"watch", NULL, "SECONDS COMMAND", "runs a command again and again until a key", "watch 2 balloon", 2, 21,
+     cmd_watch},
     {"repeat", NULL, "COUNT COMMAND", "runs a command so often", "repeat 3 mem db", 2, 21, cmd_repeat},
     {"more", NULL, "COMMAND", "shows a command's output by pages", "more log 200", 1, 22, cmd_more},
-    {"terminal", NULL, "plain|vt100", "plain: no echo and prompt, for scripts",
-     "terminal plain", 1, 1, cmd_terminal},
+    {"terminal", NULL, "plain|vt100", "plain: no echo and prompt, for scripts", "terminal plain", 1, 1, cmd_terminal},
     {"shutdown", NULL, "[force]", "stops all VMs and powers off", "shutdown", 0, 1, cmd_shutdown},
     {"reboot", NULL, "[force]", "stops all VMs and restarts the machine", "reboot", 0, 1, cmd_reboot},
 };
@@ -204,8 +203,8 @@ static int fail_unknown(struct command_run *r, const char *a, const char *b)
 	sub_words(subs, sizeof(subs), a);
 	if (!b)
 		return command_fail(r, E_NOENT, "%s: expected one of %s", a, subs);
-	return command_fail(r, E_NOENT, "%s '%s': expected one of %s", a, command_word(word, sizeof(word), b, WORD_SHOWN),
-			    subs);
+	return command_fail(r, E_NOENT, "%s '%s': expected one of %s", a,
+			    command_word(word, sizeof(word), b, WORD_SHOWN), subs);
 }
 
 static int usage(struct command_run *r, const struct command *c)
@@ -247,7 +246,10 @@ void command_rest(struct command_run *r, u32 words)
 	memmove(r->rest, in, strlen(in) + 1);
 }
 
-/* "?" alone, or behind a command that is being typed, asks for help. What is for a guest is the guest's: `vm type db ?`. */
+/*
+ * "?" alone, or behind a command that is being typed, asks for help. What is for a guest is the guest's: `vm type db
+ * ?`.
+ */
 static void take_question(struct command_run *r)
 {
 	const struct command *c = r->argc > 3 ? find(r->argv[0], r->argv[1]) : NULL;
@@ -393,10 +395,9 @@ static int cmd_help(struct command_run *r)
 	if (a && !(b ? find(a, b) != NULL : word_known(a)))
 		return fail_unknown(r, a, b);
 	if (!a)
-		console_printf(r->out,
-			       "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
-			       "any with --json, or with --plain for a last line that says ok or error;\n"
-			       "`more help`: by pages; `help COMMAND` or `COMMAND ?`: with an example):\n");
+		console_printf(r->out, "Commands (sizes: 4096, 64K, 192M, 2G; Tab completes, Ctrl-C clears the line;\n"
+				       "any with --json, or with --plain for a last line that says ok or error;\n"
+				       "`more help`: by pages; `help COMMAND` or `COMMAND ?`: with an example):\n");
 	return help_some(r);
 }
 
@@ -498,7 +499,9 @@ static void consider_argument(struct candidates *c, const char *arg, bool host)
 		consider(c, arg);
 }
 
-/* The alternatives of argument `index` in a help line such as "[NAME SIZE|auto]"; the last may be given more than once. */
+/*
+ * The alternatives of argument `index` in a help line such as "[NAME SIZE|auto]"; the last may be given more than once.
+ */
 static void consider_arguments(struct candidates *c, const struct command *cmd, u32 index, bool host)
 {
 	const char *s = cmd->args;
@@ -581,7 +584,8 @@ void command_complete(const char *line, char *add, size_t size)
 	add[0] = 0;
 	gather(line, &c);
 	if (c.count)
-		format_buf(add, size, "%s%s", c.common + strlen(c.prefix), c.count == 1 && !strchr(c.common, '=') ? " " : "");
+		format_buf(add, size, "%s%s", c.common + strlen(c.prefix),
+			   c.count == 1 && !strchr(c.common, '=') ? " " : "");
 }
 
 void command_candidates(const char *line, char *list, size_t size)

@@ -52,15 +52,15 @@ struct command_run {
 	struct json_out json_out;
 
 	enum command_request request;
-	char rest[CONSOLE_LINE_MAX]; /* WATCH, REPEAT, MORE: another line */
+	char rest[CONSOLE_LINE_MAX];   /* WATCH, REPEAT, MORE: another line */
 	char name[COMMAND_NAME_BYTES]; /* ATTACH: the VM */
 };
 #define COMMAND_WAIT_NS (50 * NSEC_PER_MSEC)
 
 struct command {
-	const char *word, *sub;            /* sub: second word, or NULL */
-	const char *args;                  /* as shown by help */
-	const char *help;                  /* one line */
+	const char *word, *sub; /* sub: second word, or NULL */
+	const char *args;       /* as shown by help */
+	const char *help;       /* one line */
 	const char *example;
 	u8 args_min, args_max;             /* behind the words */
 	int (*run)(struct command_run *r); /* 0, or an error with r->why set */
@@ -73,7 +73,9 @@ bool command_step(struct command_run *r);
 
 /* Completion of the word before the cursor: what can be added without doubt, "" if nothing. */
 void command_complete(const char *line, char *add, size_t size);
-/* All words that may stand there, if there are several, in rows of 79 columns; " ..." at the end: size did not suffice. */
+/*
+ * All words that may stand there, if there are several, in rows of 79 columns; " ..." at the end: size did not suffice.
+ */
 void command_candidates(const char *line, char *list, size_t size);
 
 /* Sets r->rest to the line behind its first `words` words. */

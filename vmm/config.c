@@ -1,7 +1,7 @@
 /*
- * The configuration file; config_keys.c has the keys. libinih splits lines into section, key and value; the reader in front of it counts
- * lines, limits them, and finds what the library would pass over in silence (a broken section header, a
- * line that is no key = value), so that every line is either in force or reported.
+ * The configuration file; config_keys.c has the keys. libinih splits lines into section, key and value; the reader in
+ * front of it counts lines, limits them, and finds what the library would pass over in silence (a broken section
+ * header, a line that is no key = value), so that every line is either in force or reported.
  *
  * Nothing in the file is trusted. Runs once at boot.
  */
@@ -85,9 +85,11 @@ static enum section open_vm(struct parser *p, const char *name)
 		format_buf(text, sizeof(text), "[vm]: expected a name of 1 to 15 characters A-Z a-z 0-9 _ -, got '%s'",
 			   config_shown(word, name));
 	else if (vm_known(p->out, name))
-		format_buf(text, sizeof(text), "[vm %s]: expected a name of its own: this second section is left out", name);
+		format_buf(text, sizeof(text), "[vm %s]: expected a name of its own: this second section is left out",
+			   name);
 	else if (p->out->vm_count == CONFIG_VMS_MAX)
-		format_buf(text, sizeof(text), "[vm %s]: expected at most %u VMs: this one is left out", name, CONFIG_VMS_MAX);
+		format_buf(text, sizeof(text), "[vm %s]: expected at most %u VMs: this one is left out", name,
+			   CONFIG_VMS_MAX);
 	else {
 		config_vm_defaults(&p->vm);
 		str_copy(p->vm.name, name, sizeof(p->vm.name));
@@ -113,7 +115,8 @@ static void open_section(struct parser *p, const char *name)
 		p->section = open_vm(p, name + 2);
 	} else {
 		p->section = SECTION_BAD;
-		format_buf(text, sizeof(text), "expected a section [host], [loader], [commands] or [vm NAME], got '[%s]'",
+		format_buf(text, sizeof(text),
+			   "expected a section [host], [loader], [commands] or [vm NAME], got '[%s]'",
 			   config_shown(word, name));
 		complain_at(p, p->header_line, text);
 	}
@@ -159,7 +162,8 @@ static int add_command(struct config *c, const char *key, const char *value, cha
 	if (c->command_count == CONFIG_COMMANDS_MAX)
 		format_buf(why, size, "expected at most %u commands: this one is left out", CONFIG_COMMANDS_MAX);
 	else if (parse_ms(key, &ms))
-		format_buf(why, size, "expected seconds of 0 to %u, such as 2.5, got '%s'", CONFIG_SECONDS_MAX, config_shown(word, key));
+		format_buf(why, size, "expected seconds of 0 to %u, such as 2.5, got '%s'", CONFIG_SECONDS_MAX,
+			   config_shown(word, key));
 	else if (ms < before)
 		format_buf(why, size, "%s: expected a time that is not before the last command's", key);
 	else if (!*value || strlen(value) > CONFIG_COMMAND_MAX)

@@ -8,23 +8,23 @@
 #include "vmm/numbers.h"
 #include "vmm/vm.h"
 
-#define CONFIG_NAME        "aerostat.ini"
-#define CONFIG_VMS_MAX     64
-#define CONFIG_BYTES_MAX   (256 * KIB) /* the rest of a longer file is an error and is not read */
-#define CONFIG_LINE_MAX    400         /* characters of a line */
-#define CONFIG_REPORTS_MAX 32          /* errors that are told one by one */
-#define CONFIG_RATE_OFF    (~0u)
+#define CONFIG_NAME          "aerostat.ini"
+#define CONFIG_VMS_MAX       64
+#define CONFIG_BYTES_MAX     (256 * KIB) /* the rest of a longer file is an error and is not read */
+#define CONFIG_LINE_MAX      400         /* characters of a line */
+#define CONFIG_REPORTS_MAX   32          /* errors that are told one by one */
+#define CONFIG_RATE_OFF      (~0u)
 #define CONFIG_COMMANDS_MAX  256
-#define CONFIG_COMMAND_MAX   100       /* characters of a command in [commands] */
+#define CONFIG_COMMAND_MAX   100 /* characters of a command in [commands] */
 #define CONFIG_SECONDS_MAX   86400U
 #define CONFIG_MIN_FREE_AUTO (~0u)
 
-struct host_config { /* 0: not given */
-	u32 min_free_pages; /* CONFIG_MIN_FREE_AUTO: by the sliding scale */
-	u32 share_rate;   /* pages a second; CONFIG_RATE_OFF stops the scanner */
-	u32 balloon_rate; /* pages a second and VM */
-	u32 zip_percent;  /* of a VM's memory for its compressed pages; ZIP_NONE: nothing is compressed */
-	u32 log_level;    /* enum log_level + 1 */
+struct host_config {         /* 0: not given */
+	u32 min_free_pages;  /* CONFIG_MIN_FREE_AUTO: by the sliding scale */
+	u32 share_rate;      /* pages a second; CONFIG_RATE_OFF stops the scanner */
+	u32 balloon_rate;    /* pages a second and VM */
+	u32 zip_percent;     /* of a VM's memory for its compressed pages; ZIP_NONE: nothing is compressed */
+	u32 log_level;       /* enum log_level + 1 */
 	u32 number[NUMBERS]; /* value + 1 */
 };
 

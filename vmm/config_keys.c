@@ -1,4 +1,7 @@
-/* The keys of VMs and of the host: what their values may be, and what is said if they are not. For the file and for the console. */
+/*
+ * The keys of VMs and of the host: what their values may be, and what is said if they are not. For the file and for the
+ * console.
+ */
 #include "lib/err.h"
 #include "lib/format.h"
 #include "lib/string.h"
@@ -335,7 +338,8 @@ static int fail_value(char *why, size_t size, int err, const char *key, const ch
 	if (err == E_EXIST)
 		format_buf(why, size, "%s: expected once: memory and startup are the same, the first value stays", key);
 	else if (err == E_AGAIN)
-		format_buf(why, size, "%s: '%s' is a part of memory, which is expected before it", key, config_shown(word, value));
+		format_buf(why, size, "%s: '%s' is a part of memory, which is expected before it", key,
+			   config_shown(word, value));
 	else
 		format_buf(why, size, "%s: expected %s, got '%s'", key, expected, config_shown(word, value));
 	return err == E_AGAIN ? E_INVAL : err;
@@ -485,9 +489,10 @@ int config_set_host(struct host_config *h, u32 *seen, const char *key, const cha
 			*seen |= (u32)BIT(i);
 		return err ? fail_value(why, size, err, key, host_key[i].expected, value) : 0;
 	}
-	format_buf(why, size,
-		   "'%s': expected a key of the host: min-free, share-rate, balloon-rate, zip-max, log-level, idle-tax, "
-		   "balloon-rate-down, metrics-interval or one of wss-..., alert-...",
-		   config_shown(word, key));
+	format_buf(
+	    why, size,
+	    "'%s': expected a key of the host: min-free, share-rate, balloon-rate, zip-max, log-level, idle-tax, "
+	    "balloon-rate-down, metrics-interval or one of wss-..., alert-...",
+	    config_shown(word, key));
 	return E_NOENT;
 }

@@ -67,12 +67,12 @@ static struct {
 	u64 next_ns;   /* next screen, or next turn of a command that runs again */
 	struct again {
 		char line[CONSOLE_LINE_MAX];
-		u32 left;        /* turns */
-		u32 seconds;     /* between two: `watch`; 0: `repeat` */
+		u32 left;    /* turns */
+		u32 seconds; /* between two: `watch`; 0: `repeat` */
 		bool on, plain;
 	} again;
 	struct pager pager;
-	bool asked; /* for a key, by the pager */
+	bool asked;    /* for a key, by the pager */
 	struct timed { /* the configuration file's commands */
 		const struct config_command *command;
 		u32 count, next, pieces;
@@ -583,7 +583,9 @@ static bool timed_due(void)
 	return t->next < t->count && platform_now_ns() >= t->begin_ns + t->command[t->next].at_ms * NSEC_PER_MSEC;
 }
 
-/* What the VM has printed is shown before its console is left, but for no longer than a full ring takes. True: goes on. */
+/*
+ * What the VM has printed is shown before its console is left, but for no longer than a full ring takes. True: goes on.
+ */
 static bool show_rest(struct timed *t)
 {
 	struct vm *vm = vm_find(con.vm_name);

@@ -11,23 +11,30 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define VECTOR_UD 6
-#define VECTOR_GP 13
-#define PORT_DEBUG 0xe9	  /* Bochs' debug port: a byte to the VM's console */
-#define MSR_IA32_TSC 0x10
+#define VECTOR_UD               6
+#define VECTOR_GP               13
+#define PORT_DEBUG              0xe9 /* Bochs' debug port: a byte to the VM's console */
+#define MSR_IA32_TSC            0x10
 #define HYPERCALL_ROUTINE_BYTES 4 /* the instruction and RET */
 
 const char *exit_kind_name(enum hv_exit_kind k)
 {
 	static const char *const name[HV_EXIT_KINDS] = {
-		[HV_EXIT_NONE] = "none",	     [HV_EXIT_HOST_IRQ] = "host-irq",
-		[HV_EXIT_HYPERCALL] = "hypercall",   [HV_EXIT_CPUID] = "cpuid",
-		[HV_EXIT_MSR_READ] = "msr-read",     [HV_EXIT_MSR_WRITE] = "msr-write",
-		[HV_EXIT_IO] = "io",		     [HV_EXIT_HLT] = "hlt",
-		[HV_EXIT_NPF] = "npf",		     [HV_EXIT_CR_WRITE] = "cr-write",
-		[HV_EXIT_UNDEFINED] = "undefined",   [HV_EXIT_TRIPLE_FAULT] = "triple-fault",
-		[HV_EXIT_EXCEPTION] = "exception",   [HV_EXIT_BAD_STATE] = "bad-state",
-		[HV_EXIT_UNKNOWN] = "unknown",
+	    [HV_EXIT_NONE] = "none",
+	    [HV_EXIT_HOST_IRQ] = "host-irq",
+	    [HV_EXIT_HYPERCALL] = "hypercall",
+	    [HV_EXIT_CPUID] = "cpuid",
+	    [HV_EXIT_MSR_READ] = "msr-read",
+	    [HV_EXIT_MSR_WRITE] = "msr-write",
+	    [HV_EXIT_IO] = "io",
+	    [HV_EXIT_HLT] = "hlt",
+	    [HV_EXIT_NPF] = "npf",
+	    [HV_EXIT_CR_WRITE] = "cr-write",
+	    [HV_EXIT_UNDEFINED] = "undefined",
+	    [HV_EXIT_TRIPLE_FAULT] = "triple-fault",
+	    [HV_EXIT_EXCEPTION] = "exception",
+	    [HV_EXIT_BAD_STATE] = "bad-state",
+	    [HV_EXIT_UNKNOWN] = "unknown",
 	};
 
 	return k < HV_EXIT_KINDS && name[k] ? name[k] : "?";
@@ -39,7 +46,10 @@ static void end_guest(struct vcpu *v, const struct hv_exit *e, const char *what)
 	vm_crash(v->vm, "%s (reason %#lx%s%s)", what, e->reason, e->text ? ": " : "", e->text ? e->text : "");
 }
 
-/* Touches a page for the guest; on a wait the vCPU leaves the queue and the instruction runs again. False unless resolved. */
+/*
+ * Touches a page for the guest; on a wait the vCPU leaves the queue and the instruction runs again. False unless
+ * resolved.
+ */
 static bool resolve(struct vcpu *v, gfn_t gfn, enum gspace_access access)
 {
 	int err = gspace_touch(&v->vm->gs, gfn, access);
@@ -71,7 +81,7 @@ static void exit_cpuid(struct vcpu *v, struct hv_regs *r, struct hv_exit *e)
 
 	cpuid_guest(v, (u32)r->rax, (u32)r->rcx, &c);
 	/* What a leaf says does not change while the VM runs. */
-	*known = (struct hv_fast_cpuid){ .key = key, .eax = c.eax, .ebx = c.ebx, .ecx = c.ecx, .edx = c.edx };
+	*known = (struct hv_fast_cpuid){.key = key, .eax = c.eax, .ebx = c.ebx, .ecx = c.ecx, .edx = c.edx};
 	r->rax = c.eax;
 	r->rbx = c.ebx;
 	r->rcx = c.ecx;
@@ -181,15 +191,35 @@ static void exit_other(struct vcpu *v, struct hv_exit *e)
 	struct hv_regs *r = hv_regs(v->hv);
 
 	switch (e->kind) {
-	case HV_EXIT_CPUID:	   exit_cpuid(v, r, e); break;
-	case HV_EXIT_MSR_READ:	   exit_msr_read(v, r, e); break;
-	case HV_EXIT_MSR_WRITE:	   exit_msr_write(v, e); break;
-	case HV_EXIT_HLT:	   exit_hlt(v, e); break;
-	case HV_EXIT_UNDEFINED:	   hv->inject_exception(v->hv, VECTOR_UD, false, 0); break;
-	case HV_EXIT_CR_WRITE:	   hv->inject_exception(v->hv, VECTOR_GP, true, 0); break;
-	case HV_EXIT_TRIPLE_FAULT: end_guest(v, e, "triple fault"); break;
-	case HV_EXIT_EXCEPTION:	   end_guest(v, e, "exception"); break;
-	case HV_EXIT_BAD_STATE:	   end_guest(v, e, "invalid guest state"); break;
-	default:		   end_guest(v, e, "unexpected exit"); break;
+	case HV_EXIT_CPUID:
+		exit_cpuid(v, r, e);
+		break;
+	case HV_EXIT_MSR_READ:
+		exit_msr_read(v, r, e);
+		break;
+	case HV_EXIT_MSR_WRITE:
+		exit_msr_write(v, e);
+		break;
+	case HV_EXIT_HLT:
+		exit_hlt(v, e);
+		break;
+	case HV_EXIT_UNDEFINED:
+		hv->inject_exception(v->hv, VECTOR_UD, false, 0);
+		break;
+	case HV_EXIT_CR_WRITE:
+		hv->inject_exception(v->hv, VECTOR_GP, true, 0);
+		break;
+	case HV_EXIT_TRIPLE_FAULT:
+		end_guest(v, e, "triple fault");
+		break;
+	case HV_EXIT_EXCEPTION:
+		end_guest(v, e, "exception");
+		break;
+	case HV_EXIT_BAD_STATE:
+		end_guest(v, e, "invalid guest state");
+		break;
+	default:
+		end_guest(v, e, "unexpected exit");
+		break;
 	}
 }

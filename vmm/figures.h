@@ -56,18 +56,20 @@ struct vm_figures {
 	u32 balloon_target, balloon_max, tables, swap_reserved;
 	u32 zip_frames, zip_max; /* of its compressed pages: frames they take, and may take */
 	u64 zip_bytes;           /* their data */
-	u32 tables_max; /* frames that its tables can grow to */
-	u32 hinted;  /* private pages that the search for equal ones has seen */
-	u32 written; /* pages written, by the same samples */
+	u32 tables_max;          /* frames that its tables can grow to */
+	u32 hinted;              /* private pages that the search for equal ones has seen */
+	u32 written;             /* pages written, by the same samples */
 	bool written_known;
-	u32 active, active_slow, active_fast; /* pages in use, by the working-set samples; of these two the estimates, in permille */
+	/* pages in use, by the working-set samples; of these two the estimates, in permille */
+	u32 active, active_slow, active_fast;
 	bool balloon_present, balloon_stalled, balloon_manual;
-	enum dynmem_status demand; /* OFF: its size is fixed, and the next four are 0 */
+	enum dynmem_status demand;            /* OFF: its size is fixed, and the next four are 0 */
 	u32 committed, wanted, has, pressure; /* pressure: percent */
 	struct gspace_stats stats;
 	u32 vcpus;
 	u64 run_ns, wait_ns; /* of all vCPUs: in the guest, waiting for memory */
-	u64 starved_ns; /* for how long a vCPU, or a request of its disk, has waited for one page and got none; 0: none does */
+	/* for how long a vCPU, or a request of its disk, has waited for one page and got none; 0: none does */
+	u64 starved_ns;
 	u64 exits[HV_EXIT_KINDS], exits_all;
 	struct pvdisk_stats disk;
 	struct guest_figures guest;

@@ -4,21 +4,21 @@
 #include "vmm/monitor.h"
 
 const struct history_field history_vm_field[HISTORY_FIELDS] = {
-    {"consumed", HISTORY_PAGES},     {"target", HISTORY_PAGES},   {"balloon", HISTORY_PAGES},
-    {"balloon-target", HISTORY_PAGES}, {"swapped", HISTORY_PAGES},  {"compressed", HISTORY_PAGES},
-    {"saved", HISTORY_PAGES},        {"swap-in", HISTORY_RATE},   {"swap-out", HISTORY_RATE},
-    {"refaults", HISTORY_RATE},      {"operations", HISTORY_RATE}, {"latency", HISTORY_US},
-    {"cpu", HISTORY_PERMILLE},       {"waiting", HISTORY_PERMILLE}, {"disk", HISTORY_RATE},
-    {"zip-in", HISTORY_RATE},        {"zip-out", HISTORY_RATE},   {"pressure", HISTORY_PERMILLE},
+    {"consumed", HISTORY_PAGES},       {"target", HISTORY_PAGES},     {"balloon", HISTORY_PAGES},
+    {"balloon-target", HISTORY_PAGES}, {"swapped", HISTORY_PAGES},    {"compressed", HISTORY_PAGES},
+    {"saved", HISTORY_PAGES},          {"swap-in", HISTORY_RATE},     {"swap-out", HISTORY_RATE},
+    {"refaults", HISTORY_RATE},        {"operations", HISTORY_RATE},  {"latency", HISTORY_US},
+    {"cpu", HISTORY_PERMILLE},         {"waiting", HISTORY_PERMILLE}, {"disk", HISTORY_RATE},
+    {"zip-in", HISTORY_RATE},          {"zip-out", HISTORY_RATE},     {"pressure", HISTORY_PERMILLE},
 };
 
 const struct history_field history_host_field[HISTORY_FIELDS] = {
-    {"free", HISTORY_PAGES},      {"hypervisor", HISTORY_PAGES},     {"guests", HISTORY_PAGES},
-    {"balloon", HISTORY_PAGES},   {"balloon-target", HISTORY_PAGES}, {"swap-used", HISTORY_PAGES},
-    {"compressed", HISTORY_PAGES}, {"saved", HISTORY_PAGES},          {"swap-in", HISTORY_RATE},
-    {"swap-out", HISTORY_RATE},   {"disk-latency", HISTORY_US},      {"disk", HISTORY_RATE},
-    {"overcommit", HISTORY_NUMBER}, {"state", HISTORY_NUMBER},        {"alerts", HISTORY_NUMBER},
-    {"zip-in", HISTORY_RATE},     {"zip-out", HISTORY_RATE},         {"pressure", HISTORY_PERMILLE},
+    {"free", HISTORY_PAGES},        {"hypervisor", HISTORY_PAGES},     {"guests", HISTORY_PAGES},
+    {"balloon", HISTORY_PAGES},     {"balloon-target", HISTORY_PAGES}, {"swap-used", HISTORY_PAGES},
+    {"compressed", HISTORY_PAGES},  {"saved", HISTORY_PAGES},          {"swap-in", HISTORY_RATE},
+    {"swap-out", HISTORY_RATE},     {"disk-latency", HISTORY_US},      {"disk", HISTORY_RATE},
+    {"overcommit", HISTORY_NUMBER}, {"state", HISTORY_NUMBER},         {"alerts", HISTORY_NUMBER},
+    {"zip-in", HISTORY_RATE},       {"zip-out", HISTORY_RATE},         {"pressure", HISTORY_PERMILLE},
 };
 
 static const u32 kept[HISTORY_SPANS] = {HISTORY_KEPT_SECONDS, HISTORY_KEPT_MINUTES, HISTORY_KEPT_HOURS};

@@ -10,7 +10,7 @@
 
 #include "lib/types.h"
 
-#define HISTORY_FIELDS 18U
+#define HISTORY_FIELDS   18U
 #define HISTORY_MEANS_OF 60U
 
 enum history_span { HISTORY_SECONDS, HISTORY_MINUTES, HISTORY_HOURS, HISTORY_SPANS };
@@ -33,7 +33,7 @@ struct history_sample {
 
 struct history {
 	struct history_sample sample[HISTORY_KEPT];
-	u32 count[HISTORY_SPANS]; /* samples ever */
+	u32 count[HISTORY_SPANS];                   /* samples ever */
 	u64 sum[HISTORY_SPANS - 1][HISTORY_FIELDS]; /* of those that the next mean of the span above is of */
 };
 

@@ -20,7 +20,8 @@
 #define CONSOLE_CALL_MAX 1024
 
 _Static_assert(BALLOON_BATCH_MAX == AERO_BALLOON_BATCH_MAX, "one batch, one page");
-_Static_assert(HINT_BATCH_MAX == AERO_HINT_BATCH_MAX && sizeof(struct hint) == sizeof(struct aero_hint), "one batch, one page");
+_Static_assert(HINT_BATCH_MAX == AERO_HINT_BATCH_MAX && sizeof(struct hint) == sizeof(struct aero_hint),
+	       "one batch, one page");
 
 /* A page-aligned-or-not range inside one guest page, pinned for writing: *va is ours until unpinned. */
 static int pin_range(struct vm *vm, gpa_t gpa, size_t len, void **va)
@@ -158,9 +159,12 @@ static s64 call_vcpu(struct vcpu *v, const struct hv_regs *r)
 	if (!(v->vm->features & AERO_FEATURE_SMP))
 		return AERO_E_PERM;
 	switch (r->rax) {
-	case AERO_CALL_VCPU_START: return vcpu_call_start(v, r);
-	case AERO_CALL_VCPU_STOP:  return vcpu_call_stop(v, r->rdi);
-	default:		   return vcpu_call_send(v, r->rdi, r->rsi);
+	case AERO_CALL_VCPU_START:
+		return vcpu_call_start(v, r);
+	case AERO_CALL_VCPU_STOP:
+		return vcpu_call_stop(v, r->rdi);
+	default:
+		return vcpu_call_send(v, r->rdi, r->rsi);
 	}
 }
 
@@ -177,24 +181,41 @@ static __attribute__((noinline)) s64 dispatch(struct vcpu *v, struct hv_regs *r)
 	    r->rax != AERO_CALL_CONSOLE_WRITE && r->rax != AERO_CALL_SHUTDOWN)
 		return r->rax < AERO_CALLS ? AERO_E_PERM : AERO_E_NOSYS;
 	switch (r->rax) {
-	case AERO_CALL_NOP:	       return 0;
-	case AERO_CALL_HELLO:	       return call_hello(v, r);
-	case AERO_CALL_CONSOLE_WRITE:  return call_console_write(v, r);
-	case AERO_CALL_CONSOLE_READ:   return call_console_read(v, r);
-	case AERO_CALL_UPCALL:	       return call_upcall(v, r);
-	case AERO_CALL_TIMER:	       return call_timer(v, r);
-	case AERO_CALL_BALLOON_INFLATE:return call_balloon(v, r, balloon_inflate);
-	case AERO_CALL_BALLOON_DEFLATE:return call_balloon(v, r, balloon_deflate);
-	case AERO_CALL_BALLOON_POLL:   return call_balloon_poll(v, r);
-	case AERO_CALL_DISK_SETUP:     return call_disk(v, r, true);
-	case AERO_CALL_DISK_KICK:      return call_disk(v, r, false);
-	case AERO_CALL_SHUTDOWN:       vm_guest_shutdown(v->vm, r->rdi); return 0;
+	case AERO_CALL_NOP:
+		return 0;
+	case AERO_CALL_HELLO:
+		return call_hello(v, r);
+	case AERO_CALL_CONSOLE_WRITE:
+		return call_console_write(v, r);
+	case AERO_CALL_CONSOLE_READ:
+		return call_console_read(v, r);
+	case AERO_CALL_UPCALL:
+		return call_upcall(v, r);
+	case AERO_CALL_TIMER:
+		return call_timer(v, r);
+	case AERO_CALL_BALLOON_INFLATE:
+		return call_balloon(v, r, balloon_inflate);
+	case AERO_CALL_BALLOON_DEFLATE:
+		return call_balloon(v, r, balloon_deflate);
+	case AERO_CALL_BALLOON_POLL:
+		return call_balloon_poll(v, r);
+	case AERO_CALL_DISK_SETUP:
+		return call_disk(v, r, true);
+	case AERO_CALL_DISK_KICK:
+		return call_disk(v, r, false);
+	case AERO_CALL_SHUTDOWN:
+		vm_guest_shutdown(v->vm, r->rdi);
+		return 0;
 	case AERO_CALL_VCPU_START:
 	case AERO_CALL_VCPU_STOP:
-	case AERO_CALL_VCPU_SEND:      return call_vcpu(v, r);
-	case AERO_CALL_MEMORY_ONLINE:  return vm_memory_online(v->vm, r->rdi, r->rsi);
-	case AERO_CALL_PAGE_HINT:      return call_hint(v, r);
-	default:		       return AERO_E_NOSYS;
+	case AERO_CALL_VCPU_SEND:
+		return call_vcpu(v, r);
+	case AERO_CALL_MEMORY_ONLINE:
+		return vm_memory_online(v->vm, r->rdi, r->rsi);
+	case AERO_CALL_PAGE_HINT:
+		return call_hint(v, r);
+	default:
+		return AERO_E_NOSYS;
 	}
 }
 

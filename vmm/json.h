@@ -1,11 +1,11 @@
 /*
  * `--json`: a sink that makes a command's text a JSON document, a line at a time:
  *
- *	{"output":[record,
- *	...],"ok":true}
+ * 	{"output":[record,
+ * 	...],"ok":true}
  *
- * A line of key=value pairs is a record {"key":value,...}; below a table's header each row is one of the header's words;
- * other lines are strings. Numbers without a unit are numbers, all else is text.
+ * A line of key=value pairs is a record {"key":value,...}; below a table's header each row is one of the header's
+ * words; other lines are strings. Numbers without a unit are numbers, all else is text.
  */
 #ifndef VMM_JSON_H
 #define VMM_JSON_H

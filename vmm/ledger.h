@@ -1,6 +1,7 @@
 /*
  * The reclaim ledger: what was taken from which VM, by which tier and why, and how much of it came back how soon. One
- * entry is what a tier took from a VM for one cause without a pause; the last LEDGER_KEPT are kept, totals are kept for ever.
+ * entry is what a tier took from a VM for one cause without a pause; the last LEDGER_KEPT are kept, totals are kept for
+ * ever.
  *
  * It is made of the differences of the VMs' counters between two samples, so its totals are those counters at the last
  * sample. Pages that come back are taken to be those that have been away longest; the times it shows follow from that.

@@ -18,10 +18,11 @@
 #include "vmm/modules.h"
 #include "vmm/settings.h"
 
-#define PERIOD_MS        250
-#define PRESSURE_GAP_NS  (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
-#define LIMIT_GAP_NS     (NSEC_PER_MSEC / 4) /* by a VM at its limit, which concerns nobody else */
-#define SCAN_CPU_PERCENT 20 /* most of one CPU's time that the share scan takes: guests come first on a slow machine   \
+#define PERIOD_MS       250
+#define PRESSURE_GAP_NS (2 * NSEC_PER_MSEC) /* steps asked for by pressure are at least so far apart */
+#define LIMIT_GAP_NS    (NSEC_PER_MSEC / 4) /* by a VM at its limit, which concerns nobody else */
+#define SCAN_CPU_PERCENT \
+	20 /* most of one CPU's time that the share scan takes: guests come first on a slow machine   \
 			     */
 #define SCAN_PAUSE (100 / SCAN_CPU_PERCENT - 1) /* of a piece of the scan's own length */
 
@@ -70,7 +71,8 @@ static void scan_fired(struct timer *t)
 void memory_check_pressure(void)
 {
 	if (!soon.armed && reclaim_pressure())
-		timer_arm(&soon, platform_now_ns() + MAX(reclaim_at_limit() ? LIMIT_GAP_NS : PRESSURE_GAP_NS, step_took_ns));
+		timer_arm(&soon,
+			  platform_now_ns() + MAX(reclaim_at_limit() ? LIMIT_GAP_NS : PRESSURE_GAP_NS, step_took_ns));
 }
 
 static u64 random_word(void)

@@ -24,9 +24,12 @@ struct family {
 	enum of of;
 	bool counter;
 	enum unit unit;
-	/* The object is none, a struct monitor_vm or a struct blk_dev; i tells apart values of one. NONE: there is no such. */
+	/*
+	 * The object is none, a struct monitor_vm or a struct blk_dev; i tells apart values of one. NONE: there is no
+	 * such.
+	 */
 	u64 (*value)(const void *object, u32 i);
-	const char *label;         /* name of the label that tells values apart, or NULL */
+	const char *label;          /* name of the label that tells values apart, or NULL */
 	const char *(*part)(u32 i); /* its value; NULL past the last */
 };
 
@@ -74,41 +77,42 @@ static const char *host_alert_part(u32 i)
 /* ---- values -------------------------------------------------------------- */
 
 /* Values that are there only in some VMs. */
-#define TOLD(value)    (f->speaks ? (value) : NONE)
-#define DYNAMIC(value) (f->demand != DYNMEM_OFF ? (value) : NONE)
-#define OF_DISK(value) (f->has_disk ? (value) : NONE)
+#define TOLD(value)                              (f->speaks ? (value) : NONE)
+#define DYNAMIC(value)                           (f->demand != DYNMEM_OFF ? (value) : NONE)
+#define OF_DISK(value)                           (f->has_disk ? (value) : NONE)
 
 #define HOST(type, name, unit, value, help)      HOST_BY(type, name, unit, value, NULL, NULL, help)
 #define VM(type, name, unit, value, help)        VM_BY(type, name, unit, value, NULL, NULL, help)
 #define VM_ALWAYS(type, name, unit, value, help) VM_ANY(type, name, unit, value, NULL, NULL, help)
-#define VM_BY(type, name, unit, value, label, part, help) VM_ANY(type, name, unit, f->live ? (value) : NONE, label, part, help)
-#define HOST_BY(type, name, unit, value, label, part, help)     \
-	static u64 host_##name(const void *object, u32 i)       \
-	{                                                       \
-		const struct monitor_host *m = monitor_host();  \
-		const struct host_figures *f = &m->now;         \
-                                                                \
-		(void)object;                                   \
-		(void)i;                                        \
-		(void)f;                                        \
-		return (value);                                 \
+#define VM_BY(type, name, unit, value, label, part, help) \
+	VM_ANY(type, name, unit, f->live ? (value) : NONE, label, part, help)
+#define HOST_BY(type, name, unit, value, label, part, help)    \
+	static u64 host_##name(const void *object, u32 i)      \
+	{                                                      \
+		const struct monitor_host *m = monitor_host(); \
+		const struct host_figures *f = &m->now;        \
+                                                               \
+		(void)object;                                  \
+		(void)i;                                       \
+		(void)f;                                       \
+		return (value);                                \
 	}
-#define VM_ANY(type, name, unit, value, label, part, help)      \
-	static u64 vm_##name(const void *object, u32 i)         \
-	{                                                       \
-		const struct monitor_vm *m = object;            \
-		const struct vm_figures *f = &m->now;           \
-                                                                \
-		(void)i;                                        \
-		return (value);                                 \
+#define VM_ANY(type, name, unit, value, label, part, help) \
+	static u64 vm_##name(const void *object, u32 i)    \
+	{                                                  \
+		const struct monitor_vm *m = object;       \
+		const struct vm_figures *f = &m->now;      \
+                                                           \
+		(void)i;                                   \
+		return (value);                            \
 	}
-#define DISK(type, name, unit, value, help)                     \
-	static u64 disk_##name(const void *object, u32 i)       \
-	{                                                       \
-		const struct blk_dev *d = object;               \
-                                                                \
-		(void)i;                                        \
-		return (value);                                 \
+#define DISK(type, name, unit, value, help)               \
+	static u64 disk_##name(const void *object, u32 i) \
+	{                                                 \
+		const struct blk_dev *d = object;         \
+                                                          \
+		(void)i;                                  \
+		return (value);                           \
 	}
 #include "vmm/metrics.inc"
 #undef HOST_BY
@@ -124,9 +128,11 @@ static const char *host_alert_part(u32 i)
 #define FAMILY(type, name, unit, of, function, label, part, help) \
 	{NAME_##type(name), help, of, IS_COUNTER_##type, unit, function, label, part},
 
-#define HOST_BY(type, name, unit, value, label, part, help) FAMILY(type, #name, unit, OF_HOST, host_##name, label, part, help)
-#define VM_ANY(type, name, unit, value, label, part, help)  FAMILY(type, "vm_" #name, unit, OF_VM, vm_##name, label, part, help)
-#define DISK(type, name, unit, value, help)                 FAMILY(type, "disk_" #name, unit, OF_DEVICE, disk_##name, NULL, NULL, help)
+#define HOST_BY(type, name, unit, value, label, part, help) \
+	FAMILY(type, #name, unit, OF_HOST, host_##name, label, part, help)
+#define VM_ANY(type, name, unit, value, label, part, help) \
+	FAMILY(type, "vm_" #name, unit, OF_VM, vm_##name, label, part, help)
+#define DISK(type, name, unit, value, help) FAMILY(type, "disk_" #name, unit, OF_DEVICE, disk_##name, NULL, NULL, help)
 
 static const struct family family[] = {
 #include "vmm/metrics.inc"

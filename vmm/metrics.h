@@ -1,7 +1,7 @@
 /*
- * Metrics as Prometheus reads them: text of families with HELP and TYPE lines, an end mark "# EOF". From the monitor's last
- * sample, a bounded piece at a time. Names and units by Prometheus's conventions: bytes, seconds, ratios; counters end
- * in _total, in their TYPE lines, too, as `promtool check metrics` wants it.
+ * Metrics as Prometheus reads them: text of families with HELP and TYPE lines, an end mark "# EOF". From the monitor's
+ * last sample, a bounded piece at a time. Names and units by Prometheus's conventions: bytes, seconds, ratios; counters
+ * end in _total, in their TYPE lines, too, as `promtool check metrics` wants it.
  *
  * Two readers, each with a struct metrics of its own: the command `metrics` and the stream on COM2.
  */

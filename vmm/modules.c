@@ -18,7 +18,7 @@ static void add_guest(const struct boot_module *b, const void *data, u32 slot)
 	const char *why;
 
 	str_copy(names[slot], b->name, BOOT_NAME_BYTES);
-	*m = (struct module){ .name = names[slot], .data = data, .bytes = b->bytes };
+	*m = (struct module){.name = names[slot], .data = data, .bytes = b->bytes};
 	if (elf_parse(data, b->bytes, &m->image, &why)) {
 		log_warn("boot", "guest image %s: %s: left out", m->name, why);
 		return;
@@ -34,7 +34,7 @@ void modules_init(const struct boot_info *bi)
 		const void *data = hpa_to_va(HPA(b->base));
 
 		if (b->kind == BOOT_MODULE_CONFIG)
-			config = (struct module){ .name = "aerostat.ini", .data = data, .bytes = b->bytes };
+			config = (struct module){.name = "aerostat.ini", .data = data, .bytes = b->bytes};
 		else
 			add_guest(b, data, i);
 	}

@@ -16,7 +16,7 @@ struct module {
 /* Takes the modules over from boot_info (names are copied); broken images are reported and left out. */
 void modules_init(const struct boot_info *bi);
 const struct module *module_find(const char *name); /* guest images */
-const struct module *module_config(void);	    /* NULL if there is none */
+const struct module *module_config(void);           /* NULL if there is none */
 
 /* Random bytes for guests and keys, from the boot entropy and the TSC. */
 void modules_random(void *buf, size_t len);

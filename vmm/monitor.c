@@ -26,7 +26,7 @@ static struct monitor_vm *slot[VM_MAX];
 static struct monitor_host host;
 static u32 blocks;
 static u32 turn; /* of samples and syncs: what a turn did not meet is gone */
-static u32 at; /* next VM of the sample under way */
+static u32 at;   /* next VM of the sample under way */
 static u32 paging_vms;
 static struct work sample_work;
 static struct timer sample_timer;
@@ -167,8 +167,7 @@ static void set_disk_rates(struct vm_rates *r, const struct pvdisk_stats *n, con
 {
 	r->disk_reads = rate(n->read_pages, b->read_pages, ms);
 	r->disk_writes = rate(n->write_pages, b->write_pages, ms);
-	r->disk_us =
-	    mean_us(gained(n->latency_ns, b->latency_ns), gained(n->reads + n->writes, b->reads + b->writes));
+	r->disk_us = mean_us(gained(n->latency_ns, b->latency_ns), gained(n->reads + n->writes, b->reads + b->writes));
 }
 
 static void set_vm_rates(struct monitor_vm *m)
@@ -219,8 +218,7 @@ static void set_host_rates(void)
 	r->swap_in_mean = monitor_smoothed(r->swap_in_mean, r->swap_in);
 	r->disk_reads = rate(n->disk.read_pages, b->disk.read_pages, ms);
 	r->disk_writes = rate(n->disk.write_pages, b->disk.write_pages, ms);
-	r->disk_us =
-	    mean_us(n->disk.ns - b->disk.ns, n->disk.reads + n->disk.writes - b->disk.reads - b->disk.writes);
+	r->disk_us = mean_us(n->disk.ns - b->disk.ns, n->disk.reads + n->disk.writes - b->disk.reads - b->disk.writes);
 	r->errors = (u32)gained(errors_of(n), errors_of(b));
 	r->resets = (u32)gained(n->disk.resets, b->disk.resets);
 	change = ((s64)n->memory.free - (s64)b->memory.free) * 1000 / (s64)ms;
@@ -256,8 +254,8 @@ static void note_reclaim(void)
 	enum reclaim_state was = host.before.reclaim.state, is = host.now.reclaim.state;
 
 	if (was != is)
-		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "%s -> %s: %s",
-			   reclaim_state_name(was), reclaim_state_name(is), host.now.reclaim.cause);
+		events_add(is > was ? EVENT_WARNING : EVENT_INFO, "host", "%s -> %s: %s", reclaim_state_name(was),
+			   reclaim_state_name(is), host.now.reclaim.cause);
 }
 
 /* ---- a sample ---- */

@@ -14,11 +14,11 @@
 #define VCPU_FRAMES 8U /* at most: struct vcpu, its scratch page, control blocks of either vendor */
 
 struct sums {
-	u64 pages;	/* of guests: each may have an entry in the share table and one in the reverse map */
-	u64 tables;	/* nested; not counted as the hypervisor's */
-	u64 structures; /* there from a VM's start on */
+	u64 pages;         /* of guests: each may have an entry in the share table and one in the reverse map */
+	u64 tables;        /* nested; not counted as the hypervisor's */
+	u64 structures;    /* there from a VM's start on */
 	u64 zip, zip_held; /* records of compressed pages */
-	u64 firm;	/* reservations and head-room */
+	u64 firm;          /* reservations and head-room */
 };
 
 static void add(struct sums *s, const struct vm_config *c)
@@ -66,8 +66,8 @@ u64 vm_overhead_frames(const struct vm_config *c)
 	add_started(&others);
 	all = others;
 	add(&all, c);
-	return all.tables + all.structures + all.zip + entries(&all) - others.tables - others.structures - others.zip - entries(&others) +
-	       swap_frames_for(vm_swap_need(vm_memory_max(c), c->reservation_bytes));
+	return all.tables + all.structures + all.zip + entries(&all) - others.tables - others.structures - others.zip -
+	       entries(&others) + swap_frames_for(vm_swap_need(vm_memory_max(c), c->reservation_bytes));
 }
 
 void vm_host_memory(struct vm_host_memory *out)
@@ -84,10 +84,12 @@ void vm_host_memory(struct vm_host_memory *out)
 	add_started(&s);
 	out->total = f.total;
 	out->free = f.free;
-	out->guest = f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE] + f.by_state[FRAME_ZIP];
+	out->guest =
+	    f.by_state[FRAME_GUEST] + f.by_state[FRAME_SHARED] + f.by_state[FRAME_TABLE] + f.by_state[FRAME_ZIP];
 	out->hypervisor = f.total - f.free - out->guest;
 	out->overhead = s.tables + s.structures + s.zip + entries(&s) + swap_frames();
-	out->overhead_held = MIN(s.structures + MIN(s.zip, s.zip_held) + MIN(entries(&s), entries_held()) + swap_frames(), out->hypervisor);
+	out->overhead_held = MIN(
+	    s.structures + MIN(s.zip, s.zip_held) + MIN(entries(&s), entries_held()) + swap_frames(), out->hypervisor);
 	promised = s.firm + out->overhead + out->hypervisor - out->overhead_held + r.min_free;
 	out->ram_unreserved = out->total > promised ? out->total - promised : 0;
 	out->swap_unreserved = swap.unreserved;

@@ -8,7 +8,7 @@
 #include "lib/types.h"
 #include "vmm/command.h"
 
-#define PAGER_ROWS 23U /* of a terminal of 24; the last one shows PAGER_PROMPT */
+#define PAGER_ROWS   23U /* of a terminal of 24; the last one shows PAGER_PROMPT */
 #define PAGER_PROMPT "--more-- (blank: page, Enter: line, q: ends)"
 
 struct pager {

@@ -10,10 +10,10 @@
 #include "mm/platform.h"
 #include "vmm/vm_internal.h"
 
-#define PVDISK_INFLIGHT 16 /* requests between the ring and the device */
+#define PVDISK_INFLIGHT  16 /* requests between the ring and the device */
 #define PVDISK_COUNT_MAX 16
-#define PVDISK_ORDER 2	   /* struct pvdisk */
-#define RETRY_NS (2 * NSEC_PER_MSEC)
+#define PVDISK_ORDER     2 /* struct pvdisk */
+#define RETRY_NS         (2 * NSEC_PER_MSEC)
 
 enum xfer_state { XFER_FREE, XFER_WAIT, XFER_DEVICE };
 
@@ -22,11 +22,11 @@ struct xfer {
 	struct blk_req req;
 	struct pvdisk *disk;
 	enum xfer_state state;
-	u32 number;	/* of the request: those of one disk are taken in order */
-	u32 slot;	/* in the ring */
+	u32 number; /* of the request: those of one disk are taken in order */
+	u32 slot;   /* in the ring */
 	u64 taken_ns;
-	u32 pinned;	/* pages pinned so far, in order */
-	u32 at;		/* pages before this one are done with */
+	u32 pinned; /* pages pinned so far, in order */
+	u32 at;     /* pages before this one are done with */
 	hfn_t frame[PVDISK_COUNT_MAX];
 	struct aero_disk_request r;
 };
@@ -34,18 +34,18 @@ struct xfer {
 struct pvdisk {
 	struct vm *vm;
 	struct blk_part *part;
-	u64 start, pages;     /* slice of the partition */
-	u8 *written;	      /* bit a page: has been written by this guest */
+	u64 start, pages; /* slice of the partition */
+	u8 *written;      /* bit a page: has been written by this guest */
 	u32 written_order;
-	hfn_t ring_hfn;	      /* pinned, HFN_NONE before setup */
+	hfn_t ring_hfn; /* pinned, HFN_NONE before setup */
 	gfn_t ring_gfn;
-	u32 taken;	      /* requests taken from the ring, free-running */
+	u32 taken; /* requests taken from the ring, free-running */
 	u32 completed;
 	bool dying;
-	bool attached;	      /* pages of the VM may be copies of its blocks */
+	bool attached; /* pages of the VM may be copies of its blocks */
 	struct work work;
 	struct timer retry;
-	struct list link;     /* all disks, for slice allocation */
+	struct list link; /* all disks, for slice allocation */
 	struct pvdisk_stats stats;
 	struct xfer xfer[PVDISK_INFLIGHT];
 };
@@ -59,7 +59,7 @@ static struct list slices = LIST_INIT(slices);
 
 static struct pvdisk *slice_overlapping(struct blk_part *part, u64 start, u64 pages)
 {
-	list_for_each(l, &slices) {
+	list_for_each (l, &slices) {
 		struct pvdisk *d = list_entry(l, struct pvdisk, link);
 
 		if (d->part == part && start < d->start + d->pages && d->start < start + pages)
@@ -171,7 +171,8 @@ static void unpin(struct xfer *x)
 
 void pvdisk_attach(struct pvdisk *d, struct gspace *gs)
 {
-	const struct clean_disk disk = {.part = d->part, .start = d->start, .pages = (u32)d->pages, .written = d->written};
+	const struct clean_disk disk = {
+	    .part = d->part, .start = d->start, .pages = (u32)d->pages, .written = d->written};
 
 	gspace_set_disk(gs, &disk);
 	d->attached = true;
@@ -344,8 +345,8 @@ static struct xfer *oldest_waiting(struct pvdisk *d)
 }
 
 /*
- * Pinned pages cannot be taken from the VM: if all that it may hold were pages of requests that lack others, none would ever
- * be complete. So only the oldest of those that wait keeps what it has.
+ * Pinned pages cannot be taken from the VM: if all that it may hold were pages of requests that lack others, none would
+ * ever be complete. So only the oldest of those that wait keeps what it has.
  */
 static void advance(struct xfer *x)
 {

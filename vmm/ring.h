@@ -15,8 +15,14 @@ static inline void ring_init(struct ring *r, void *buf, u32 size)
 	r->size = size;
 	r->head = r->tail = 0;
 }
-static inline u32 ring_used(const struct ring *r) { return r->head - r->tail; }
-static inline u32 ring_room(const struct ring *r) { return r->size - ring_used(r); }
+static inline u32 ring_used(const struct ring *r)
+{
+	return r->head - r->tail;
+}
+static inline u32 ring_room(const struct ring *r)
+{
+	return r->size - ring_used(r);
+}
 static inline bool ring_put(struct ring *r, u8 c)
 {
 	if (ring_room(r) == 0)

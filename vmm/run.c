@@ -10,7 +10,7 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define WORK_PER_PASS 16 /* deferred work items between two pieces of a slice */
+#define WORK_PER_PASS 16                  /* deferred work items between two pieces of a slice */
 #define WORK_PASS_NS  (2 * NSEC_PER_MSEC) /* no further item after that */
 
 static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
@@ -22,8 +22,8 @@ static void arm_hardware_timer(struct sched_cpu *s, u64 deadline)
 }
 
 /*
- * A guest that has interrupts off whenever we look, for watchdog_sec of its own run time, is hung: nothing can reach it.
- * Looked at when the host takes the CPU back, which it does at least once a slice.
+ * A guest that has interrupts off whenever we look, for watchdog_sec of its own run time, is hung: nothing can reach
+ * it. Looked at when the host takes the CPU back, which it does at least once a slice.
  */
 static void watchdog_check(struct vcpu *v)
 {
@@ -64,7 +64,10 @@ static void enter_guest(struct vcpu *v, struct hv_exit *e)
 	tlb_guest_end(tlb);
 }
 
-/* Runs v, from now on, until the host is wanted, the vCPU blocks or gives way, or work may be served. Returns the time when it ended. */
+/*
+ * Runs v, from now on, until the host is wanted, the vCPU blocks or gives way, or work may be served. Returns the time
+ * when it ended.
+ */
 static u64 run_piece(struct sched_cpu *s, struct vcpu *v, u64 from)
 {
 	u64 owed_until = s->paying ? from + s->owed_ns : 0;
@@ -88,8 +91,8 @@ static u64 run_piece(struct sched_cpu *s, struct vcpu *v, u64 from)
 		}
 		sched_note_wakes(v);
 		exit_handle(v, &e);
-	} while (READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) &&
-		 !READ_ONCE(v->vm->end_asked) && (!work_pending() || platform_now_ns() < owed_until));
+	} while (READ_ONCE(v->state) == VCPU_RUNNING && !READ_ONCE(s->resched) && !READ_ONCE(v->vm->end_asked) &&
+		 (!work_pending() || platform_now_ns() < owed_until));
 	now = platform_now_ns();
 	s->owed_ns -= MIN(now - from, s->owed_ns);
 	s->paying &= s->owed_ns != 0;

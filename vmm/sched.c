@@ -18,9 +18,9 @@
 #define STILL_WAITS_NS (NSEC_PER_SEC / 2)   /* after it was woken: longer than reclaim's period */
 
 static struct sched_cpu *cpus[CPUS_MAX];
-static u64 clock_vtime;	 /* atomic: virtual time of the latest to run */
-static u32 host_wakes;	 /* atomic: counts sched_wake_memory(NULL) */
-static u32 freeze;	 /* atomic: number of the freeze in force, 0: none */
+static u64 clock_vtime; /* atomic: virtual time of the latest to run */
+static u32 host_wakes;  /* atomic: counts sched_wake_memory(NULL) */
+static u32 freeze;      /* atomic: number of the freeze in force, 0: none */
 static u32 freezes;
 
 struct sched_cpu *sched_this(void)
@@ -118,8 +118,8 @@ static void advance_clock(u64 vtime)
 {
 	u64 old = __atomic_load_n(&clock_vtime, __ATOMIC_RELAXED);
 
-	while (old < vtime && !__atomic_compare_exchange_n(&clock_vtime, &old, vtime, true, __ATOMIC_RELAXED,
-							   __ATOMIC_RELAXED))
+	while (old < vtime &&
+	       !__atomic_compare_exchange_n(&clock_vtime, &old, vtime, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
@@ -138,7 +138,7 @@ static struct vcpu *best_of(struct sched_cpu *s, bool movable, u64 *unpark)
 
 	*unpark = ~0UL;
 
-	list_for_each(l, &s->ready) {
+	list_for_each (l, &s->ready) {
 		struct vcpu *v = list_entry(l, struct vcpu, link);
 		u64 until = parked_until(v->vm, now);
 
@@ -178,12 +178,12 @@ static bool claim_idle(struct sched_cpu *s)
 	return true;
 }
 
-static void claim_any_idle(u32 not)
+static void claim_any_idle(u32 not )
 {
 	u32 count = cpu_count();
 
 	for (u32 i = 1; i < count; i++)
-		if (claim_idle(cpus[(not + i) % count]))
+		if (claim_idle(cpus[(not +i) % count]))
 			return;
 }
 
@@ -346,7 +346,8 @@ static __attribute__((noinline)) void wake_locked(struct vcpu *v)
 
 void sched_wake(struct vcpu *v)
 {
-	if (sched_this()->current == v) /* here, in the host: only this CPU takes it out of RUNNING, and it looks at `wake` before that */
+	/* here, in the host: only this CPU takes it out of RUNNING, and it looks at `wake` before that */
+	if (sched_this()->current == v)
 		WRITE_ONCE(v->wake, true);
 	else
 		wake_locked(v);
@@ -419,7 +420,7 @@ void sched_wait_memory(struct vcpu *v, u64 what)
 static void wake_waiters(struct sched_cpu *s)
 {
 	lock_acquire(&s->lock);
-	list_for_each_safe(l, &s->memory) {
+	list_for_each_safe (l, &s->memory) {
 		struct vcpu *v = list_entry(l, struct vcpu, link);
 
 		if (!woken(v))
@@ -542,9 +543,9 @@ static struct vcpu *steal(struct sched_cpu *s, struct sched_cpu *from)
 }
 
 /*
- * The common case, without the lock: whoever ran goes on. `current` is this CPU's own; who wants it to end says so (stop, resched,
- * unload, the VM's state) and then kicks this CPU, so that what is seen too late here ends the guest's turn at once. A VM with a
- * cap is charged each time.
+ * The common case, without the lock: whoever ran goes on. `current` is this CPU's own; who wants it to end says so
+ * (stop, resched, unload, the VM's state) and then kicks this CPU, so that what is seen too late here ends the guest's
+ * turn at once. A VM with a cap is charged each time.
  */
 static struct vcpu *goes_on(const struct sched_cpu *s, u64 now)
 {
@@ -671,9 +672,10 @@ bool sched_cpu_stats(u32 id, struct sched_cpu_stats *out)
 
 	if (!s)
 		return false;
-	*out = (struct sched_cpu_stats){.idle_ns = READ_ONCE(s->idle_ns), .host_ns = READ_ONCE(s->host_ns), .steals = READ_ONCE(s->steals)};
+	*out = (struct sched_cpu_stats){
+	    .idle_ns = READ_ONCE(s->idle_ns), .host_ns = READ_ONCE(s->host_ns), .steals = READ_ONCE(s->steals)};
 	lock_acquire(&cpus[id]->lock);
-	list_for_each(l, &s->ready)
+	list_for_each (l, &s->ready)
 		out->ready++;
 	out->running = s->current != NULL;
 	lock_release(&cpus[id]->lock);

@@ -1,6 +1,6 @@
 /*
- * The stream of metrics on COM2: every `metrics-interval` seconds all of them, ended by "# EOF". A piece is made, handed
- * to the port as the port takes it, then the next: one buffer, nobody waits. A stream that takes longer than the
+ * The stream of metrics on COM2: every `metrics-interval` seconds all of them, ended by "# EOF". A piece is made,
+ * handed to the port as the port takes it, then the next: one buffer, nobody waits. A stream that takes longer than the
  * interval is finished first.
  *
  * A stream begins with the events since the one before, and, because a stream may be lost on the line, with that one's
@@ -16,9 +16,9 @@
 #include "vmm/metrics.h"
 #include "vmm/settings.h"
 
-#define FULL_NS (2 * NSEC_PER_MSEC) /* a full FIFO at 115200 is empty after 1.4 ms */
-#define OFF_NS  NSEC_PER_SEC        /* how often a stream that is off looks whether it is */
-#define EVENTS_PER_PIECE 16U        /* of less than 120 bytes */
+#define FULL_NS          (2 * NSEC_PER_MSEC) /* a full FIFO at 115200 is empty after 1.4 ms */
+#define OFF_NS           NSEC_PER_SEC        /* how often a stream that is off looks whether it is */
+#define EVENTS_PER_PIECE 16U                 /* of less than 120 bytes */
 
 static struct {
 	struct console_out out;
@@ -72,8 +72,8 @@ static bool tell_events(void)
 	for (u32 i = 0; i < EVENTS_PER_PIECE; i++) {
 		if (!events_read(&stream.event, &e))
 			return false;
-		console_printf(&stream.out, "# EVENT %lu %lu.%09lu %s %s %s\n", e.seq, e.ns / NSEC_PER_SEC, e.ns % NSEC_PER_SEC,
-			       event_level_name(e.level), e.object, e.text);
+		console_printf(&stream.out, "# EVENT %lu %lu.%09lu %s %s %s\n", e.seq, e.ns / NSEC_PER_SEC,
+			       e.ns % NSEC_PER_SEC, event_level_name(e.level), e.object, e.text);
 	}
 	return true;
 }

@@ -32,15 +32,15 @@ struct column {
 	u64 (*value)(const struct monitor_vm *m);
 };
 
-#define COLUMN(name, expression)                       \
+#define COLUMN(name, expression)                          \
 	static u64 get_##name(const struct monitor_vm *m) \
-	{                                              \
-		const struct vm_figures *f = &m->now;  \
-		const struct vm_rates *r = &m->rate;   \
-                                                       \
-		(void)f;                               \
-		(void)r;                               \
-		return (expression);                   \
+	{                                                 \
+		const struct vm_figures *f = &m->now;     \
+		const struct vm_rates *r = &m->rate;      \
+                                                          \
+		(void)f;                                  \
+		(void)r;                                  \
+		return (expression);                      \
 	}
 
 COLUMN(id, m->id)
@@ -114,30 +114,51 @@ COLUMN(swap_target, swap_target(f))
 COLUMN(pressure, f->demand == DYNMEM_OFF ? UNKNOWN : (u64)f->pressure * 10)
 
 static const struct column memory_column[] = {
-    {"MEMSZ", PAGES, get_memsz},         {"CNSM", PAGES, get_consumed},      {"SZTGT", PAGES, get_target},
-    {"MCTLSZ", PAGES, get_balloon},      {"MCTLTG", PAGES, get_balloon_target}, {"SWCUR", PAGES, get_swapped},
-    {"SWR/s", NUMBER, get_swap_in},      {"SWW/s", NUMBER, get_swap_out},    {"SHRD", PAGES, get_shared},
-    {"%LAT_M", PERMILLE, get_waiting},   {"%PRES", PERMILLE, get_pressure},  {"TCHD", PAGES, get_touched},
-    {"TCHD_W", PAGES, get_written},      {"%ACTV", PERMILLE, get_active},    {"%ACTVS", PERMILLE, get_active_slow},
-    {"%ACTVF", PERMILLE, get_active_fast}, {"ZERO", PAGES, get_zero},        {"SHSAVD", PAGES, get_saved},
-    {"COWH", PAGES, get_hinted},         {"COW/s", NUMBER, get_cow},          {"ZIP", PAGES, get_compressed},
-    {"CACHSZ", PAGES, get_zip_size},     {"CACHUS", PAGES, get_zip_used},      {"ZIP/s", NUMBER, get_zip_in},
-    {"UNZP/s", NUMBER, get_zip_out},          {"GRANT", PAGES, get_granted},      {"RESV", PAGES, get_reservation},
-    {"LIMIT", PAGES, get_limit},         {"SHARES", NUMBER, get_shares},     {"MCTL?", YES_NO, get_balloon_driver},
-    {"MCTLMX", PAGES, get_balloon_max},  {"SWTGT", PAGES, get_swap_target},  {"OVHD", PAGES, get_tables},
+    {"MEMSZ", PAGES, get_memsz},
+    {"CNSM", PAGES, get_consumed},
+    {"SZTGT", PAGES, get_target},
+    {"MCTLSZ", PAGES, get_balloon},
+    {"MCTLTG", PAGES, get_balloon_target},
+    {"SWCUR", PAGES, get_swapped},
+    {"SWR/s", NUMBER, get_swap_in},
+    {"SWW/s", NUMBER, get_swap_out},
+    {"SHRD", PAGES, get_shared},
+    {"%LAT_M", PERMILLE, get_waiting},
+    {"%PRES", PERMILLE, get_pressure},
+    {"TCHD", PAGES, get_touched},
+    {"TCHD_W", PAGES, get_written},
+    {"%ACTV", PERMILLE, get_active},
+    {"%ACTVS", PERMILLE, get_active_slow},
+    {"%ACTVF", PERMILLE, get_active_fast},
+    {"ZERO", PAGES, get_zero},
+    {"SHSAVD", PAGES, get_saved},
+    {"COWH", PAGES, get_hinted},
+    {"COW/s", NUMBER, get_cow},
+    {"ZIP", PAGES, get_compressed},
+    {"CACHSZ", PAGES, get_zip_size},
+    {"CACHUS", PAGES, get_zip_used},
+    {"ZIP/s", NUMBER, get_zip_in},
+    {"UNZP/s", NUMBER, get_zip_out},
+    {"GRANT", PAGES, get_granted},
+    {"RESV", PAGES, get_reservation},
+    {"LIMIT", PAGES, get_limit},
+    {"SHARES", NUMBER, get_shares},
+    {"MCTL?", YES_NO, get_balloon_driver},
+    {"MCTLMX", PAGES, get_balloon_max},
+    {"SWTGT", PAGES, get_swap_target},
+    {"OVHD", PAGES, get_tables},
     {"OVHDMX", PAGES, get_tables_max},
 };
 
 static const struct column effect_column[] = {
-    {"%CPU", PERMILLE, get_cpu},        {"EXIT/s", NUMBER, get_exits},     {"DSKR/s", NUMBER, get_disk_reads},
-    {"DSKW/s", NUMBER, get_disk_writes}, {"DSK_us", NUMBER, get_disk_us},   {"OPS/s", NUMBER, get_operations},
-    {"OP_us", NUMBER, get_latency},     {"%HIT", PERMILLE, get_hit_rate},  {"MCTLSZ", PAGES, get_balloon},
-    {"SWR/s", NUMBER, get_swap_in},     {"RFLT/s", NUMBER, get_refaults},  {"SWCUR", PAGES, get_swapped},
-    {"%LAT_M", PERMILLE, get_waiting},  {"NPF/s", NUMBER, get_exits_npf},  {"HLT/s", NUMBER, get_exits_hlt},
-    {"CALL/s", NUMBER, get_exits_call}, {"IRQ/s", NUMBER, get_exits_irq},  {"CPUID", NUMBER, get_exits_cpuid},
-    {"MSR/s", NUMBER, get_exits_msr},   {"IO/s", NUMBER, get_exits_io},    {"GFREE", PAGES, get_guest_free},
-    {"VCPUS", NUMBER, get_vcpus},
-    {"STATE", STATE, get_state},
+    {"%CPU", PERMILLE, get_cpu},         {"EXIT/s", NUMBER, get_exits},    {"DSKR/s", NUMBER, get_disk_reads},
+    {"DSKW/s", NUMBER, get_disk_writes}, {"DSK_us", NUMBER, get_disk_us},  {"OPS/s", NUMBER, get_operations},
+    {"OP_us", NUMBER, get_latency},      {"%HIT", PERMILLE, get_hit_rate}, {"MCTLSZ", PAGES, get_balloon},
+    {"SWR/s", NUMBER, get_swap_in},      {"RFLT/s", NUMBER, get_refaults}, {"SWCUR", PAGES, get_swapped},
+    {"%LAT_M", PERMILLE, get_waiting},   {"NPF/s", NUMBER, get_exits_npf}, {"HLT/s", NUMBER, get_exits_hlt},
+    {"CALL/s", NUMBER, get_exits_call},  {"IRQ/s", NUMBER, get_exits_irq}, {"CPUID", NUMBER, get_exits_cpuid},
+    {"MSR/s", NUMBER, get_exits_msr},    {"IO/s", NUMBER, get_exits_io},   {"GFREE", PAGES, get_guest_free},
+    {"VCPUS", NUMBER, get_vcpus},        {"STATE", STATE, get_state},
 };
 
 static const struct {
@@ -152,9 +173,9 @@ static const struct {
 	u8 key;
 	const char *name;
 	u64 (*value)(const struct monitor_vm *m);
-} sort_info[] = {{'i', "id", get_id},           {'m', "MEMSZ", get_memsz},   {'c', "CNSM", get_consumed}, {'b', "MCTLSZ", get_balloon},
-		 {'s', "SWCUR", get_swapped},   {'r', "SWR/s", get_swap_in}, {'l', "%LAT_M", get_waiting}, {'u', "%CPU", get_cpu},
-		 {'o', "OPS/s", get_operations}};
+} sort_info[] = {{'i', "id", get_id},          {'m', "MEMSZ", get_memsz},   {'c', "CNSM", get_consumed},
+		 {'b', "MCTLSZ", get_balloon}, {'s', "SWCUR", get_swapped}, {'r', "SWR/s", get_swap_in},
+		 {'l', "%LAT_M", get_waiting}, {'u', "%CPU", get_cpu},      {'o', "OPS/s", get_operations}};
 
 /* ---- the order of rows ---- */
 
@@ -236,8 +257,8 @@ static void host_line(const struct top *t, char *b, size_t size)
 {
 	const struct host_figures *h = &monitor_host()->now;
 
-	format_buf(b, size, "aerostat up %lus, %u VMs %u run, %s %lus, %u alerts, page %s, by %s",
-		   h->ns / NSEC_PER_SEC, h->vms, h->running, reclaim_state_name(h->reclaim.state),
+	format_buf(b, size, "aerostat up %lus, %u VMs %u run, %s %lus, %u alerts, page %s, by %s", h->ns / NSEC_PER_SEC,
+		   h->vms, h->running, reclaim_state_name(h->reclaim.state),
 		   (h->ns - MIN(h->reclaim.state_since_ns, h->ns)) / NSEC_PER_SEC, alerts_raised(),
 		   page_info[t->page].name, sort_info[t->sort].name);
 }
@@ -278,8 +299,8 @@ static void commit_line(char *b, size_t size)
 
 	for (u32 i = 0; i < MONITOR_LOADS; i++)
 		c[i] = monitor_overcommit(i);
-	at = format_append(b, size, 0, "commit  1/5/15 min %lu.%02lu %lu.%02lu %lu.%02lu  free %s%s/s", c[0] / 100, c[0] % 100,
-			   c[1] / 100, c[1] % 100, c[2] / 100, c[2] % 100, change < 0 ? "-" : "+",
+	at = format_append(b, size, 0, "commit  1/5/15 min %lu.%02lu %lu.%02lu %lu.%02lu  free %s%s/s", c[0] / 100,
+			   c[0] % 100, c[1] / 100, c[1] % 100, c[2] / 100, c[2] % 100, change < 0 ? "-" : "+",
 			   size_of(speed, (u64)(change < 0 ? -change : change)));
 	if (seconds && seconds < SOON_SEC)
 		format_append(b, size, at, ", at this rate hard in %lus", seconds);
@@ -291,9 +312,10 @@ static void sharing_line(char *b, size_t size)
 	char zip[FORMAT_SIZE_BYTES], pool[FORMAT_SIZE_BYTES];
 	const struct host_figures *h = &monitor_host()->now;
 
-	format_buf(b, size, "sharing zero=%s shared=%s common=%s saved=%s  zip=%s in %s", size_of(zero, h->page[PAGE_ZERO]),
-		   size_of(shared, h->page[PAGE_SHARED]), size_of(common, h->share.shared_frames),
-		   size_of(saved, figures_saved(h)), size_of(zip, h->page[PAGE_COMPRESSED]), size_of(pool, h->zip.frames));
+	format_buf(b, size, "sharing zero=%s shared=%s common=%s saved=%s  zip=%s in %s",
+		   size_of(zero, h->page[PAGE_ZERO]), size_of(shared, h->page[PAGE_SHARED]),
+		   size_of(common, h->share.shared_frames), size_of(saved, figures_saved(h)),
+		   size_of(zip, h->page[PAGE_COMPRESSED]), size_of(pool, h->zip.frames));
 }
 
 static void balloon_line(const struct top *t, char *b, size_t size)
@@ -309,9 +331,8 @@ static void balloon_line(const struct top *t, char *b, size_t size)
 		max += m ? m->now.balloon_max : 0;
 		to_swap += m ? get_swap_target(m) : 0;
 	}
-	format_buf(b, size, "balloon balloon=%s target=%s max=%s  swap-target=%s",
-		   size_of(is, h->reclaim.ballooned), size_of(target, h->reclaim.ballooned_target), size_of(most, max),
-		   size_of(swap, to_swap));
+	format_buf(b, size, "balloon balloon=%s target=%s max=%s  swap-target=%s", size_of(is, h->reclaim.ballooned),
+		   size_of(target, h->reclaim.ballooned_target), size_of(most, max), size_of(swap, to_swap));
 }
 
 static void swap_line(char *b, size_t size)

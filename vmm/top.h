@@ -1,6 +1,6 @@
 /*
- * The full-screen page in the manner of esxtop: host lines, a row a VM. Pure text from what the monitor has taken last, so
- * everything on one screen is of one moment; a few lines a piece. Two pages: memory, and what it does to the guests.
+ * The full-screen page in the manner of esxtop: host lines, a row a VM. Pure text from what the monitor has taken last,
+ * so everything on one screen is of one moment; a few lines a piece. Two pages: memory, and what it does to the guests.
  *
  * Keys and the answer to a question for the terminal's size go in by top_key(). Belongs to the boot CPU.
  */
@@ -20,10 +20,10 @@ enum top_page { TOP_MEMORY, TOP_EFFECT, TOP_PAGES };
 
 struct top {
 	u32 columns, rows;
-	bool plain;       /* no escape sequences */
-	bool done;        /* the operator has left */
+	bool plain; /* no escape sequences */
+	bool done;  /* the operator has left */
 	enum top_page page;
-	u32 sort;         /* of the table of keys */
+	u32 sort; /* of the table of keys */
 	bool reverse;
 	u32 first_column; /* of the table's, behind the name */
 	u32 interval;     /* seconds between two screens */

@@ -1,4 +1,5 @@
 /* Creation of vCPUs and their guest timer. */
+#include "vmm/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -8,7 +9,6 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "vmm/sched.h"
-#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "a vCPU is one frame, its scratch page the next");
@@ -17,7 +17,7 @@ _Static_assert(AERO_CALL_NOP == 0, "what struct hv_fast.nop answers");
 
 const char *vcpu_state_name(enum vcpu_state s)
 {
-	static const char *const name[VCPU_STATES] = { "off", "ready", "running", "halted", "memory" };
+	static const char *const name[VCPU_STATES] = {"off", "ready", "running", "halted", "memory"};
 
 	return s < VCPU_STATES ? name[s] : "?";
 }

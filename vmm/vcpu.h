@@ -18,10 +18,10 @@
 #include "vmm/vm.h"
 
 enum vcpu_state {
-	VCPU_OFF,	  /* not started, or its VM is ending */
-	VCPU_READY,	  /* on the run queue */
+	VCPU_OFF,   /* not started, or its VM is ending */
+	VCPU_READY, /* on the run queue */
 	VCPU_RUNNING,
-	VCPU_HALTED,	  /* HLT, until an event */
+	VCPU_HALTED,      /* HLT, until an event */
 	VCPU_WAIT_MEMORY, /* a page is on its way, or none is free */
 	VCPU_STATES
 };
@@ -33,31 +33,31 @@ struct vcpu {
 	struct hv_vcpu *hv;
 	u32 index;
 	enum vcpu_state state;
-	bool wake;	  /* an event arrived: a HLT about to block does not */
-	bool upcall;	  /* atomic: an upcall has to be delivered */
-	bool stop;	  /* is to be OFF: the CPU that runs it sees to it */
-	bool ended;	  /* for good: the guest cannot start it any more */
+	bool wake;        /* an event arrived: a HLT about to block does not */
+	bool upcall;      /* atomic: an upcall has to be delivered */
+	bool stop;        /* is to be OFF: the CPU that runs it sees to it */
+	bool ended;       /* for good: the guest cannot start it any more */
 	u8 upcall_vector; /* 0: none yet */
-	bool starting;	  /* the guest is starting it; vm->lock */
-	bool reset;	  /* takes on `start` before it is entered; set while OFF */
+	bool starting;    /* the guest is starting it; vm->lock */
+	bool reset;       /* takes on `start` before it is entered; set while OFF */
 	struct hv_start start;
-	u32 cpu;	  /* whose queue it belongs to */
-	u32 loaded_on;	  /* atomic: CPU that holds its registers, CPU_NONE; set by that CPU */
-	u64 vtime;	  /* run time by weight */
-	u64 charged_ns;	  /* RUNNING: up to when that is in vtime */
-	u32 wakes_seen;	  /* vm->mem_wakes when the failing touch began */
+	u32 cpu;             /* whose queue it belongs to */
+	u32 loaded_on;       /* atomic: CPU that holds its registers, CPU_NONE; set by that CPU */
+	u64 vtime;           /* run time by weight */
+	u64 charged_ns;      /* RUNNING: up to when that is in vtime */
+	u32 wakes_seen;      /* vm->mem_wakes when the failing touch began */
 	u32 host_wakes_seen; /* the same of wake-ups for all */
-	u64 wait_what;	  /* the latest wait for memory: for what, by sched_wait_memory(); */
-	u64 wait_ran_ns;  /* run time when it began; */
-	u64 wait_seen_ns; /* when; and, atomic, when the first one began that ended with nothing: */
+	u64 wait_what;       /* the latest wait for memory: for what, by sched_wait_memory(); */
+	u64 wait_ran_ns;     /* run time when it began; */
+	u64 wait_seen_ns;    /* when; and, atomic, when the first one began that ended with nothing: */
 	u64 wait_since_ns;
 	u64 irqs_off_since_ns; /* run time at which interrupts were first seen off, and always since; 0: they were on */
 	struct timer timer;
-	u64 since_ns;	  /* of the present state */
+	u64 since_ns; /* of the present state */
 	u64 ns_in[VCPU_STATES];
 	u64 slices;
 	struct vm_counts counts; /* its own CPU's only, others read */
-	u64 *scratch;	  /* one page for copies of guest batches, used within one hypercall */
+	u64 *scratch;            /* one page for copies of guest batches, used within one hypercall */
 };
 
 /* Once: how the back end reads guest memory. */
@@ -87,7 +87,8 @@ void sched_thaw(void);
 
 void sched_start(struct vcpu *v); /* OFF -> READY */
 /*
- * Any state -> OFF. On return no CPU runs it or holds its registers. Waits for other CPUs: on the boot CPU only, no lock held.
+ * Any state -> OFF. On return no CPU runs it or holds its registers. Waits for other CPUs: on the boot CPU only, no
+ * lock held.
  */
 void sched_stop(struct vcpu *v);
 /*
@@ -96,16 +97,17 @@ void sched_stop(struct vcpu *v);
  */
 bool sched_restart(struct vcpu *v) must_check;
 void sched_retire(struct vcpu *v);
-void sched_poke(struct vcpu *v);  /* its VM was paused or resumed */
-void sched_wake(struct vcpu *v);  /* HALTED -> READY; otherwise remembered for the next HLT */
-void sched_halt(struct vcpu *v);  /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
+void sched_poke(struct vcpu *v); /* its VM was paused or resumed */
+void sched_wake(struct vcpu *v); /* HALTED -> READY; otherwise remembered for the next HLT */
+void sched_halt(struct vcpu *v); /* by the running CPU: RUNNING -> HALTED unless woken meanwhile */
 /*
- * By the running CPU, before a touch that may fail; and after it: RUNNING -> WAIT_MEMORY, unless woken since then. what: the page, or
- * anything else that is another one once the guest has come further.
+ * By the running CPU, before a touch that may fail; and after it: RUNNING -> WAIT_MEMORY, unless woken since then.
+ * what: the page, or anything else that is another one once the guest has come further.
  */
 void sched_note_wakes(struct vcpu *v);
 void sched_wait_memory(struct vcpu *v, u64 what);
-u64 sched_starved_ns(const struct vcpu *v, u64 now_ns); /* for how long it has waited for one thing; 0: it does not. Racy */
+/* for how long it has waited for one thing; 0: it does not. Racy */
+u64 sched_starved_ns(const struct vcpu *v, u64 now_ns);
 void sched_wake_memory(struct vm *vm); /* NULL: all. Any CPU, no lock of LOCK_RANK_SCHED or above held */
 
 /* exit.c: decides what an exit means. */

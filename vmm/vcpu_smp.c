@@ -6,8 +6,8 @@
  * CPU's registers is there or nowhere.
  *
  * Locking: vm->lock keeps two starts of one vCPU apart (`starting`). Its state belongs to the scheduler. What a start
- * changes otherwise (start, reset, event word, timer) nobody else touches while the vCPU is OFF, but for events that are
- * sent to it: they are kept if they come after the start, and may be lost if before.
+ * changes otherwise (start, reset, event word, timer) nobody else touches while the vCPU is OFF, but for events that
+ * are sent to it: they are kept if they come after the start, and may be lost if before.
  */
 #include "lib/err.h"
 #include "vmm/vcpu.h"

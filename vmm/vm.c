@@ -17,7 +17,7 @@
 #include "vmm/vm_internal.h"
 
 /* struct vm and its console rings: one block. */
-#define VM_ORDER 2
+#define VM_ORDER            2
 #define VM_CONSOLE_IN_BYTES 1024
 _Static_assert(sizeof(struct vm) + VM_CONSOLE_BYTES + VM_CONSOLE_IN_BYTES <= PAGE_SIZE << VM_ORDER, "struct vm");
 
@@ -28,7 +28,7 @@ static u16 next_id = 1;
 
 const char *vm_state_name(enum vm_state s)
 {
-	static const char *const name[VM_STATES] = { "created", "starting", "running", "paused", "stopping", "crashed" };
+	static const char *const name[VM_STATES] = {"created", "starting", "running", "paused", "stopping", "crashed"};
 
 	return s < VM_STATES ? name[s] : "?";
 }
@@ -42,7 +42,8 @@ static bool name_ok(const char *name)
 	for (size_t i = 0; i < len; i++) {
 		char c = name[i];
 
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+		      c == '-'))
 			return false;
 	}
 	return true;
@@ -66,8 +67,8 @@ static int config_check(const struct vm_config *c, char *why, size_t size)
 		return vm_fail(why, size, E_RANGE, "memory must be 8M to 64G in whole pages");
 	if (!c->maximum_bytes && (c->minimum_bytes || c->buffer_percent))
 		return vm_fail(why, size, E_INVAL, "minimum and buffer go with maximum: Dynamic Memory");
-	if (c->maximum_bytes && (c->maximum_bytes < c->memory_bytes || c->maximum_bytes > VM_MEMORY_MAX ||
-				 c->maximum_bytes & ~PAGE_MASK))
+	if (c->maximum_bytes &&
+	    (c->maximum_bytes < c->memory_bytes || c->maximum_bytes > VM_MEMORY_MAX || c->maximum_bytes & ~PAGE_MASK))
 		return vm_fail(why, size, E_RANGE, "maximum must be the VM's memory to 64G in whole pages");
 	if (c->minimum_bytes && (c->minimum_bytes < VM_MEMORY_MIN || c->minimum_bytes > c->memory_bytes))
 		return vm_fail(why, size, E_RANGE, "minimum must be 8M to the VM's memory");
@@ -92,7 +93,7 @@ static int config_check(const struct vm_config *c, char *why, size_t size)
 
 static struct vm *find_locked(const char *name)
 {
-	list_for_each(l, &vms) {
+	list_for_each (l, &vms) {
 		struct vm *vm = list_entry(l, struct vm, link);
 
 		if (str_eq(vm->config.name, name))
@@ -152,7 +153,8 @@ int vm_destroy(struct vm *vm, char *why, size_t size)
 	lock_acquire(&list_lock);
 	if (vm->state != VM_CREATED && vm->state != VM_CRASHED) {
 		lock_release(&list_lock);
-		return vm_fail(why, size, E_BUSY, "'%s' is %s: stop it first", vm->config.name, vm_state_name(vm->state));
+		return vm_fail(why, size, E_BUSY, "'%s' is %s: stop it first", vm->config.name,
+			       vm_state_name(vm->state));
 	}
 	/* Its last notification may still be on its way. */
 	if (work_is_queued(&vm->notify_work) || work_is_queued(&vm->life_work)) {
@@ -242,20 +244,27 @@ int vm_admit(u64 reservation_pages, u64 overhead, u64 swap_pages, char *why, siz
 	int err;
 
 	vm_host_memory(&m);
-	a = (struct admission){ .ram_unreserved = m.ram_unreserved, .swap_unreserved = m.swap_unreserved,
-				.reservation = reservation_pages, .overhead = overhead,
-				.size = reservation_pages + swap_pages };
+	a = (struct admission){.ram_unreserved = m.ram_unreserved,
+			       .swap_unreserved = m.swap_unreserved,
+			       .reservation = reservation_pages,
+			       .overhead = overhead,
+			       .size = reservation_pages + swap_pages};
 	err = policy_admit(&a, &missing);
 	if (err == E_NOMEM)
-		return vm_fail(why, size, err,
-			       "not admitted: reservation %luM + overhead %luM needs %luM more RAM than the %luM unreserved",
-			       to_mib(reservation_pages), to_mib(overhead) + 1, to_mib(missing) + 1, to_mib(m.ram_unreserved));
+		return vm_fail(
+		    why, size, err,
+		    "not admitted: reservation %luM + overhead %luM needs %luM more RAM than the %luM unreserved",
+		    to_mib(reservation_pages), to_mib(overhead) + 1, to_mib(missing) + 1, to_mib(m.ram_unreserved));
 	if (err) {
 		swap_stats(&s);
-		return vm_fail(why, size, err,
-			       "not admitted: memory above the reservation needs %luM of swap, %luM unreserved (swap %s%s%s)",
-			       to_mib(swap_pages), to_mib(m.swap_unreserved), s.state == SWAP_ON ? "on" : s.state == SWAP_OFF ? "off" : "failed",
-			       s.why ? ": " : "", s.why ? s.why : "");
+		return vm_fail(
+		    why, size, err,
+		    "not admitted: memory above the reservation needs %luM of swap, %luM unreserved (swap %s%s%s)",
+		    to_mib(swap_pages), to_mib(m.swap_unreserved),
+		    s.state == SWAP_ON    ? "on"
+		    : s.state == SWAP_OFF ? "off"
+					  : "failed",
+		    s.why ? ": " : "", s.why ? s.why : "");
 	}
 	return 0;
 }
@@ -391,7 +400,8 @@ int vm_set_memory(struct vm *vm, u64 bytes, char *why, size_t size)
 
 	bytes = ALIGN_DOWN(bytes, PAGE_SIZE);
 	if (!c->maximum_bytes && (vm->gs_valid || !bytes))
-		return vm_fail(why, size, E_INVAL, "'%s' has no Dynamic Memory (maximum=): its size changes only while it is stopped",
+		return vm_fail(why, size, E_INVAL,
+			       "'%s' has no Dynamic Memory (maximum=): its size changes only while it is stopped",
 			       c->name);
 	if (!vm->gs_valid && bytes)
 		return set_startup(vm, bytes, why, size);
@@ -483,11 +493,8 @@ static struct tlb_cpu *tlb_of(u32 id)
 
 void mm_tlb_shootdown(struct gspace *gs)
 {
-	static const struct tlb_machine machine = {.count = cpu_count,
-						   .cpu = tlb_of,
-						   .kick = cpu_kick,
-						   .relax = platform_relax,
-						   .now_ns = platform_now_ns};
+	static const struct tlb_machine machine = {
+	    .count = cpu_count, .cpu = tlb_of, .kick = cpu_kick, .relax = platform_relax, .now_ns = platform_now_ns};
 
 	DCHECK(gs->tlb_gen != 0);
 	tlb_shootdown(&machine, this_cpu()->lib.id, &gs->tlb_gen);

@@ -91,7 +91,8 @@ s64 vm_attach_info(struct vm *vm, gpa_t gpa, u32 features)
 	fill_memory(vm, info);
 	if (ring_used(&vm->con_in)) /* typed before there was anybody to tell */
 		info->events = AERO_EVENT_CONSOLE;
-	__atomic_store_n(&vm->info_hfn, hfn, __ATOMIC_RELEASE); /* filled first: another CPU may post an event at once */
+	/* filled first: another CPU may post an event at once */
+	__atomic_store_n(&vm->info_hfn, hfn, __ATOMIC_RELEASE);
 	lock_release(&vm->lock);
 	if (features & AERO_FEATURE_BALLOON) {
 		vm->gs.balloon_progress_ns = platform_now_ns();

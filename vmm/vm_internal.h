@@ -6,7 +6,7 @@
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
-#define VM_SHARES_MAX 1000000U
+#define VM_SHARES_MAX     1000000U
 #define VM_SHARES_PER_MIB 10U /* ESX "normal" */
 
 /* Formats why and returns err. */
@@ -16,7 +16,7 @@ void vm_contract_init(struct vm *vm);
 void vm_detach_info(struct vm *vm); /* no vCPU runs */
 void vm_life_init(struct vm *vm);
 
-u32 vm_limit_pages(const struct vm_config *c); /* in pages; no limit: the most that it may have */
+u32 vm_limit_pages(const struct vm_config *c);      /* in pages; no limit: the most that it may have */
 struct dynmem vm_dynmem(const struct vm_config *c); /* at the start */
 u32 vm_swap_need(u64 memory_bytes, u64 reservation_bytes);
 /* Can this much more be backed? Frames and slots; why has the numbers. */

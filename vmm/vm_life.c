@@ -21,19 +21,19 @@
 #include "vmm/settings.h"
 #include "vmm/vm_internal.h"
 
-#define LOAD_CHUNK (32 * KIB)
-#define REAP_PAGES 256			    /* pages given back in one piece */
-#define RETRY_NS (5 * NSEC_PER_MSEC)
+#define LOAD_CHUNK       (32 * KIB)
+#define REAP_PAGES       256 /* pages given back in one piece */
+#define RETRY_NS         (5 * NSEC_PER_MSEC)
 #define STOP_PATIENCE_NS (5 * NSEC_PER_SEC) /* an orderly stop turns into a forced one */
 
 /* The start area of guest/abi/aerostat.h: [0x1000, 0x10000). */
-#define START_GPA 0x1000UL
-#define START_PML4 0x2000UL
-#define START_PDPT 0x3000UL
-#define START_PD 0x4000UL /* four: 4 GiB */
+#define START_GPA       0x1000UL
+#define START_PML4      0x2000UL
+#define START_PDPT      0x3000UL
+#define START_PD        0x4000UL /* four: 4 GiB */
 #define START_STACK_TOP 0x10000UL
-#define PTE_P_W 3UL
-#define PTE_LARGE BIT(7)
+#define PTE_P_W         3UL
+#define PTE_LARGE       BIT(7)
 
 /* ---- building the guest ---- */
 
@@ -117,7 +117,7 @@ static int load_some(struct vm *vm)
 static void enter_running(struct vm *vm)
 {
 	const struct module *m = module_find(vm->config.image);
-	struct hv_start s = { .rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA };
+	struct hv_start s = {.rip = m->image.entry, .rsp = START_STACK_TOP, .cr3 = START_PML4, .rdi = START_GPA};
 
 	vm->vcpu[0]->start = s;
 	vm->vcpu[0]->reset = true;
@@ -125,8 +125,8 @@ static void enter_running(struct vm *vm)
 	vm->state = VM_RUNNING;
 	sched_start(vm->vcpu[0]);
 	/* Limited, as a guest may reboot as often as it likes. */
-	log_guest(&vm->log_limit, "vm", "%s: running, %lu MiB, image %s", vm->config.name, vm->config.memory_bytes / MIB,
-		  vm->config.image);
+	log_guest(&vm->log_limit, "vm", "%s: running, %lu MiB, image %s", vm->config.name,
+		  vm->config.memory_bytes / MIB, vm->config.image);
 }
 
 /* ---- start ---- */
@@ -143,9 +143,9 @@ static void release_parts(struct vm *vm)
 
 static struct mem_alloc alloc_of(const struct vm_config *c)
 {
-	return (struct mem_alloc){ .reservation = (u32)(c->reservation_bytes >> PAGE_SHIFT),
-				   .limit = vm_limit_pages(c),
-				   .shares = c->shares ? c->shares : (u32)(c->memory_bytes / MIB * VM_SHARES_PER_MIB) };
+	return (struct mem_alloc){.reservation = (u32)(c->reservation_bytes >> PAGE_SHIFT),
+				  .limit = vm_limit_pages(c),
+				  .shares = c->shares ? c->shares : (u32)(c->memory_bytes / MIB * VM_SHARES_PER_MIB)};
 }
 
 static int create_space(struct vm *vm, char *why, size_t size)
@@ -184,8 +184,8 @@ int vm_would_start(struct vm *vm, char *why, size_t size)
 		return vm_fail(why, size, E_RANGE, "image '%s' does not fit into 1M to %luM", c->image,
 			       c->memory_bytes / MIB);
 	return vm_admit(c->reservation_bytes >> PAGE_SHIFT,
-			vm_overhead_frames(c) + vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT),
-			need, why, size);
+			vm_overhead_frames(c) + vm_headroom_frames(c->reservation_bytes >> PAGE_SHIFT), need, why,
+			size);
 }
 
 static int start_checked(struct vm *vm, char *why, size_t size)
@@ -199,8 +199,9 @@ static int start_checked(struct vm *vm, char *why, size_t size)
 		err = pvdisk_create(vm, c->disk_bytes, &vm->disk);
 		if (err)
 			return vm_fail(why, size, err, "no disk of %luM: %s", c->disk_bytes / MIB,
-				       err == E_NOENT ? "no guest-data partition" :
-				       err == E_NOSPC ? "guest-data partition full" : "out of memory");
+				       err == E_NOENT   ? "no guest-data partition"
+				       : err == E_NOSPC ? "guest-data partition full"
+							: "out of memory");
 	}
 	err = create_space(vm, why, size);
 	if (err && vm->disk && pvdisk_destroy(vm->disk))
@@ -231,8 +232,9 @@ int vm_start(struct vm *vm, char *why, size_t size)
 	if (err)
 		return err;
 	forget_last_run(vm);
-	vm->gs.balloon_max = (u32)((u64)vm->gs.pages *
-				   (vm->config.balloon_max_percent ? vm->config.balloon_max_percent : BALLOON_MAX_PERCENT) / 100);
+	vm->gs.balloon_max =
+	    (u32)((u64)vm->gs.pages *
+		  (vm->config.balloon_max_percent ? vm->config.balloon_max_percent : BALLOON_MAX_PERCENT) / 100);
 	vm->gs.balloon_rate = settings_balloon_rate(&vm->config);
 	vm->gs.balloon_rate_down = settings_number(NUMBER_BALLOON_RATE_DOWN);
 	vm->gs.zip_percent = vm->config.zip_percent;
@@ -281,8 +283,8 @@ static void dump_vcpus(struct vm *vm)
 }
 
 /*
- * Any state with a valid space -> STOPPING. The reaper does the rest. When this returns no CPU runs a vCPU of the VM, or
- * a timer of one.
+ * Any state with a valid space -> STOPPING. The reaper does the rest. When this returns no CPU runs a vCPU of the VM,
+ * or a timer of one.
  */
 static void end(struct vm *vm, bool crashed, bool dump, const char *why)
 {
@@ -448,7 +450,8 @@ static void life_timer_fired(struct timer *t)
 	struct vm *vm = container_of(t, struct vm, life_timer);
 
 	if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
-		log_warn("vm", "%s: did not shut down in %lu s: forced", vm->config.name, STOP_PATIENCE_NS / NSEC_PER_SEC);
+		log_warn("vm", "%s: did not shut down in %lu s: forced", vm->config.name,
+			 STOP_PATIENCE_NS / NSEC_PER_SEC);
 		end(vm, false, true, "stopped by the operator, forced");
 	} else {
 		work_queue(&vm->life_work);

@@ -4,8 +4,8 @@
 #include "arch/x86/hv.h"
 #include "arch/x86/smp.h"
 #include "drivers/uart.h"
-#include "lib/panic.h"
 #include "lib/log.h"
+#include "lib/panic.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
 #include "vmm/memory.h"
@@ -19,7 +19,8 @@ static void find_virtualisation(void)
 	char why[128];
 
 	if (hv_init(why, sizeof(why)) == 0) {
-		log_info("hv", "%s: %u address-space identifiers, nested paging %s", hv->name, hv_caps.asids, hv_caps.npt->name);
+		log_info("hv", "%s: %u address-space identifiers, nested paging %s", hv->name, hv_caps.asids,
+			 hv_caps.npt->name);
 		return;
 	}
 	log_error("hv", "this machine cannot run guests: %s", why);

@@ -81,7 +81,10 @@ void lapic_set_extint(bool on)
 	lapic_write(LAPIC_LVT_LINT0, on ? LVT_EXTINT : LVT_MASKED);
 }
 
-/* x2APIC register writes are not ordered after stores (SDM "x2APIC Register Access"): what the other CPU is to see comes first. */
+/*
+ * x2APIC register writes are not ordered after stores (SDM "x2APIC Register Access"): what the other CPU is to see
+ * comes first.
+ */
 void lapic_send(u32 apic_id, u32 command)
 {
 	if (x2apic) {

@@ -5,9 +5,9 @@
 #include "arch/x86/cpu.h"
 #include "lib/types.h"
 
-#define SEL_CODE 0x08
-#define SEL_DATA 0x10
-#define SEL_TSS 0x18
+#define SEL_CODE    0x08
+#define SEL_DATA    0x10
+#define SEL_TSS     0x18
 #define GDT_ENTRIES 5 /* null, code, data, TSS (two) */
 
 struct packed tss64 {

@@ -5,12 +5,12 @@
 #include "lib/string.h"
 
 #define CPUID_1_ECX_HYPERVISOR BIT(31)
-#define CPUID_HYPERVISOR 0x40000000U
-#define TCG_SIGNATURE "TCGTCGTCGTCG"
-#define FXSAVE_BYTES 512
-#define X87_CONTROL_BYTES 24 /* of the FXSAVE area: control, status and tag words, last instruction */
-#define X87_REGISTERS 32     /* eight of 16 bytes */
-#define X87_REGISTERS_BYTES 128
+#define CPUID_HYPERVISOR       0x40000000U
+#define TCG_SIGNATURE          "TCGTCGTCGTCG"
+#define FXSAVE_BYTES           512
+#define X87_CONTROL_BYTES      24 /* of the FXSAVE area: control, status and tag words, last instruction */
+#define X87_REGISTERS          32 /* eight of 16 bytes */
+#define X87_REGISTERS_BYTES    128
 
 static bool needed; /* by all CPUs of the machine, or none */
 

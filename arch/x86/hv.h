@@ -109,8 +109,8 @@ struct hv_caps {
 };
 
 /*
- * Answers that the back end gives without leaving its loop. The owner of the vCPU fills it in, at any time the vCPU is not
- * running; what is not found here exits as ever. count[]: exits answered so, by kind. A reset clears cpuid[].
+ * Answers that the back end gives without leaving its loop. The owner of the vCPU fills it in, at any time the vCPU is
+ * not running; what is not found here exits as ever. count[]: exits answered so, by kind. A reset clears cpuid[].
  */
 #define HV_FAST_CPUIDS 16U
 struct hv_fast_cpuid {
@@ -123,7 +123,10 @@ struct hv_fast {
 	bool nop; /* a hypercall from CPL 0 with RAX = 0 is answered with 0 */
 	u64 count[HV_EXIT_KINDS];
 };
-static inline u32 hv_fast_slot(u32 leaf) { return (leaf + (leaf >> 30) * 5) % HV_FAST_CPUIDS; }
+static inline u32 hv_fast_slot(u32 leaf)
+{
+	return (leaf + (leaf >> 30) * 5) % HV_FAST_CPUIDS;
+}
 
 struct hv_ops {
 	const char *name;

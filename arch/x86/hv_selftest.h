@@ -33,7 +33,7 @@ struct selftest {
 	u64 tlb_gen;
 	const char *name;
 	bool failed;
-	bool reader_waits; /* the physical reader says E_AGAIN once */
+	bool reader_waits;        /* the physical reader says E_AGAIN once */
 	bool reader_uses_vectors; /* as one that expands a page */
 };
 
@@ -54,10 +54,10 @@ void selftest_start(struct selftest *s, struct hv_vcpu *v, const u8 *program);
 enum hv_exit_kind selftest_step(struct selftest *s, struct hv_vcpu *v);
 bool selftest_want(struct selftest *s, bool ok, const char *what, int line);
 
-#define WANT(c)                                                                                                        \
-	do {                                                                                                           \
-		if (!selftest_want(s, (c), #c, __LINE__))                                                              \
-			return;                                                                                        \
+#define WANT(c)                                           \
+	do {                                              \
+		if (!selftest_want(s, (c), #c, __LINE__)) \
+			return;                           \
 	} while (0)
 
 #endif

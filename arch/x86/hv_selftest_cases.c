@@ -248,8 +248,8 @@ static void test_preempt(struct selftest *s)
 		end = cpu_now_ns() + PREEMPT_NS;
 		before = regs(s)->rbx;
 		/*
-		 * The timer may be early, and the console interrupts as well. An emulator that is kept from running may let a
-		 * turn pass before the guest's first instruction: then it gets another, for a second.
+		 * The timer may be early, and the console interrupts as well. An emulator that is kept from running may
+		 * let a turn pass before the guest's first instruction: then it gets another, for a second.
 		 */
 		while (cpu_now_ns() < end || (regs(s)->rbx == before && cpu_now_ns() < end + NSEC_PER_SEC)) {
 			cpu_timer_arm(MAX(end, cpu_now_ns() + PREEMPT_NS / 2));

@@ -50,7 +50,9 @@ struct hv_cpu {
 void hv_vcpu_init(struct hv_vcpu *v, const struct hv_start *s);
 /* v is new. */
 void hv_vcpu_born(struct hv_vcpu *v, hfn_t root);
-/* v is about to run on this CPU, where another vCPU did: if that was another VM's, predictions of branches are dropped. */
+/*
+ * v is about to run on this CPU, where another vCPU did: if that was another VM's, predictions of branches are dropped.
+ */
 void hv_guest_switch(struct hv_cpu *c, const struct hv_vcpu *v);
 /* The FPU registers become v's. */
 void hv_fpu_load(struct hv_cpu *c, struct hv_vcpu *v);
@@ -78,8 +80,8 @@ int hv_fetch(struct hv_vcpu *v, const struct hv_sys *s, enum insn_id want, struc
 u64 *hv_gpr(struct hv_regs *r, u8 number); /* encoding order */
 
 /*
- * The answer to CPUID of this leaf, RAX into *rax, if it is known; counted. Here and in what else runs between two entries: no CHECK, no lock,
- * nothing of this CPU's per-CPU data (SVM: GS is the guest's).
+ * The answer to CPUID of this leaf, RAX into *rax, if it is known; counted. Here and in what else runs between two
+ * entries: no CHECK, no lock, nothing of this CPU's per-CPU data (SVM: GS is the guest's).
  */
 static inline bool hv_fast_cpuid(struct hv_vcpu *v, u64 leaf, u64 *rax)
 {

@@ -7,9 +7,9 @@
 
 #include "lib/types.h"
 
-#define MACHINE_CPUS_MAX 256
+#define MACHINE_CPUS_MAX    256
 #define MACHINE_IOAPICS_MAX 8
-#define ISA_LINES 16
+#define ISA_LINES           16
 
 struct machine_reg { /* ACPI generic address, I/O and memory space only; bits 0: none */
 	u64 addr;
@@ -20,16 +20,16 @@ struct machine_reg { /* ACPI generic address, I/O and memory space only; bits 0:
 #define MACHINE_LINE_NONE 0xff
 
 struct machine_serial { /* a 16550 that the firmware's console uses */
-	u64 addr;    /* 0: none is described */
-	bool memory; /* at a physical address, else at a port */
-	u8 stride;   /* bytes from register to register */
-	u8 line;     /* ISA interrupt line, or MACHINE_LINE_NONE */
-	u32 baud;    /* 0: as the firmware left it */
+	u64 addr;       /* 0: none is described */
+	bool memory;    /* at a physical address, else at a port */
+	u8 stride;      /* bytes from register to register */
+	u8 line;        /* ISA interrupt line, or MACHINE_LINE_NONE */
+	u32 baud;       /* 0: as the firmware left it */
 };
 
 struct machine {
-	bool acpi;		 /* tables were found */
-	u32 cpu_count;		 /* enabled CPUs; 0: unknown, one */
+	bool acpi;     /* tables were found */
+	u32 cpu_count; /* enabled CPUs; 0: unknown, one */
 	u32 cpu_apic_id[MACHINE_CPUS_MAX];
 	u32 ioapic_count;
 	struct {
@@ -38,13 +38,13 @@ struct machine {
 	struct {
 		u32 gsi;
 		bool active_low, level;
-	} isa[ISA_LINES];	 /* identity unless overridden */
-	u16 pm_timer_port;	 /* 3.579545 MHz counter; 0: none */
-	bool pm_timer_32;	 /* 32 bits wide, else 24 */
-	u16 pm1a_cnt, pm1b_cnt;	 /* power-off through S5; 0: none */
+	} isa[ISA_LINES];       /* identity unless overridden */
+	u16 pm_timer_port;      /* 3.579545 MHz counter; 0: none */
+	bool pm_timer_32;       /* 32 bits wide, else 24 */
+	u16 pm1a_cnt, pm1b_cnt; /* power-off through S5; 0: none */
 	u8 s5_type_a, s5_type_b;
 	bool s5_valid;
-	bool piix4;		 /* power management found by machine_probe_piix4() */
+	bool piix4; /* power management found by machine_probe_piix4() */
 	struct machine_serial serial;
 	struct machine_reg reset;
 	u8 reset_value;

@@ -1,6 +1,7 @@
 /*
- * Which mitigations a processor needs. Pure: tests/unit/test_mitigate.c has a table of processors. Register bits are used only
- * where CPUID or ARCH_CAPABILITIES enumerates them; an emulator that does not have them gets what software alone can do.
+ * Which mitigations a processor needs. Pure: tests/unit/test_mitigate.c has a table of processors. Register bits are
+ * used only where CPUID or ARCH_CAPABILITIES enumerates them; an emulator that does not have them gets what software
+ * alone can do.
  */
 #include "arch/x86/mitigate.h"
 
@@ -8,38 +9,38 @@
 #include "lib/string.h"
 
 /* CPUID.(7,0):EDX */
-#define EDX7_MD_CLEAR	 BIT(10)
-#define EDX7_SPEC_CTRL	 BIT(26) /* IBRS and IBPB */
-#define EDX7_L1D_FLUSH	 BIT(28)
-#define EDX7_2_BHI_CTRL	 BIT(4)
+#define EDX7_MD_CLEAR   BIT(10)
+#define EDX7_SPEC_CTRL  BIT(26) /* IBRS and IBPB */
+#define EDX7_L1D_FLUSH  BIT(28)
+#define EDX7_2_BHI_CTRL BIT(4)
 /* IA32_ARCH_CAPABILITIES */
-#define CAP_RDCL_NO	 BIT(0)
-#define CAP_IBRS_ALL	 BIT(1)
-#define CAP_RSBA	 BIT(2)
-#define CAP_SKIP_L1DFL	 BIT(3) /* a hypervisor below does it */
-#define CAP_MDS_NO	 BIT(5)
-#define CAP_TAA_NO	 BIT(8)
-#define CAP_FBSDP_NO	 BIT(14)
-#define CAP_FB_CLEAR	 BIT(17)
-#define CAP_BHI_NO	 BIT(20)
-#define CAP_PBRSB_NO	 BIT(24)
-#define CAP_RFDS_NO	 BIT(27)
-#define CAP_RFDS_CLEAR	 BIT(28)
+#define CAP_RDCL_NO    BIT(0)
+#define CAP_IBRS_ALL   BIT(1)
+#define CAP_RSBA       BIT(2)
+#define CAP_SKIP_L1DFL BIT(3) /* a hypervisor below does it */
+#define CAP_MDS_NO     BIT(5)
+#define CAP_TAA_NO     BIT(8)
+#define CAP_FBSDP_NO   BIT(14)
+#define CAP_FB_CLEAR   BIT(17)
+#define CAP_BHI_NO     BIT(20)
+#define CAP_PBRSB_NO   BIT(24)
+#define CAP_RFDS_NO    BIT(27)
+#define CAP_RFDS_CLEAR BIT(28)
 /* CPUID.80000008:EBX */
-#define EXT8_IBPB	 BIT(12)
-#define EXT8_BTC_NO	 BIT(29)
-#define EXT8_IBPB_RET	 BIT(30)
+#define EXT8_IBPB     BIT(12)
+#define EXT8_BTC_NO   BIT(29)
+#define EXT8_IBPB_RET BIT(30)
 /* CPUID.80000021 */
-#define EXT21_VERW_CLEAR BIT(5)
-#define EXT21_AUTOIBRS	 BIT(8)
+#define EXT21_VERW_CLEAR  BIT(5)
+#define EXT21_AUTOIBRS    BIT(8)
 #define EXT21_IBPB_BRTYPE BIT(28)
-#define EXT21_SRSO_NO	 BIT(29)
-#define EXT21_TSA_NO	 (BIT(1) | BIT(2)) /* ECX */
+#define EXT21_SRSO_NO     BIT(29)
+#define EXT21_TSA_NO      (BIT(1) | BIT(2)) /* ECX */
 
 struct mitigations mitigations;
 
 enum trait {
-	IN_ORDER = BIT(0),   /* does not speculate */
+	IN_ORDER = BIT(0), /* does not speculate */
 	NO_L1TF = BIT(1),
 	NO_MDS = BIT(2),
 	RSB_UNDERFLOW = BIT(3), /* returns fall back to the branch predictor: retpolines are not enough */
@@ -49,6 +50,7 @@ enum trait {
 static const struct {
 	u8 model, traits;
 } intel[] = {
+    /* clang-format off */
     {0x1c, IN_ORDER}, {0x26, IN_ORDER}, {0x27, IN_ORDER}, {0x35, IN_ORDER}, {0x36, IN_ORDER}, /* Bonnell, Saltwell */
     {0x37, NO_L1TF}, {0x4a, NO_L1TF}, {0x4d, NO_L1TF}, {0x5a, NO_L1TF}, {0x5d, NO_L1TF}, /* Silvermont */
     {0x4c, NO_L1TF}, {0x75, NO_L1TF}, /* Airmont */
@@ -58,6 +60,7 @@ static const struct {
     {0x4e, RSB_UNDERFLOW}, {0x5e, RSB_UNDERFLOW}, {0x55, RSB_UNDERFLOW}, /* Skylake, Cascade Lake */
     {0x8e, RSB_UNDERFLOW}, {0x9e, RSB_UNDERFLOW}, {0xa5, RSB_UNDERFLOW}, {0xa6, RSB_UNDERFLOW}, /* Kaby to Comet Lake */
     {0x66, RSB_UNDERFLOW}, /* Cannon Lake */
+    /* clang-format on */
 };
 
 static u32 intel_traits(const struct mitigate_cpu *c)
@@ -210,8 +213,11 @@ static void add_word(char *buf, size_t size, bool on, const char *word)
 
 void mitigate_describe(const struct mitigations *m, char *buf, size_t size)
 {
-	static const char *const branch[] = {[BRANCH_PLAIN] = "", [BRANCH_RETPOLINE] = "retpoline", [BRANCH_IBRS] = "ibrs",
-					     [BRANCH_EIBRS] = "enhanced-ibrs", [BRANCH_AUTOIBRS] = "automatic-ibrs"};
+	static const char *const branch[] = {[BRANCH_PLAIN] = "",
+					     [BRANCH_RETPOLINE] = "retpoline",
+					     [BRANCH_IBRS] = "ibrs",
+					     [BRANCH_EIBRS] = "enhanced-ibrs",
+					     [BRANCH_AUTOIBRS] = "automatic-ibrs"};
 
 	buf[0] = '\0';
 	add_word(buf, size, m->branch != BRANCH_PLAIN, branch[m->branch]);

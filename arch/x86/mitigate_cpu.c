@@ -5,16 +5,16 @@
 #include "lib/log.h"
 #include "lib/string.h"
 
-#define MSR_IA32_SPEC_CTRL	   0x48U
-#define SPEC_CTRL_IBRS		   BIT(0)
-#define SPEC_CTRL_BHI_DIS_S	   BIT(10)
-#define MSR_IA32_PRED_CMD	   0x49U
-#define PRED_CMD_IBPB		   BIT(0)
+#define MSR_IA32_SPEC_CTRL         0x48U
+#define SPEC_CTRL_IBRS             BIT(0)
+#define SPEC_CTRL_BHI_DIS_S        BIT(10)
+#define MSR_IA32_PRED_CMD          0x49U
+#define PRED_CMD_IBPB              BIT(0)
 #define MSR_IA32_ARCH_CAPABILITIES 0x10aU
-#define MSR_IA32_FLUSH_CMD	   0x10bU
-#define FLUSH_CMD_L1D		   BIT(0)
-#define EFER_AIBRSE		   BIT(21)
-#define CPUID_7_EDX_ARCH_CAPS	   BIT(29)
+#define MSR_IA32_FLUSH_CMD         0x10bU
+#define FLUSH_CMD_L1D              BIT(0)
+#define EFER_AIBRSE                BIT(21)
+#define CPUID_7_EDX_ARCH_CAPS      BIT(29)
 
 /* mitigate.inc */
 #define EXIT_RSB     1U
@@ -24,9 +24,9 @@
 #define ENTRY_VERW   1U
 #define ENTRY_IBRS   2U
 
-#define THUNK_BYTES 32U
-#define REG_RSP	    4U
-#define REGS	    16U
+#define THUNK_BYTES  32U
+#define REG_RSP      4U
+#define REGS         16U
 
 u8 mitigate_exit, mitigate_entry;
 const u16 mitigate_selector = SEL_DATA;

@@ -49,7 +49,10 @@ static u32 host_leaf_prot(u64 e, u32 level)
 {
 	(void)level;
 	return PT_R | (e & PTE_W ? PT_W : 0) | (e & PTE_NX ? 0 : PT_X) | (e & PTE_US ? PT_USER : 0) |
-	       (e & PTE_PCD ? PT_UNCACHED : e & PTE_PWT ? PT_COMBINING : 0) | (e & PTE_G ? PT_GLOBAL : 0);
+	       (e & PTE_PCD   ? PT_UNCACHED
+		: e & PTE_PWT ? PT_COMBINING
+			      : 0) |
+	       (e & PTE_G ? PT_GLOBAL : 0);
 }
 
 static struct pt_format host_format = {

@@ -1,6 +1,6 @@
 /*
- * The hypervisor's own address space: direct map of RAM, the image, device windows and stacks; nothing is both writable and
- * executable, and the image's text and constants are not writable through the direct map either.
+ * The hypervisor's own address space: direct map of RAM, the image, device windows and stacks; nothing is both writable
+ * and executable, and the image's text and constants are not writable through the direct map either.
  */
 #ifndef ARCH_X86_PAGING_H
 #define ARCH_X86_PAGING_H
@@ -15,7 +15,7 @@ int paging_map_ram(hpa_t base, u64 bytes) must_check;
 /* The image at its linked address and in the direct map. */
 int paging_map_image(hpa_t base) must_check;
 hpa_t paging_image_base(void); /* as given to paging_map_image() */
-void paging_activate(void); /* loads CR3 on this CPU */
+void paging_activate(void);    /* loads CR3 on this CPU */
 
 /* Fresh frames for one stack of a CPU, above its guard page. E_NOMEM. */
 int paging_map_stack(u32 cpu, enum cpu_stack which, u64 *top) must_check;

@@ -31,7 +31,7 @@ static struct {
 } sections[SECTIONS_MAX];
 static u32 section_count;
 static bool reboot_wanted;
-static u32 depth; /* atomic: panics begun */
+static u32 depth;     /* atomic: panics begun */
 static u32 panic_cpu; /* who began the first */
 
 void panic_add_section(const char *title, void (*fn)(void))

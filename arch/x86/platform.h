@@ -5,7 +5,7 @@
 #include "lib/types.h"
 
 struct platform_console {
-	void (*write)(const char *text, size_t len); /* never blocks for long; may drop */
+	void (*write)(const char *text, size_t len);      /* never blocks for long; may drop */
 	void (*write_sync)(const char *text, size_t len); /* panic: takes no lock, loses nothing */
 };
 void platform_set_console(const struct platform_console *c);

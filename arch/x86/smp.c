@@ -23,18 +23,18 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 
-#define TABLE_WORDS 512
-#define AP_PARAMS 0xf00 /* ap_start.asm */
-#define EFER_KEPT (EFER_LME | EFER_NXE)
-#define PTE_P_W 3UL
-#define PTE_LARGE BIT(7)
-#define INIT_US 10000U
-#define SIPI_US 200U
-#define AP_TIMEOUT_NS (2 * NSEC_PER_SEC) /* an emulator's processors share one of the host's */
+#define TABLE_WORDS     512
+#define AP_PARAMS       0xf00 /* ap_start.asm */
+#define EFER_KEPT       (EFER_LME | EFER_NXE)
+#define PTE_P_W         3UL
+#define PTE_LARGE       BIT(7)
+#define INIT_US         10000U
+#define SIPI_US         200U
+#define AP_TIMEOUT_NS   (2 * NSEC_PER_SEC) /* an emulator's processors share one of the host's */
 #define STOP_TIMEOUT_US 200000U
-#define TSC_ROUNDS 64U
-#define TSC_ROUND_NS (50 * NSEC_PER_MSEC)
-#define MSR_IA32_TSC 0x10U
+#define TSC_ROUNDS      64U
+#define TSC_ROUND_NS    (50 * NSEC_PER_MSEC)
+#define MSR_IA32_TSC    0x10U
 
 struct ap_params {
 	u32 cr3, efer;
@@ -57,8 +57,8 @@ static u64 low_pml4[TABLE_WORDS] aligned(PAGE_SIZE), low_pdpt[TABLE_WORDS] align
 
 static struct {
 	const struct smp_start *ask;
-	u32 stage;	  /* atomic: enum ap_stage of the one being started */
-	u32 go;		  /* atomic: all are there */
+	u32 stage; /* atomic: enum ap_stage of the one being started */
+	u32 go;    /* atomic: all are there */
 	char why[128];
 	u32 tsc_ask, tsc_answer; /* atomic: rounds of the comparison; the last ends it */
 	u64 tsc_stamp, tsc_add;
@@ -237,8 +237,11 @@ static bool start_one(struct ap_memory *m, u32 apic_id)
 	struct ap_params *p = (struct ap_params *)((u8 *)hpa_to_va(start.ask->low_page) + AP_PARAMS);
 	u32 id = m->cpu.lib.id;
 
-	*p = (struct ap_params){ .cr3 = (u32)image_pa(low_pml4), .efer = (u32)(rdmsr(MSR_EFER) & EFER_KEPT),
-				 .stack = m->cpu.stack_top, .entry = (u64)ap_main, .arg = (u64)m };
+	*p = (struct ap_params){.cr3 = (u32)image_pa(low_pml4),
+				.efer = (u32)(rdmsr(MSR_EFER) & EFER_KEPT),
+				.stack = m->cpu.stack_top,
+				.entry = (u64)ap_main,
+				.arg = (u64)m};
 	start.stage = AP_NONE;
 	start.tsc_ask = start.tsc_answer = 0;
 	start.why[0] = 0;

@@ -38,7 +38,8 @@ bool tlb_guest_resume(struct tlb_cpu *c, const u64 *space)
 /* Is CPU c in a stay in the space that began before our look? stay: the one seen first. */
 static bool stays(const struct tlb_cpu *c, const u64 *space, u64 stay)
 {
-	return __atomic_load_n(&c->space, __ATOMIC_SEQ_CST) == space && __atomic_load_n(&c->stays, __ATOMIC_ACQUIRE) == stay;
+	return __atomic_load_n(&c->space, __ATOMIC_SEQ_CST) == space &&
+	       __atomic_load_n(&c->stays, __ATOMIC_ACQUIRE) == stay;
 }
 
 static void wait_leave(const struct tlb_machine *m, u32 id, const u64 *space)

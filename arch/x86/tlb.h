@@ -33,7 +33,7 @@
 /* One CPU's word of what it runs. Written by its own CPU, read by all. */
 struct tlb_cpu {
 	const u64 *space; /* atomic: generation of the space whose guest may be executing, NULL: none */
-	u64 stays;	  /* atomic: how often that began */
+	u64 stays;        /* atomic: how often that began */
 	u64 entered_gen;  /* what the present stay began with */
 } aligned(64);
 
@@ -52,7 +52,9 @@ struct tlb_machine {
 	void (*relax)(void);
 	u64 (*now_ns)(void);
 };
-/* On return no CPU but the caller's can use a translation of the space that was changed before. self: not in a guest. */
+/*
+ * On return no CPU but the caller's can use a translation of the space that was changed before. self: not in a guest.
+ */
 void tlb_shootdown(const struct tlb_machine *m, u32 self, const u64 *space);
 
 #endif

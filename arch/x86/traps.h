@@ -4,21 +4,21 @@
 
 #include "lib/types.h"
 
-#define TRAP_NMI 2
-#define TRAP_DOUBLE_FAULT 8
-#define TRAP_PAGE_FAULT 14
+#define TRAP_NMI           2
+#define TRAP_DOUBLE_FAULT  8
+#define TRAP_PAGE_FAULT    14
 #define TRAP_MACHINE_CHECK 18
-#define TRAP_EXCEPTIONS 32U
+#define TRAP_EXCEPTIONS    32U
 
 /* Vectors of interrupts: the 8259's lines, those handed out by irq_alloc(), and fixed ones. */
-#define VECTOR_PIC 0x20
+#define VECTOR_PIC         0x20
 #define VECTOR_ALLOC_FIRST 0x30
-#define VECTOR_ALLOC_LAST 0xef
-#define VECTOR_TIMER 0xf0
-#define VECTOR_KICK 0xf1 /* from another CPU: come out and look */
-#define VECTOR_ERROR 0xfe
-#define VECTOR_SPURIOUS 0xff
-#define VECTORS 256
+#define VECTOR_ALLOC_LAST  0xef
+#define VECTOR_TIMER       0xf0
+#define VECTOR_KICK        0xf1 /* from another CPU: come out and look */
+#define VECTOR_ERROR       0xfe
+#define VECTOR_SPURIOUS    0xff
+#define VECTORS            256
 
 /* Filled by traps.asm. */
 struct trap_frame {
@@ -29,7 +29,7 @@ struct trap_frame {
 };
 static_assert_size(struct trap_frame, 22 * 8);
 
-void traps_init(void);	   /* builds the IDT */
+void traps_init(void);     /* builds the IDT */
 void traps_load_idt(void); /* on each CPU */
 void trap_handle(struct trap_frame *f);
 

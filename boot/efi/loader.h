@@ -13,7 +13,7 @@
 #include "lib/types.h"
 
 #define LOADER_FILE_MAX (256 * MIB)
-#define LOADER_MEM_MAX 4096U /* entries of the memory map */
+#define LOADER_MEM_MAX  4096U /* entries of the memory map */
 
 extern EFI_SYSTEM_TABLE *st;
 extern EFI_BOOT_SERVICES *bs;
@@ -29,8 +29,8 @@ struct loader {
 	struct boot_info *info;
 	struct owned owned[32];
 	u32 owned_count;
-	u64 entry;    /* of the hypervisor */
-	u64 top_table;/* CR3 at entry */
+	u64 entry;     /* of the hypervisor */
+	u64 top_table; /* CR3 at entry */
 };
 
 /* say.c: the same text to the firmware's screen and to COM1. */

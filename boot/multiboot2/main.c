@@ -1,6 +1,7 @@
 /*
- * From GRUB (or QEMU's -kernel) to hv_entry: reads the multiboot information, copies what came with it to memory of its own
- * choice, and makes the same hand-off as the UEFI loader. Modules: aerostat.elf (the hypervisor), aerostat.ini, and guest images.
+ * From GRUB (or QEMU's -kernel) to hv_entry: reads the multiboot information, copies what came with it to memory of its
+ * own choice, and makes the same hand-off as the UEFI loader. Modules: aerostat.elf (the hypervisor), aerostat.ini, and
+ * guest images.
  */
 #include "arch/x86/asm.h"
 #include "boot/boot_info.h"

@@ -59,7 +59,8 @@ static bool take_module(const struct mb1_memory *m, const u8 *p, struct mb2_modu
 static bool take_modules(const struct mb1_memory *m, const u8 *info, struct mb2_info *out, const char **why)
 {
 	u32 count = get32(info + INFO_MODS);
-	const u8 *p = count <= MB2_MODULES_MAX ? bytes_at(m, get32(info + INFO_MODS + 4), (u64)count * MOD_BYTES) : NULL;
+	const u8 *p =
+	    count <= MB2_MODULES_MAX ? bytes_at(m, get32(info + INFO_MODS + 4), (u64)count * MOD_BYTES) : NULL;
 
 	*why = "a list of modules that is too long or out of reach";
 	if (!p)

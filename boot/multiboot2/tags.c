@@ -78,7 +78,8 @@ static bool take_module(const struct tag *t, struct mb2_info *out, const char **
 		*why = "too many modules";
 		return false;
 	}
-	if (t->bytes <= MODULE_HEAD || !copy_text(t, MODULE_HEAD, line, sizeof(line)) || !mb2_module_name(line, m->name)) {
+	if (t->bytes <= MODULE_HEAD || !copy_text(t, MODULE_HEAD, line, sizeof(line)) ||
+	    !mb2_module_name(line, m->name)) {
 		*why = "a module without a name, or with a very long one";
 		return false;
 	}

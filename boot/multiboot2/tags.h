@@ -9,8 +9,8 @@
 #include "boot/memmap.h"
 #include "lib/rsdp.h"
 
-#define MB2_INFO_MAX     (1 * MIB)              /* a longer one is an error */
-#define MB2_MODULES_MAX  (BOOT_MODULES_MAX + 1) /* and the hypervisor itself */
+#define MB2_INFO_MAX    (1 * MIB)              /* a longer one is an error */
+#define MB2_MODULES_MAX (BOOT_MODULES_MAX + 1) /* and the hypervisor itself */
 
 struct mb2_module {
 	u64 base, bytes;            /* below 4 GiB */

@@ -229,7 +229,8 @@ static void test_hint_entries(struct kernel *k, struct abi *a)
 	result(a, "hint op 0", hint_status(a, page, 0), AERO_HINT_INVALID);
 	result(a, "hint op 4", hint_status(a, page | 4, 0), AERO_HINT_INVALID);
 	result(a, "hint of a page beyond", hint_status(a, a->beyond | AERO_HINT_OVERWRITE, 0), AERO_HINT_INVALID);
-	result(a, "hint with a reserved bit", hint_status(a, page | AERO_HINT_OVERWRITE | 1ul << 52, 0), AERO_HINT_INVALID);
+	result(a, "hint with a reserved bit", hint_status(a, page | AERO_HINT_OVERWRITE | 1ul << 52, 0),
+	       AERO_HINT_INVALID);
 	result(a, "overwrite with a block", hint_status(a, page | AERO_HINT_OVERWRITE, 1), AERO_HINT_INVALID);
 	result(a, "changed with a block", hint_status(a, page | AERO_HINT_CHANGED, 1), AERO_HINT_INVALID);
 	result(a, "clean beyond the disk", hint_status(a, page | AERO_HINT_CLEAN, k->disk.pages), AERO_HINT_INVALID);
@@ -358,14 +359,16 @@ static void test_memory(struct kernel *k, struct abi *a)
 	result(a, "memory with a hole", call(AERO_CALL_MEMORY_ONLINE, end + PAGE_SIZE, PAGE_SIZE, 0), AERO_E_INVAL);
 	result(a, "memory misaligned", call(AERO_CALL_MEMORY_ONLINE, end + 8, PAGE_SIZE, 0), AERO_E_INVAL);
 	result(a, "memory of half a page", call(AERO_CALL_MEMORY_ONLINE, end, PAGE_SIZE / 2, 0), AERO_E_INVAL);
-	result(a, "memory beyond the offer", call(AERO_CALL_MEMORY_ONLINE, end, k->info->growth.maximum, 0), AERO_E_NOSPC);
+	result(a, "memory beyond the offer", call(AERO_CALL_MEMORY_ONLINE, end, k->info->growth.maximum, 0),
+	       AERO_E_NOSPC);
 	result(a, "memory of 2^64-4096", call(AERO_CALL_MEMORY_ONLINE, end, -PAGE_SIZE, 0), AERO_E_NOSPC);
 }
 
 static void test_vcpus(struct kernel *k, struct abi *a)
 {
 	if (!(k->features & AERO_FEATURE_SMP)) {
-		result(a, "vcpu send without the feature", call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(0), 0), AERO_E_PERM);
+		result(a, "vcpu send without the feature", call(AERO_CALL_VCPU_SEND, 1, AERO_EVENT_GUEST(0), 0),
+		       AERO_E_PERM);
 		return;
 	}
 	test_vcpu_refusals(k, a);

@@ -2,8 +2,8 @@
 #include "guest/apps/apps.h"
 #include "lib/string.h"
 
-static const struct app *const apps[] = {&app_verify, &app_idle, &app_desktop, &app_db, &app_crash, &app_abi,
-					 &app_bench, &app_tide, &app_stream};
+static const struct app *const apps[] = {&app_verify, &app_idle,  &app_desktop, &app_db,    &app_crash,
+					 &app_abi,    &app_bench, &app_tide,    &app_stream};
 
 const struct app *app_find(const char *name)
 {

@@ -4,7 +4,6 @@
 
 #include "guest/kernel/app.h"
 
-extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi, app_bench, app_tide,
-    app_stream;
+extern const struct app app_verify, app_idle, app_desktop, app_db, app_crash, app_abi, app_bench, app_tide, app_stream;
 
 #endif

@@ -6,9 +6,9 @@
  * subtracted. A stage works to its end within one step: nothing else of this kernel runs between two samples. Between
  * stages the machine is left idle, so that the host can do what it does in its idle time.
  *
- * Single faults go from the last page to the first: who goes the other way is given more than what is touched (stage_order).
- * Memory is taken from whole free groups of 2 MiB. A group whose first page has been read is served in 4 KiB pages from
- * then on; one that nobody has touched may be served whole.
+ * Single faults go from the last page to the first: who goes the other way is given more than what is touched
+ * (stage_order). Memory is taken from whole free groups of 2 MiB. A group whose first page has been read is served in 4
+ * KiB pages from then on; one that nobody has touched may be served whole.
  */
 #include "guest/apps/apps.h"
 #include "guest/kernel/arch.h"
@@ -16,7 +16,7 @@
 #include "lib/err.h"
 #include "lib/string.h"
 
-#define SAMPLES	      1024u
+#define SAMPLES       1024u
 #define EXIT_SAMPLES  512u
 #define TIMER_SAMPLES 200u
 #define TIMER_NS      (100 * NSEC_PER_USEC) /* ahead of now */
@@ -30,17 +30,17 @@
 #define COW_SAMPLES   256u
 #define COW_SEEN      200u /* a write that costs less broke nothing */
 #define COW_ROUNDS    10u
-#define BALLOON_BATCH 64u   /* entries of a call */
+#define BALLOON_BATCH 64u /* entries of a call */
 #define BALLOON_CALLS 64u
-#define BALLOON_WAIT  200u  /* rests, for a balloon of that size at least */
-#define REST_NS	      (20 * NSEC_PER_MSEC)
+#define BALLOON_WAIT  200u /* rests, for a balloon of that size at least */
+#define REST_NS       (20 * NSEC_PER_MSEC)
 #define COW_REST_NS   (4 * NSEC_PER_SEC) /* the first; each is twice the one before */
 
 struct bench {
 	u32 stage, round;
 	u64 rest_ns, next_ns; /* after this step; of the next one: others of this kernel wake it too */
-	u32 count, own; /* samples; ticks of the measuring itself */
-	u32 group;	/* first pfn of the present group */
+	u32 count, own;       /* samples; ticks of the measuring itself */
+	u32 group;            /* first pfn of the present group */
 	u32 sample[SAMPLES];
 };
 
@@ -105,8 +105,9 @@ static void stage_exits(struct kernel *k, struct bench *b)
 		enum arch_path path;
 		const char *name;
 	} exits[] = {
-	    {ARCH_PATH_HYPERCALL, "null_hypercall"}, {ARCH_PATH_CPUID, "cpuid"},	 {ARCH_PATH_MSR_READ, "msr_read"},
-	    {ARCH_PATH_MSR_WRITE, "msr_write"},	     {ARCH_PATH_PIO_WRITE, "pio_write"},
+	    {ARCH_PATH_HYPERCALL, "null_hypercall"}, {ARCH_PATH_CPUID, "cpuid"},
+	    {ARCH_PATH_MSR_READ, "msr_read"},        {ARCH_PATH_MSR_WRITE, "msr_write"},
+	    {ARCH_PATH_PIO_WRITE, "pio_write"},
 	};
 
 	(void)k;
@@ -216,7 +217,10 @@ static void stage_clear(struct kernel *k, struct bench *b)
 	b->stage++;
 }
 
-/* All of a region, first page to last: the host may bring more than what is touched. A sample is a page's part of the whole. */
+/*
+ * All of a region, first page to last: the host may bring more than what is touched. A sample is a page's part of the
+ * whole.
+ */
 static void stage_order(struct kernel *k, struct bench *b)
 {
 	for (u32 n = 0; n < ORDER_GROUPS && next_small_group(k, b); n++) {
@@ -256,8 +260,9 @@ static void fill(struct bench *b, struct kernel *k)
 }
 
 /*
- * Equal pages are made, the host has time to share them, and each is written to: until enough of them were shared. A host that has many
- * guests comes by seldom, and nobody tells whether it has been here: so the times grow. A page that was written to is equal to none.
+ * Equal pages are made, the host has time to share them, and each is written to: until enough of them were shared. A
+ * host that has many guests comes by seldom, and nobody tells whether it has been here: so the times grow. A page that
+ * was written to is equal to none.
  */
 static void stage_cow(struct kernel *k, struct bench *b)
 {
@@ -311,7 +316,9 @@ static bool balloon_trip(struct kernel *k, struct bench *b, u32 *give, u32 *take
 	return true;
 }
 
-/* With the balloon that the operator has asked for, if any. Takes are kept in the upper half of the samples meanwhile. */
+/*
+ * With the balloon that the operator has asked for, if any. Takes are kept in the upper half of the samples meanwhile.
+ */
 static void stage_balloon(struct kernel *k, struct bench *b)
 {
 	u32 give, take, n = 0;

@@ -52,11 +52,12 @@ static inline bool word_good(u64 *at, u64 word, bool write)
 }
 
 /*
- * The words of a page in order, the last being the sum of the others: written, or compared up to the first that differs, whose
- * number is returned (WORDS: none) and which *expected then is. Workloads spend most of their time here, so that there is a
- * loop of its own for each use.
+ * The words of a page in order, the last being the sum of the others: written, or compared up to the first that
+ * differs, whose number is returned (WORDS: none) and which *expected then is. Workloads spend most of their time here,
+ * so that there is a loop of its own for each use.
  */
-static inline __attribute__((always_inline)) u32 stream_words(const struct stream *s, u64 *word, bool write, u32 run, u64 *expected)
+static inline __attribute__((always_inline)) u32 stream_words(const struct stream *s, u64 *word, bool write, u32 run,
+							      u64 *expected)
 {
 	u64 state = s->state, sum = 0, w;
 	u32 i = 0;
@@ -185,7 +186,8 @@ void content_fill_part(const struct content *c, const struct content_part *part,
 		WRITE_ONCE(word[i], part_word(key, i));
 }
 
-static const char *diagnose_part(const struct content *c, const struct content_part *part, u32 generation, u32 i, u64 found)
+static const char *diagnose_part(const struct content *c, const struct content_part *part, u32 generation, u32 i,
+				 u64 found)
 {
 	if (found == 0)
 		return "zero word";
@@ -207,7 +209,8 @@ bool content_check_part(const struct content *c, const struct content_part *part
 		found = READ_ONCE(word[i]);
 		if (found == part_word(key, i))
 			continue;
-		*f = (struct content_fault){i * 8, found, part_word(key, i), diagnose_part(c, part, generation, i, found)};
+		*f = (struct content_fault){i * 8, found, part_word(key, i),
+					    diagnose_part(c, part, generation, i, found)};
 		return false;
 	}
 	return true;

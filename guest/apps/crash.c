@@ -87,7 +87,8 @@ static void wildcall(struct kernel *k, struct crash *c)
 			fill_entries(c);
 		number = wild_number(c);
 		gpa = wild(k, c);
-		if (number == AERO_CALL_BALLOON_INFLATE || number == AERO_CALL_BALLOON_DEFLATE || number == AERO_CALL_PAGE_HINT)
+		if (number == AERO_CALL_BALLOON_INFLATE || number == AERO_CALL_BALLOON_DEFLATE ||
+		    number == AERO_CALL_PAGE_HINT)
 			gpa = prng_below(&c->prng, 2) ? arch_pa(c->scratch) : gpa | BIT(62);
 		refused += arch_hypercall(number, gpa, wild(k, c), wild(k, c), NULL) < 0;
 	}
@@ -188,15 +189,18 @@ static u32 lies(struct kernel *k, struct crash *c, struct aero_hint *h)
 	for (u32 i = 0; i < n; i++) {
 		u64 page = arch_pa(c->scratch) + (1 + prng_below(&c->prng, SCRATCH_PAGES - 1)) * PAGE_SIZE;
 
-		h[i].page = prng_below(&c->prng, 4) ? page | (1 + prng_below(&c->prng, 3)) : wild(k, c) | BIT(52 + prng_below(&c->prng, 12));
-		h[i].block = prng_below(&c->prng, 2) ? prng_below(&c->prng, k->disk.pages + 8) : prng_below(&c->prng, 4) ? 0 : wild(k, c);
+		h[i].page = prng_below(&c->prng, 4) ? page | (1 + prng_below(&c->prng, 3))
+						    : wild(k, c) | BIT(52 + prng_below(&c->prng, 12));
+		h[i].block = prng_below(&c->prng, 2)   ? prng_below(&c->prng, k->disk.pages + 8)
+			     : prng_below(&c->prng, 4) ? 0
+						       : wild(k, c);
 	}
 	return n;
 }
 
 /*
- * Pages said to be copies of blocks that they are not, blocks written without a word, pages to be overwritten that are read. What comes of it
- * is zeroes, and what this VM itself wrote, if to another place.
+ * Pages said to be copies of blocks that they are not, blocks written without a word, pages to be overwritten that are
+ * read. What comes of it is zeroes, and what this VM itself wrote, if to another place.
  */
 static void hintlie(struct kernel *k, struct crash *c)
 {
@@ -214,8 +218,9 @@ static void hintlie(struct kernel *k, struct crash *c)
 		for (u32 i = 1; i < SCRATCH_PAGES; i++)
 			foreign += foreign_words(k, c, i);
 		scribble(k, c, page);
-		if (disk_present(&k->disk) && disk_transfer(&k->disk, AERO_DISK_WRITE, prng_below(&c->prng, k->disk.pages),
-							    arch_pa(c->scratch + page * PAGE_SIZE), 1))
+		if (disk_present(&k->disk) &&
+		    disk_transfer(&k->disk, AERO_DISK_WRITE, prng_below(&c->prng, k->disk.pages),
+				  arch_pa(c->scratch + page * PAGE_SIZE), 1))
 			refused++;
 	}
 	print("crash: hints that lie, %u times, %lu refused, %lu foreign words\n", LIE_ROUNDS, refused, foreign);
@@ -248,8 +253,8 @@ static void end_reboot(struct kernel *k, struct crash *c)
 }
 
 static const struct misdeed misdeeds[] = {
-    {"wildcall", wildcall}, {"balloonlie", balloonlie}, {"ringlie", ringlie},
-    {"hintlie", hintlie},   {"infolie", infolie},       {"off", end_off},         {"reboot", end_reboot},
+    {"wildcall", wildcall}, {"balloonlie", balloonlie}, {"ringlie", ringlie},   {"hintlie", hintlie},
+    {"infolie", infolie},   {"off", end_off},           {"reboot", end_reboot},
 };
 
 static bool commit(struct kernel *k, struct crash *c)
@@ -303,8 +308,8 @@ static u64 crash_step(struct kernel *k, u64 until_ns)
 	c->done = true;
 	print("crash: now: %s\n", c->how);
 	if (!commit(k, c)) {
-		print("crash: no misdeed '%s' (there are: wildcall balloonlie ringlie hintlie infolie off reboot %s)\n", c->how,
-		      arch_misbehaviours());
+		print("crash: no misdeed '%s' (there are: wildcall balloonlie ringlie hintlie infolie off reboot %s)\n",
+		      c->how, arch_misbehaviours());
 		return KERNEL_NEVER;
 	}
 	print("crash: survived %s\n", c->how);

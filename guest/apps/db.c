@@ -1,7 +1,8 @@
 /*
  * db: a database's reads through a page cache in guest memory, over a file at the end of disk 0 (the part before it
  * stays swap). size=50% (of the disk, or bytes)  cache=70% (of memory)  update=10% (of operations)  rate=0  report=5
- * (s)  run=0 (s after `ready`: then it reports and rests; 0: for ever). Look-ups are skewed (80 of 100 go to a fifth of the pages, and so on inside that fifth); every byte of every page
+ * (s)  run=0 (s after `ready`: then it reports and rests; 0: for ever). Look-ups are skewed (80 of 100 go to a fifth of
+ *      the pages, and so on inside that fifth); every byte of every page
  * read is checked.
  */
 #include "guest/apps/apps.h"
@@ -174,8 +175,8 @@ static void db_report(struct kernel *k)
 	print("db: ops=%lu ops_s=%lu hit=%u.%u%% latency_us=%lu cached=%u dirty_out=%lu updates=%lu checked=%lu "
 	      "bad=%lu failed=%lu\n",
 	      d->operations, span ? ops * NSEC_PER_SEC / span : 0, hit / 10, hit % 10,
-	      k->info->app.latency_ns / NSEC_PER_USEC, k->cache.used, s->writebacks, d->updates, d->checked, d->file.bad,
-	      d->file.failed);
+	      k->info->app.latency_ns / NSEC_PER_USEC, k->cache.used, s->writebacks, d->updates, d->checked,
+	      d->file.bad, d->file.failed);
 	d->report_operations = d->operations;
 	d->report_hits = s->hits;
 	d->report_misses = s->misses;

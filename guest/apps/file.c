@@ -47,7 +47,7 @@ bool file_check(struct file *f, u32 page, const void *p)
 	if (content_check(&f->content, page, f->generation[page], p, &fault))
 		return true;
 	if (f->bad++ < FAULTS_PRINTED)
-		print("%s: BAD page %u generation %u: %s; at %u found %#lx, expected %#lx\n", f->who, page, f->generation[page],
-		      fault.what, fault.offset, fault.found, fault.expected);
+		print("%s: BAD page %u generation %u: %s; at %u found %#lx, expected %#lx\n", f->who, page,
+		      f->generation[page], fault.what, fault.offset, fault.found, fault.expected);
 	return false;
 }

@@ -1,6 +1,6 @@
 /*
- * A checked file: pages of known content (content.h) at the end of disk 0, with the generation expected of each kept in memory. db and
- * stream read it through the page cache. Of one vCPU.
+ * A checked file: pages of known content (content.h) at the end of disk 0, with the generation expected of each kept in
+ * memory. db and stream read it through the page cache. Of one vCPU.
  */
 #ifndef GUEST_FILE_H
 #define GUEST_FILE_H
@@ -14,10 +14,10 @@ struct file {
 	const char *who; /* the workload, in what is printed */
 	struct content content;
 	u32 pages, loaded; /* loaded: written once */
-	u64 first;	   /* on the disk */
+	u64 first;         /* on the disk */
 	u16 *generation;
-	u8 *piece;	   /* FILE_PIECE pages */
-	u64 bad, failed;   /* pages that were not what they should be; requests */
+	u8 *piece;       /* FILE_PIECE pages */
+	u64 bad, failed; /* pages that were not what they should be; requests */
 };
 
 /* Is there a disk that has room for one? Complains if not. */

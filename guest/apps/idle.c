@@ -130,5 +130,9 @@ static void quiet_check(struct kernel *k)
 
 const struct app app_idle = {
     .name = "idle", .start = idle_start, .step = quiet_step, .report = quiet_report, .check = quiet_check};
-const struct app app_desktop = {
-    .name = "desktop", .start = desktop_start, .step = quiet_step, .work = quiet_work, .report = quiet_report, .check = quiet_check};
+const struct app app_desktop = {.name = "desktop",
+				.start = desktop_start,
+				.step = quiet_step,
+				.work = quiet_work,
+				.report = quiet_report,
+				.check = quiet_check};

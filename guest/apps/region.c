@@ -6,9 +6,9 @@
 #include "lib/err.h"
 #include "lib/panic.h"
 
-#define FAULTS_PRINTED 8 /* wrong pages described; all are counted */
-#define BUSY	       0x8000u /* in a generation: its thread is writing */
-#define CHECK_TRIES    50 /* to find another thread's words at rest */
+#define FAULTS_PRINTED 8       /* wrong pages described; all are counted */
+#define BUSY           0x8000u /* in a generation: its thread is writing */
+#define CHECK_TRIES    50      /* to find another thread's words at rest */
 
 static int bad_argument(const char *key, int err)
 {

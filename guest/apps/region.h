@@ -3,9 +3,9 @@
  * expected of each kept in kernel memory, so that content lost, mixed up or gone back in time is seen. verify, idle and
  * desktop are built on it.
  *
- * With several threads, one a vCPU, every page belongs to all of them (struct content_part): they write the same page at
- * the same time, each its own words, and check their own and each other's. A thread marks its generation busy while it
- * writes; who reads another's words believes them if the generation was not busy and is the same afterwards.
+ * With several threads, one a vCPU, every page belongs to all of them (struct content_part): they write the same page
+ * at the same time, each its own words, and check their own and each other's. A thread marks its generation busy while
+ * it writes; who reads another's words believes them if the generation was not busy and is the same afterwards.
  * generation[page * threads + thread] is that thread's only; the counters of struct region_thread too.
  */
 #ifndef GUEST_REGION_H
@@ -37,14 +37,18 @@ struct region {
 };
 
 /*
- * Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero=, same= and soft=; threads: at most, cpus= may ask for
- * fewer. Prints what it chose.
+ * Size from `mem=` (of the VM's memory; otherwise_percent), mix from zero=, same= and soft=; threads: at most, cpus=
+ * may ask for fewer. Prints what it chose.
  */
 int region_create(struct region *r, struct kernel *k, u32 otherwise_percent, u32 zero_percent, u32 same_percent,
 		  u32 threads) must_check;
 /* The same of a region of so many pages, for one thread. slots: pages of the disk from 0 that it may be paged to. */
-int region_create_pages(struct region *r, struct kernel *k, u32 pages, u64 slots, u32 zero_percent, u32 same_percent) must_check;
-/* Of one thread: checks the pages from `to` on and lets go of their memory, the last first. True when it is done; region_fill() stamps them anew. */
+int region_create_pages(struct region *r, struct kernel *k, u32 pages, u64 slots, u32 zero_percent,
+			u32 same_percent) must_check;
+/*
+ * Of one thread: checks the pages from `to` on and lets go of their memory, the last first. True when it is done;
+ * region_fill() stamps them anew.
+ */
 bool region_shrink(struct region *r, u32 to, u64 until_ns);
 /* First touch by one thread. True when it has filled all. */
 bool region_fill(struct region *r, u32 thread, u64 until_ns);
@@ -52,7 +56,9 @@ bool region_filled(const struct region *r); /* by all threads */
 /* Checks, or rewrites with the next generation and checks before, one page. */
 void region_read(struct region *r, u32 thread, u32 page);
 void region_write(struct region *r, u32 thread, u32 page);
-/* Of one thread: rewrites n pages, at most PAGER_BATCH, with the next generation and without a look at what they hold. */
+/*
+ * Of one thread: rewrites n pages, at most PAGER_BATCH, with the next generation and without a look at what they hold.
+ */
 void region_overwrite(struct region *r, u32 first, u32 n);
 static inline u32 region_random(struct region *r, u32 thread)
 {

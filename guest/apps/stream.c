@@ -1,7 +1,9 @@
 /*
- * stream: a job that reads its input from beginning to end and writes its output anew, again and again. The input is a file at the end of
- * disk 0, read through the page cache; the output a region of memory, written in whole pages that nobody looks at before. All pages read are checked.
- *   file=35%  mem=35% (of memory)  soft=0% (of the content compresses)  past=0 (of so many pages read, one is then rewritten past the cache; 0: none)
+ * stream: a job that reads its input from beginning to end and writes its output anew, again and again. The input is a
+ * file at the end of disk 0, read through the page cache; the output a region of memory, written in whole pages that
+ * nobody looks at before. All pages read are checked.
+ *   file=35%  mem=35% (of memory)  soft=0% (of the content compresses)  past=0 (of so many pages read, one is then
+ *             rewritten past the cache; 0: none)
  * report=5 (s)  run=0 (s after `ready`: then it reports and rests; 0: for ever)
  */
 #include "guest/apps/apps.h"
@@ -131,10 +133,12 @@ static void stream_report(struct kernel *k)
 	struct stream *s = k->app_state;
 	const struct hint_stats *h = &k->hints.stats;
 
-	print("stream: pages=%lu read=%lu written=%lu rewritten=%lu bad=%lu failed=%lu cached=%u misses=%lu clean=%lu overwrite=%lu "
-	      "changed=%lu not_now=%lu calls=%lu\n",
-	      s->read + s->out.thread[0].written, s->read, s->out.thread[0].written, s->rewritten, s->file.bad, s->file.failed,
-	      k->cache.used, k->cache.stats.misses, h->clean, h->overwrite, h->changed, h->not_now, h->calls);
+	print(
+	    "stream: pages=%lu read=%lu written=%lu rewritten=%lu bad=%lu failed=%lu cached=%u misses=%lu clean=%lu overwrite=%lu "
+	    "changed=%lu not_now=%lu calls=%lu\n",
+	    s->read + s->out.thread[0].written, s->read, s->out.thread[0].written, s->rewritten, s->file.bad,
+	    s->file.failed, k->cache.used, k->cache.stats.misses, h->clean, h->overwrite, h->changed, h->not_now,
+	    h->calls);
 }
 
 static void check_some(struct stream *s, struct kernel *k, u64 until_ns)

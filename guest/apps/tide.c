@@ -1,7 +1,8 @@
 /*
- * tide: needs now much, now little memory. Stamps pages up to high=, holds them for hold= seconds, re-reading at random, checks all that is
- * above low= and lets go of it, holds again, and so on.
- *   high=60%  low=20% (of the memory the VM may ever have)  hold=10 (s)  write=20% (of operations)  rate=2000 (operations a second)
+ * tide: needs now much, now little memory. Stamps pages up to high=, holds them for hold= seconds, re-reading at
+ * random, checks all that is above low= and lets go of it, holds again, and so on.
+ *   high=60%  low=20% (of the memory the VM may ever have)  hold=10 (s)  write=20% (of operations)  rate=2000
+ *             (operations a second)
  * zero=10%  same=0%  times=0 (then it stays low; 0: for ever)
  */
 #include "guest/apps/apps.h"
@@ -133,8 +134,8 @@ static void tide_report(struct kernel *k)
 	struct tide *t = k->app_state;
 
 	region_print(&t->region);
-	print("tide: tides=%lu pages=%u of %u memory=%u grown=%lu\n", t->tides, t->region.thread[0].filled, t->high, k->ram.pages,
-	      k->grown);
+	print("tide: tides=%lu pages=%u of %u memory=%u grown=%lu\n", t->tides, t->region.thread[0].filled, t->high,
+	      k->ram.pages, k->grown);
 }
 
 static u64 tide_step(struct kernel *k, u64 until_ns)

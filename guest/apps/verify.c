@@ -3,8 +3,8 @@
  *   mem=90%  zero=10%  same=20%  soft=0%  write=20% (of operations)  rate=0 (operations a second; 0: as fast as it
  * can)  report=5 (s)  cpus= (vCPUs that do so, at most and by default all)
  *
- * run=0 (s after `ready`: then it reports and rests; 0: for ever)  sets= (percent of the region, such as 60,20,40: it works on
- * that part only, each for step=30 s in turn, and stays at the last)
+ * run=0 (s after `ready`: then it reports and rests; 0: for ever)  sets= (percent of the region, such as 60,20,40: it
+ * works on that part only, each for step=30 s in turn, and stays at the last)
  *
  * Several vCPUs share every page (region.h), from the first touch on. For half of what they do they meet: each works on
  * the page that the others work on just now.
@@ -25,8 +25,8 @@ struct verify {
 	u64 begin_ns, report_ns;
 	u64 run_ns, step_ns;
 	u32 sets, set[SETS_MAX]; /* pages */
-	u32 part;		 /* pages worked on now; atomic */
-	bool ready, done;	 /* atomic */
+	u32 part;                /* pages worked on now; atomic */
+	bool ready, done;        /* atomic */
 };
 
 static int read_sets(struct verify *v, struct kernel *k)

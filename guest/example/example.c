@@ -1,13 +1,14 @@
 /*
- * A whole guest, from docs/GUEST-ABI.md and the header alone: it greets, stamps every page it has, reads the stamps back for ever, and
- * gives pages to the balloon as it is asked to. It uses the first 4 GiB, which are mapped; entry.asm has what C cannot say.
+ * A whole guest, from docs/GUEST-ABI.md and the header alone: it greets, stamps every page it has, reads the stamps
+ * back for ever, and gives pages to the balloon as it is asked to. It uses the first 4 GiB, which are mapped; entry.asm
+ * has what C cannot say.
  */
 #include "guest/abi/aerostat.h"
 
 #define PAGE   4096ul
-#define VECTOR 0x40	  /* of the upcall */
+#define VECTOR 0x40       /* of the upcall */
 #define TICK   10000000ul /* ns */
-#define CHECKS 64	  /* pages read back, or stamped anew, in a tick */
+#define CHECKS 64         /* pages read back, or stamped anew, in a tick */
 
 extern char upcall[], hypercall_page[];
 static struct aero_info info __attribute__((aligned(4096)));
@@ -29,8 +30,9 @@ static uint64_t clock_ns(void)
 
 	do {
 		version = i->clock.version;
-		ns = i->clock.base_ns + (uint64_t)((unsigned __int128)(__builtin_ia32_rdtsc() - i->clock.base_tsc) *
-						   i->clock.mult >> i->clock.shift);
+		ns = i->clock.base_ns +
+		     (uint64_t)((unsigned __int128)(__builtin_ia32_rdtsc() - i->clock.base_tsc) * i->clock.mult >>
+				i->clock.shift);
 	} while (version % 2 || version != i->clock.version);
 	return ns;
 }
@@ -118,7 +120,7 @@ static void greet(void)
 	idt[2 * VECTOR] = (gate & 0xffff) | 0x08 << 16 | 0x8eul << 40 | (gate >> 16 & 0xffff) << 48; /* below 4 GiB */
 	__asm__ volatile("lidt %0" ::"m"(idtr));
 	call(AERO_CALL_UPCALL, VECTOR, 0, 0);
-	call(AERO_CALL_CONSOLE_WRITE, (uint64_t)"example: here\n", 14, 0);
+	call(AERO_CALL_CONSOLE_WRITE, (uint64_t) "example: here\n", 14, 0);
 }
 
 void example(const struct aero_start *start);

@@ -19,7 +19,9 @@ static u32 held(const struct balloon *b)
 	return b->ram->count[RAM_BALLOON];
 }
 
-/* What is kept free goes with what the guest has: made small it keeps no more than a small one. The page cache follows. */
+/*
+ * What is kept free goes with what the guest has: made small it keeps no more than a small one. The page cache follows.
+ */
 static void set_reserve(struct balloon *b)
 {
 	b->reserve = CLAMP((b->ram->pages - held(b)) / 64, 64u, 1024u);

@@ -1,13 +1,13 @@
 /*
  * Page cache over a range of a disk (the database's file): pages by number, second-chance replacement, write-back on
- * eviction. It grows while memory is free and shrinks when the balloon or the pager wants memory. The host is told which pages are
- * copies of which blocks (hint.h): new ones a few at a time, and all of them again from time to time, since it may have had no use for it.
+ * eviction. It grows while memory is free and shrinks when the balloon or the pager wants memory. The host is told
+ * which pages are copies of which blocks (hint.h): new ones a few at a time, and all of them again from time to time,
+ * since it may have had no use for it.
  *
  * A page that was put away and is read again is a refault if it would be here but for the balloon (ram.h).
  *
- * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page; a page has a shadow as long as it is put away,
- * and ram->out counts it.
- * Locking: the kernel lock, and one workload that keeps it.
+ * Invariant: every entry in use is in exactly one hash chain and owns one RAM_CACHE page; a page has a shadow as long
+ * as it is put away, and ram->out counts it. Locking: the kernel lock, and one workload that keeps it.
  */
 #ifndef GUEST_CACHE_H
 #define GUEST_CACHE_H
@@ -38,12 +38,12 @@ struct cache {
 	struct disk *disk;
 	struct clock *clock;
 	struct hints *hints; /* may be NULL */
-	u64 first;    /* on the disk */
-	u32 pages;    /* of the range */
-	u32 capacity; /* most entries */
+	u64 first;           /* on the disk */
+	u32 pages;           /* of the range */
+	u32 capacity;        /* most entries */
 	u32 used, hand, unused, buckets;
 	u32 news[CACHE_NEWS], news_count, tell_hand; /* entries to tell of */
-	u32 keep_free; /* grows only while more than this is free */
+	u32 keep_free;                               /* grows only while more than this is free */
 	u32 *bucket;
 	struct cache_entry *entry;
 	u32 *shadow; /* of each page of the range; 0: it is here, or was never, or is another since */
@@ -58,15 +58,18 @@ int cache_create(struct cache *c, u64 first, u32 pages, u32 capacity, u32 keep_f
  * NULL: disk error or no memory at all.
  */
 void *cache_get(struct cache *c, u32 page, bool write);
-/* Gives back up to `want` pages, coldest first; dirty ones are written (sleeps). squeeze: for the balloon. Returns pages freed. */
+/*
+ * Gives back up to `want` pages, coldest first; dirty ones are written (sleeps). squeeze: for the balloon. Returns
+ * pages freed.
+ */
 u32 cache_shrink(struct cache *c, u32 want, bool squeeze);
 static inline u32 cache_shrinkable(const struct cache *c)
 {
 	return c->used > CACHE_MIN ? c->used - CACHE_MIN : 0;
 }
 /*
- * The block of `page` is going to be written past the cache: what is cached of it stays as it is until it is dropped. peek: the content if
- * it is there, else NULL.
+ * The block of `page` is going to be written past the cache: what is cached of it stays as it is until it is dropped.
+ * peek: the content if it is there, else NULL.
  */
 void cache_changes(struct cache *c, u32 page);
 const void *cache_peek(struct cache *c, u32 page);

@@ -14,9 +14,9 @@ struct clock {
 	u64 last_ns; /* for one vCPU the clock never steps back */
 };
 
-void clock_init(struct clock *c, u64 tsc_khz); /* before the contract */
+void clock_init(struct clock *c, u64 tsc_khz);                    /* before the contract */
 void clock_attach(struct clock *c, const struct aero_info *info); /* from here on by the shared page */
-u64 clock_ns(struct clock *c); /* since the VM started */
+u64 clock_ns(struct clock *c);                                    /* since the VM started */
 
 /* a * b / c without overflow on the way; the quotient must fit. */
 static inline u64 mul_div(u64 a, u64 b, u64 c)

@@ -8,8 +8,8 @@ static void print_memory(const struct kernel *k)
 {
 	const u32 *r = k->ram.count;
 
-	print("pages: total=%u max=%u grown=%lu free=%u kernel=%u app=%u cache=%u balloon=%u aside=%u\n", k->ram.pages, k->ram.max,
-	      k->grown, r[RAM_FREE], r[RAM_KERNEL], r[RAM_APP], r[RAM_CACHE], r[RAM_BALLOON], r[RAM_ASIDE]);
+	print("pages: total=%u max=%u grown=%lu free=%u kernel=%u app=%u cache=%u balloon=%u aside=%u\n", k->ram.pages,
+	      k->ram.max, k->grown, r[RAM_FREE], r[RAM_KERNEL], r[RAM_APP], r[RAM_CACHE], r[RAM_BALLOON], r[RAM_ASIDE]);
 }
 
 static void print_pager(const struct kernel *k)

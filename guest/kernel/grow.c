@@ -34,7 +34,8 @@ u32 grow_step(struct kernel *k)
 	end = (u32)MIN(READ_ONCE(k->info->growth.offered) >> PAGE_SHIFT, (u64)k->ram.max);
 	if (end <= pages || !map_to(k, end))
 		return 0;
-	if (arch_hypercall(AERO_CALL_MEMORY_ONLINE, (u64)pages << PAGE_SHIFT, (u64)(end - pages) << PAGE_SHIFT, 0, NULL))
+	if (arch_hypercall(AERO_CALL_MEMORY_ONLINE, (u64)pages << PAGE_SHIFT, (u64)(end - pages) << PAGE_SHIFT, 0,
+			   NULL))
 		return 0; /* no longer offered */
 	ram_grow(&k->ram, end);
 	k->grown += end - pages;

@@ -1,6 +1,7 @@
 /*
- * What this kernel tells the host of its pages (PAGE_HINT), so that the host need not keep, write or read what nobody needs: copies of
- * disk blocks, and pages that are about to be overwritten. Hints are put into a batch and sent together; without the feature all of it does nothing.
+ * What this kernel tells the host of its pages (PAGE_HINT), so that the host need not keep, write or read what nobody
+ * needs: copies of disk blocks, and pages that are about to be overwritten. Hints are put into a batch and sent
+ * together; without the feature all of it does nothing.
  *
  * Locking: the kernel lock.
  */

@@ -17,7 +17,8 @@
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end)
 {
 	smp_init(&k->events);
-	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT), grow_max(k->start.memory_bytes, k->start.memory_max), meta);
+	ram_init(&k->ram, (u32)(k->start.memory_bytes >> PAGE_SHIFT),
+		 grow_max(k->start.memory_bytes, k->start.memory_max), meta);
 	ram_release(&k->ram, low_first, low_end);
 	ram_release(&k->ram, first_free, k->ram.pages);
 }
@@ -69,8 +70,7 @@ static void greet(struct kernel *k)
 
 static void open_disk(struct kernel *k)
 {
-	int err =
-	    k->features & AERO_FEATURE_DISK && k->start.disks ? disk_open(&k->disk, 0, &k->ram) : E_NOENT;
+	int err = k->features & AERO_FEATURE_DISK && k->start.disks ? disk_open(&k->disk, 0, &k->ram) : E_NOENT;
 
 	if (err == 0)
 		print("disk 0: %lu MiB\n", k->disk.pages * PAGE_SIZE / MIB);
@@ -294,8 +294,9 @@ void kernel_run_other(struct kernel *k)
 		c->loops++;
 		if (events_take(c->events, ~0UL) & AERO_EVENT_TIMER)
 			c->timer_ns = 0;
-		wish = k->app->work && !READ_ONCE(k->ending) ?
-			   k->app->work(k, c->index, clock_ns(&k->clock) + KERNEL_SLICE_NS) : KERNEL_NEVER;
+		wish = k->app->work && !READ_ONCE(k->ending)
+			   ? k->app->work(k, c->index, clock_ns(&k->clock) + KERNEL_SLICE_NS)
+			   : KERNEL_NEVER;
 		if (wish > clock_ns(&k->clock))
 			other_sleep(c, wish);
 	}

@@ -1,13 +1,14 @@
 /*
  * The guest kernel: what it is made of and its loop.
  *
- * Execution model: one stack a vCPU, no preemption. The loop of vCPU 0 handles events, lets the balloon driver work, runs a
- * slice of the application and sleeps when there is nothing to do. The application may fault on its pages and then
- * sleeps inside the pager until the disk has answered. The upcall interrupt ends a HLT and flushes translations (smp.h).
+ * Execution model: one stack a vCPU, no preemption. The loop of vCPU 0 handles events, lets the balloon driver work,
+ * runs a slice of the application and sleeps when there is nothing to do. The application may fault on its pages and
+ * then sleeps inside the pager until the disk has answered. The upcall interrupt ends a HLT and flushes translations
+ * (smp.h).
  *
- * The other vCPUs run slices of an application that has work for them, and sleep otherwise. This structure is one per VM,
- * under the kernel lock; so is what it points to. An application without `work` is called with the lock held, one with
- * it without: that takes the lock around what it wants of the kernel, as print() and faults do by themselves.
+ * The other vCPUs run slices of an application that has work for them, and sleep otherwise. This structure is one per
+ * VM, under the kernel lock; so is what it points to. An application without `work` is called with the lock held, one
+ * with it without: that takes the lock around what it wants of the kernel, as print() and faults do by themselves.
  */
 #ifndef GUEST_KERNEL_H
 #define GUEST_KERNEL_H
@@ -27,9 +28,9 @@
 #include "guest/kernel/smp.h"
 #include "lib/types.h"
 
-#define KERNEL_FEATURES                                                                                                \
-	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | \
-	 AERO_FEATURE_SMP | AERO_FEATURE_MEMORY | AERO_FEATURE_HINT)
+#define KERNEL_FEATURES                                                                            \
+	(AERO_FEATURE_BALLOON | AERO_FEATURE_BALLOON_2M | AERO_FEATURE_DISK | AERO_FEATURE_TIMER | \
+	 AERO_FEATURE_CONSOLE | AERO_FEATURE_SMP | AERO_FEATURE_MEMORY | AERO_FEATURE_HINT)
 #define KERNEL_UPCALL_VECTOR 0x40
 #define KERNEL_SLICE_NS      (5 * NSEC_PER_MSEC)
 #define KERNEL_NEVER         (~0UL)
@@ -57,14 +58,14 @@ struct kernel {
 	u64 timer_ns; /* what the host was asked for; 0: nothing */
 	u64 stats_ns; /* next publication */
 	u64 loops, sleeps;
-	u64 grown;    /* pages taken on line */
+	u64 grown; /* pages taken on line */
 	bool ending;
 };
 
 /*
  * Everything after the machine itself is set up: memory from image_end up is given to the allocator, the contract is
- * made, the application is chosen and started. meta: where page states go (ram_meta_bytes of grow_max pages). k->start, k->ptab.nx are
- * filled.
+ * made, the application is chosen and started. meta: where page states go (ram_meta_bytes of grow_max pages). k->start,
+ * k->ptab.nx are filled.
  */
 void kernel_init(struct kernel *k, void *meta, u32 first_free, u32 low_first, u32 low_end);
 void kernel_contract(struct kernel *k);

@@ -140,8 +140,8 @@ static _Noreturn void die(const struct trap_frame *f)
 	const char *name = exception_name[f->vector];
 
 	smp.dying = true;
-	print("\nGUEST EXCEPTION %lu (%s) error=%#lx at %#lx on vCPU %u\n", f->vector, name ? name : "reserved", f->error,
-	      f->rip, arch_cpu());
+	print("\nGUEST EXCEPTION %lu (%s) error=%#lx at %#lx on vCPU %u\n", f->vector, name ? name : "reserved",
+	      f->error, f->rip, arch_cpu());
 	print("rax=%016lx rbx=%016lx rcx=%016lx rdx=%016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
 	print("rsi=%016lx rdi=%016lx rbp=%016lx rsp=%016lx\n", f->rsi, f->rdi, f->rbp, f->rsp);
 	print("r8 =%016lx r9 =%016lx r10=%016lx r11=%016lx\n", f->r8, f->r9, f->r10, f->r11);
@@ -171,9 +171,9 @@ static bool app_fault(const struct trap_frame *f)
 }
 
 /*
- * Bochs with several processors takes an exception back when an interrupt ends the VM's turn right behind it (its loop for them does not
- * commit the handler's RIP): the instruction faults again, but the first frame is still on the stack and IF cleared, with
- * which the region is never touched. Both as they were before.
+ * Bochs with several processors takes an exception back when an interrupt ends the VM's turn right behind it (its loop
+ * for them does not commit the handler's RIP): the instruction faults again, but the first frame is still on the stack
+ * and IF cleared, with which the region is never touched. Both as they were before.
  */
 static void forget_taken_back(struct trap_frame *f)
 {

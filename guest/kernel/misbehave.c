@@ -314,28 +314,12 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } misdeeds[] = {
-    {"triple", do_triple},
-    {"ud", do_ud},
-    {"gp", do_gp},
-    {"de", do_de},
-    {"pf", do_pf},
-    {"spin", do_spin},
-    {"spinon", do_spinon},
-    {"spinexit", do_spinexit},
-    {"hlt", do_hlt},
-    {"stack", do_stack},
-    {"badmem", do_badmem},
-    {"badwrite", do_badwrite},
-    {"badexec", do_badexec},
-    {"cr3", do_cr3},
-    {"idt", do_idt},
-    {"selfballoon", do_selfballoon},
-    {"io", do_io},
-    {"msr", do_msr},
-    {"cr0", do_cr0},
-    {"cr4", do_cr4},
-    {"insn", do_insn},
-    {"debug", do_debug},
+    {"triple", do_triple},   {"ud", do_ud},       {"gp", do_gp},         {"de", do_de},
+    {"pf", do_pf},           {"spin", do_spin},   {"spinon", do_spinon}, {"spinexit", do_spinexit},
+    {"hlt", do_hlt},         {"stack", do_stack}, {"badmem", do_badmem}, {"badwrite", do_badwrite},
+    {"badexec", do_badexec}, {"cr3", do_cr3},     {"idt", do_idt},       {"selfballoon", do_selfballoon},
+    {"io", do_io},           {"msr", do_msr},     {"cr0", do_cr0},       {"cr4", do_cr4},
+    {"insn", do_insn},       {"debug", do_debug},
 };
 
 bool arch_misbehave(const char *how)

@@ -129,7 +129,8 @@ static bool slot_get(struct pager *p, u32 vpn)
 		struct vpage *other = &p->page[p->slot_hand];
 
 		p->slot_hand = (p->slot_hand + 1) % p->pages;
-		if ((other->state == VPAGE_RESIDENT || other->state == VPAGE_BLANK) && other->slot != PAGER_NO_SLOT && !(other->flags & VPAGE_IO)) {
+		if ((other->state == VPAGE_RESIDENT || other->state == VPAGE_BLANK) && other->slot != PAGER_NO_SLOT &&
+		    !(other->flags & VPAGE_IO)) {
 			vp->slot = other->slot;
 			other->slot = PAGER_NO_SLOT;
 			return true;
@@ -272,7 +273,8 @@ u32 pager_discard(struct pager *p, u32 vpn, u32 n)
 		if (vp->flags & VPAGE_IO || vp->state == VPAGE_READING)
 			break;
 		if (vp->state == VPAGE_RESIDENT)
-			pfn[frames++] = (u32)((__atomic_exchange_n(entry(p, vpn), 0, __ATOMIC_ACQ_REL) & PTE_ADDR) >> PAGE_SHIFT);
+			pfn[frames++] =
+			    (u32)((__atomic_exchange_n(entry(p, vpn), 0, __ATOMIC_ACQ_REL) & PTE_ADDR) >> PAGE_SHIFT);
 		make_blank(p, vpn);
 	}
 	if (frames)

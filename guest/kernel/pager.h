@@ -4,8 +4,8 @@
  * used, approximately).
  *
  * A page that was paged out once keeps its slot: as long as the dirty bit stays clear its memory copy can be dropped
- * without writing. A page under write-out that is touched is put back at once (rescued) and its frame stays. A page that is read back
- * and would be here but for the balloon is a refault (ram.h), whoever put it away.
+ * without writing. A page under write-out that is touched is put back at once (rescued) and its frame stays. A page
+ * that is read back and would be here but for the balloon is a refault (ram.h), whoever put it away.
  *
  * Page states; the page-table entry holds the pfn in RESIDENT and WRITING:
  *   BLANK     never written: reads as zero, has neither pfn nor slot
@@ -14,10 +14,10 @@
  *   SWAPPED   in its slot only
  *   READING   being read back
  *
- * Invariants: sum(count[]) == pages; only state_set() changes a state; ram->out counts those WRITING, SWAPPED and READING. A page with VPAGE_IO has a write in flight and
- * is not a victim. No kernel code but the applications touches the region, so a fault never happens inside the pager
- * itself. Locking: the kernel lock; a fault that sleeps lets go of it, so each looks again at what it found before. Reclaim
- * shoots translations down before frames are passed on.
+ * Invariants: sum(count[]) == pages; only state_set() changes a state; ram->out counts those WRITING, SWAPPED and
+ * READING. A page with VPAGE_IO has a write in flight and is not a victim. No kernel code but the applications touches
+ * the region, so a fault never happens inside the pager itself. Locking: the kernel lock; a fault that sleeps lets go
+ * of it, so each looks again at what it found before. Reclaim shoots translations down before frames are passed on.
  */
 #ifndef GUEST_PAGER_H
 #define GUEST_PAGER_H
@@ -96,13 +96,13 @@ static inline u64 pager_va(u32 vpn)
 }
 
 /*
- * The application wants the content of [vpn, vpn + n) no more, n <= PAGER_BATCH: those pages are blank again, their frames free. Returns
- * how many it did; the next one is being written, or read by another vCPU, and must be waited for.
+ * The application wants the content of [vpn, vpn + n) no more, n <= PAGER_BATCH: those pages are blank again, their
+ * frames free. Returns how many it did; the next one is being written, or read by another vCPU, and must be waited for.
  */
 u32 pager_discard(struct pager *p, u32 vpn, u32 n);
 /*
- * The application is about to write all of [vpn, vpn + n), n <= PAGER_BATCH, without a look at what is there: neither we nor the host need
- * bring it back.
+ * The application is about to write all of [vpn, vpn + n), n <= PAGER_BATCH, without a look at what is there: neither
+ * we nor the host need bring it back.
  */
 void pager_overwrite(struct pager *p, u32 vpn, u32 n);
 

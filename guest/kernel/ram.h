@@ -5,9 +5,10 @@
  * is never written or read, so it costs the host nothing. First fit from below keeps the upper groups whole for the
  * balloon.
  *
- * What the balloon costs is told by shadows, after the refault distance of Linux: who puts a page away keeps the number of the eviction up to
- * which an empty balloon would have held it. Memory larger by n pages would hold the last n that were put away, and all of them if no more
- * than n are out. So a workload that is larger than the VM does not count what it would page anyway.
+ * What the balloon costs is told by shadows, after the refault distance of Linux: who puts a page away keeps the number
+ * of the eviction up to which an empty balloon would have held it. Memory larger by n pages would hold the last n that
+ * were put away, and all of them if no more than n are out. So a workload that is larger than the VM does not count
+ * what it would page anyway.
  *
  * Invariants: sum(count[]) == pages; group[].free and group[].balloon agree with the states (ram_verify). Every change
  * goes through ram_set(). Locking: the kernel lock.
@@ -40,7 +41,7 @@ struct ram {
 	u32 pages, groups;
 	u32 max; /* pages that it has room for: ram_grow() */
 	u32 count[RAM_STATES];
-	u32 lowest; /* no page below is free */
+	u32 lowest;         /* no page below is free */
 	u32 balloon_target; /* pages that RAM_BALLOON shall come to */
 	u32 evictions;      /* pages put away by pager and cache, modulo 2^32 */
 	u32 out;            /* pages that are put away now */
@@ -70,14 +71,19 @@ void ram_free(struct ram *r, u32 pfn);
 /* Adjacent kernel pages, cleared; NULL if no run is left. For arrays at start; never freed. */
 void *ram_array(struct ram *r, size_t bytes);
 
-/* Pages there would be more of without the balloon. squeeze: it is for what the balloon still lacks that the page goes. */
+/*
+ * Pages there would be more of without the balloon. squeeze: it is for what the balloon still lacks that the page goes.
+ */
 static inline u32 ram_ballooned(const struct ram *r, bool squeeze)
 {
 	return squeeze ? MAX(r->count[RAM_BALLOON], r->balloon_target) : r->count[RAM_BALLOON];
 }
 /* A page is put away, for which there would be room among `room` pages more: its shadow, not 0. */
 u32 ram_put_away(struct ram *r, u32 room);
-/* The page of this shadow is wanted again, before others go for it: would it be here but for the balloon? room: pages more, now. */
+/*
+ * The page of this shadow is wanted again, before others go for it: would it be here but for the balloon? room: pages
+ * more, now.
+ */
 bool ram_would_hold(const struct ram *r, u32 shadow, u32 room);
 
 /* The highest group wholly in RAM_FREE / RAM_BALLOON: its first pfn, or RAM_NONE. */

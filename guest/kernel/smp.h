@@ -6,15 +6,15 @@
  * waits for the lock spins a little and then sleeps, as does who waits for anything else: the host may have taken the
  * CPU away from whom it waits for.
  *
- * Translations of the application region. A vCPU says `app` while it may use any; in the kernel it uses none, so it only
- * has to look at the generation before it goes back. The protocol:
+ * Translations of the application region. A vCPU says `app` while it may use any; in the kernel it uses none, so it
+ * only has to look at the generation before it goes back. The protocol:
  *   - who took translations away advances the generation, then looks at `app` and `seen` of each vCPU; those in the
  *     application get an interrupt, flush, and say which generation they have seen;
  *   - a vCPU sets `app`, then reads the generation, and flushes if it has not seen it.
  * Both are a store and then a load of the other's word, sequentially consistent: one sees the other.
  *
- * No wake-up is lost: a sleeper says so before it looks a last time, who wakes looks afterwards; and the event that ends
- * the sleep stays in the vCPU's event word until it is taken.
+ * No wake-up is lost: a sleeper says so before it looks a last time, who wakes looks afterwards; and the event that
+ * ends the sleep stays in the vCPU's event word until it is taken.
  */
 #ifndef GUEST_SMP_H
 #define GUEST_SMP_H
@@ -39,8 +39,8 @@ struct smp_cpu {
 struct smp {
 	u32 count; /* of vCPUs in use */
 	struct smp_cpu cpu[SMP_CPUS_MAX];
-	u32 online;  /* atomic, as all masks: a bit a vCPU */
-	u32 locked;  /* atomic */
+	u32 online; /* atomic, as all masks: a bit a vCPU */
+	u32 locked; /* atomic */
 	u32 lock_waiters, flush_waiter, disk_waiters;
 	u32 page_waiters; /* kernel lock */
 	u64 generation;   /* atomic */
@@ -64,7 +64,9 @@ static inline u32 smp_others(void)
 
 void kernel_lock(void);
 void kernel_unlock(void);
-/* Sleeps until an event comes to this vCPU (or for no reason); meanwhile the kernel lock is free, however often held. */
+/*
+ * Sleeps until an event comes to this vCPU (or for no reason); meanwhile the kernel lock is free, however often held.
+ */
 void smp_sleep(void);
 
 /*

@@ -12,9 +12,17 @@
 #include "lib/panic.h"
 
 #define DISK_BYTES (64 * KIB)
-#define ENTRIES 16U
+#define ENTRIES    16U
 
-enum flag { SECTOR_4K = 1, BROKEN_HEADER = 2, GOOD_MBR = 4, GOOD_SUMS = 8, GOOD_HEADER = 16, GOOD_TYPES = 32, GOOD_PLACES = 64 };
+enum flag {
+	SECTOR_4K = 1,
+	BROKEN_HEADER = 2,
+	GOOD_MBR = 4,
+	GOOD_SUMS = 8,
+	GOOD_HEADER = 16,
+	GOOD_TYPES = 32,
+	GOOD_PLACES = 64
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -33,7 +33,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 #define VMS        2U
 #define PAGES      (VM_MEMORY_MIN >> PAGE_SHIFT)
 #define PAGES_MAX  (PAGES + PAGES / 2) /* with Dynamic Memory */
-#define INFO       0x20U /* frames with a part to play, if the guest so wishes */
+#define INFO       0x20U               /* frames with a part to play, if the guest so wishes */
 #define RING       0x21U
 #define BATCH      0x22U
 #define DISK_PAGES 24U /* at most: two fill the partition */
@@ -297,7 +297,10 @@ static void check_answer(const struct guest *g)
 	s64 n = (s64)g->vm->vcpu[g->actor]->hv->regs.rax;
 	const struct hv_regs *r = &g->regs;
 	bool batch = r->rax == AERO_CALL_BALLOON_INFLATE || r->rax == AERO_CALL_BALLOON_DEFLATE;
-	u64 bytes = batch ? r->rsi * 8 : r->rax == AERO_CALL_PAGE_HINT ? r->rsi * sizeof(struct aero_hint) : r->rsi, memory = (u64)g->vm->gs.pages << PAGE_SHIFT;
+	u64 bytes = batch                           ? r->rsi * 8
+		    : r->rax == AERO_CALL_PAGE_HINT ? r->rsi * sizeof(struct aero_hint)
+						    : r->rsi,
+	    memory = (u64)g->vm->gs.pages << PAGE_SHIFT;
 
 	if (n < 0) {
 		CHECK(n == AERO_E_PERM || n == AERO_E_NOENT || n == AERO_E_IO || n == AERO_E_2BIG ||
@@ -324,11 +327,13 @@ static void act_call(struct guest *g, u64 nr, u64 rdi, u64 rsi, u64 rdx)
 	u64 calls = g->vm && g->vm->gs_valid ? g->vm->vcpu[g->actor]->counts.exits[HV_EXIT_HYPERCALL] : 0;
 
 	/* R8 is a CR3 of VCPU_START's. */
-	g->regs = (struct hv_regs){.rax = nr, .rdi = rdi, .rsi = rsi, .rdx = rdx, .r8 = rdx & 1 ? rdx : 0x2000, .r9 = 9};
+	g->regs =
+	    (struct hv_regs){.rax = nr, .rdi = rdi, .rsi = rsi, .rdx = rdx, .r8 = rdx & 1 ? rdx : 0x2000, .r9 = 9};
 	if (!can_act(g))
 		return;
 	act(g, &e);
-	if (can_act(g) && g->vm->vcpu[g->actor]->counts.exits[HV_EXIT_HYPERCALL] != calls && g->vm->vcpu[g->actor]->hv->resets == 1)
+	if (can_act(g) && g->vm->vcpu[g->actor]->counts.exits[HV_EXIT_HYPERCALL] != calls &&
+	    g->vm->vcpu[g->actor]->hv->resets == 1)
 		check_answer(g);
 }
 
@@ -395,7 +400,11 @@ static void op_grow(struct guest *g)
 		g->vm->gs.dyn.offered = MIN(g->vm->gs.pages + how * 2U, PAGES_MAX);
 	end = (u64)g->vm->gs.pages << PAGE_SHIFT;
 	more = ((u64)g->vm->gs.dyn.offered << PAGE_SHIFT) - end;
-	act_call(g, AERO_CALL_MEMORY_ONLINE, how & 0x40 ? get_word() : end, how & 0x20 ? get_word() : how & 2 ? more : PAGE_SIZE, 0);
+	act_call(g, AERO_CALL_MEMORY_ONLINE, how & 0x40 ? get_word() : end,
+		 how & 0x20 ? get_word()
+		 : how & 2  ? more
+			    : PAGE_SIZE,
+		 0);
 	if (!can_act(g))
 		return;
 	g->run_at = (gfn_t)(end >> PAGE_SHIFT);
@@ -508,7 +517,10 @@ static void op_balloon(struct guest *g)
 	act_call(g, how & 0x40 ? AERO_CALL_BALLOON_DEFLATE : AERO_CALL_BALLOON_INFLATE, (u64)BATCH << PAGE_SHIFT, n, 0);
 }
 
-/* Hints that may be good, about pages and blocks that other operations use; and some of them out of memory, if they are believed. */
+/*
+ * Hints that may be good, about pages and blocks that other operations use; and some of them out of memory, if they are
+ * believed.
+ */
 static void op_hint(struct guest *g)
 {
 	u32 n = get8() % 24, block = get8();
@@ -525,7 +537,9 @@ static void op_hint(struct guest *g)
 		u64 op = how & 0x20 ? 1 + (how + i) % 3 : how & 0x10 ? get8() : AERO_HINT_CLEAN;
 
 		batch[i].page = (gfn + i) << PAGE_SHIFT | (how & 3 ? 0 : no_mark(get_word())) | op;
-		batch[i].block = how & 12 && op == AERO_HINT_CLEAN ? (block + i) % (DISK_PAGES + 1) : how & 12 ? 0 : no_mark(get_word());
+		batch[i].block = how & 12 && op == AERO_HINT_CLEAN ? (block + i) % (DISK_PAGES + 1)
+				 : how & 12                        ? 0
+								   : no_mark(get_word());
 	}
 	act_call(g, AERO_CALL_PAGE_HINT, (u64)BATCH << PAGE_SHIFT, n, 0);
 	if (how & 0x40 && running(g))

@@ -12,10 +12,13 @@ extern struct vm *a;
 int call_test_start(void **state);
 /* By a's vCPU fake_caller. */
 s64 call(u64 nr, u64 rdi, u64 rsi, u64 rdx);
-void hello(void); /* asks for everything */
+void hello(void);             /* asks for everything */
 struct aero_info *info(void); /* its information page */
-u32 pinned(void); /* pages */
-/* The page, whose first word is set, is in swap and stays there until let_in(), which makes the call that waits for it anew. */
+u32 pinned(void);             /* pages */
+/*
+ * The page, whose first word is set, is in swap and stays there until let_in(), which makes the call that waits for it
+ * anew.
+ */
 void put_out(gfn_t gfn, u64 word);
 s64 let_in(void);
 

@@ -16,8 +16,8 @@ static u32 drive(const struct fake_ata *f)
 
 static bool is_write(const struct fake_ata *f)
 {
-	return f->command == ATA_CMD_WRITE || f->command == ATA_CMD_WRITE_EXT ||
-	       f->command == ATA_CMD_WRITE_MULTIPLE || f->command == ATA_CMD_WRITE_MULTIPLE_EXT;
+	return f->command == ATA_CMD_WRITE || f->command == ATA_CMD_WRITE_EXT || f->command == ATA_CMD_WRITE_MULTIPLE ||
+	       f->command == ATA_CMD_WRITE_MULTIPLE_EXT;
 }
 
 static bool is_multiple(const struct fake_ata *f)

@@ -15,20 +15,16 @@ static u32 leaf_prot(u64 e, u32 level)
 	       (e & FAKE_UNCACHED ? PT_UNCACHED : 0) | (e & FAKE_GLOBAL ? PT_GLOBAL : 0);
 }
 
-#define COMMON                                                                                          \
-	.present_mask = FAKE_PRESENT, .addr_mask = BITS(51, 12), .addr_xor = 0x000a5a5a5a000000UL,      \
-	.large_bit = FAKE_LARGE, .table_flags = FAKE_PRESENT | FAKE_TABLE, .tag_mask = BITS(62, 60),    \
-	.tag_shift = 60, .leaf_flags = leaf_flags, .leaf_prot = leaf_prot
+#define COMMON                                                                                                        \
+	.present_mask = FAKE_PRESENT, .addr_mask = BITS(51, 12), .addr_xor = 0x000a5a5a5a000000UL,                    \
+	.large_bit = FAKE_LARGE, .table_flags = FAKE_PRESENT | FAKE_TABLE, .tag_mask = BITS(62, 60), .tag_shift = 60, \
+	.leaf_flags = leaf_flags, .leaf_prot = leaf_prot
 
 const struct pt_format fake_format = {
-	COMMON,
-	.name = "odd",
-	.accessed = FAKE_ACCESSED,
-	.dirty = FAKE_DIRTY,
-	.large_ok = { [2] = true, [3] = true },
+    COMMON, .name = "odd", .accessed = FAKE_ACCESSED, .dirty = FAKE_DIRTY, .large_ok = {[2] = true, [3] = true},
 };
 
 const struct pt_format fake_format_plain = {
-	COMMON,
-	.name = "odd, plain",
+    COMMON,
+    .name = "odd, plain",
 };

@@ -36,7 +36,7 @@
 #define SETTLE_PASSES  20000U
 #define CALL_PASSES    2000U
 #define EXIT_NS        (10 * NSEC_PER_USEC) /* from entry to exit, if the guest does not say */
-#define ENTRIES_MAX    100000U /* in one pass of the CPU loop: the slice ends some time */
+#define ENTRIES_MAX    100000U              /* in one pass of the CPU loop: the slice ends some time */
 
 void (*fake_guest)(struct vcpu *v, struct hv_exit *e);
 void (*fake_cpu_window)(void);
@@ -584,7 +584,8 @@ static bool one_run(bool patient)
 	fake_guest = one_exit;
 	for (u32 i = 0; i < CALL_PASSES && !(one.begun && !v->repeat); i++) {
 		fake_cpu_run(1);
-		if (one.vm->state != VM_RUNNING || one.vm->end_asked || (one.begun && v->owner->state == VCPU_WAIT_MEMORY && !patient))
+		if (one.vm->state != VM_RUNNING || one.vm->end_asked ||
+		    (one.begun && v->owner->state == VCPU_WAIT_MEMORY && !patient))
 			break;
 	}
 	fake_guest = one.guest;

@@ -22,7 +22,7 @@ struct hv_vcpu {
 	hfn_t root;
 	struct vcpu *owner;
 	bool irqs_on;     /* RFLAGS.IF */
-	struct cpu *on;	 /* whose registers hold it */
+	struct cpu *on;   /* whose registers hold it */
 	bool irq_refused; /* the guest cannot take an interrupt just now */
 	bool repeat;      /* `last` is not done yet */
 	struct hv_exit last;

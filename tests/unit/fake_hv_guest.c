@@ -21,12 +21,12 @@
 
 struct fake_hv fake;
 
-#define REQUIRE(c)                                                                                                     \
-	do {                                                                                                           \
-		if (!(c)) {                                                                                            \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #c);                                        \
-			abort();                                                                                       \
-		}                                                                                                      \
+#define REQUIRE(c)                                                              \
+	do {                                                                    \
+		if (!(c)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #c); \
+			abort();                                                \
+		}                                                               \
 	} while (0)
 
 static void *arena(size_t bytes)
@@ -59,9 +59,8 @@ void fake_start_growing(struct kernel *k, u32 memory_mib, u32 max_mib, u32 disk_
 	fake.copy_of = calloc(most, sizeof(*fake.copy_of));
 	fake.copy_hash = calloc(most, sizeof(*fake.copy_hash));
 	fake.max = fake.pages * 65ul / 100;
-	fake.features =
-	    AERO_FEATURE_BALLOON | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE | (disk_mib ? AERO_FEATURE_DISK : 0) |
-	    AERO_FEATURE_HINT | (max_mib ? AERO_FEATURE_MEMORY : 0);
+	fake.features = AERO_FEATURE_BALLOON | AERO_FEATURE_TIMER | AERO_FEATURE_CONSOLE |
+			(disk_mib ? AERO_FEATURE_DISK : 0) | AERO_FEATURE_HINT | (max_mib ? AERO_FEATURE_MEMORY : 0);
 	fake.disk_pages = disk_mib * MIB >> PAGE_SHIFT;
 	fake.disk = disk_mib ? arena(disk_mib * MIB) : NULL;
 	fake.disk_latency_ns = 100 * NSEC_PER_USEC;
@@ -202,7 +201,8 @@ static void drop_copy(u32 pfn)
 	if (!fake.copy_of[pfn] || fake.ballooned[pfn])
 		return;
 	if (hash_of(pfn) == fake.copy_hash[pfn]) {
-		memcpy(fake.memory + ((size_t)pfn << PAGE_SHIFT), fake.disk + ((size_t)(fake.copy_of[pfn] - 1) << PAGE_SHIFT), PAGE_SIZE);
+		memcpy(fake.memory + ((size_t)pfn << PAGE_SHIFT),
+		       fake.disk + ((size_t)(fake.copy_of[pfn] - 1) << PAGE_SHIFT), PAGE_SIZE);
 		fake.dropped++;
 	}
 }
@@ -308,9 +308,7 @@ s64 arch_start_cpu(u32 index)
 	return AERO_E_NOSYS;
 }
 
-void arch_relax(void)
-{
-}
+void arch_relax(void) {}
 
 void arch_tlb_flush(void)
 {

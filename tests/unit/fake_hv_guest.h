@@ -5,7 +5,8 @@
  *
  * What it watches for: a ballooned page that the guest (or a disk transfer) touches is not mapped and ends the test; a
  * missing TLB flush is seen because accesses go through a small TLB; pages touched are counted by the host's own
- * paging. Hints are checked, and made use of at random: a page that is a copy comes anew from the disk, one to be overwritten is cleared.
+ * paging. Hints are checked, and made use of at random: a page that is a copy comes anew from the disk, one to be
+ * overwritten is cleared.
  */
 #ifndef FAKE_HV_GUEST_H
 #define FAKE_HV_GUEST_H
@@ -26,9 +27,9 @@ struct fake_request {
 struct fake_hv {
 	/* set by fake_start, may be changed by tests before kernel_contract */
 	u8 *memory;
-	u32 pages, room; /* room: it may grow to */
+	u32 pages, room;      /* room: it may grow to */
 	u32 offered, onlined; /* pages that may be taken on line; calls that did so */
-	u8 *ballooned; /* a byte a page */
+	u8 *ballooned;        /* a byte a page */
 	u8 *pinned;
 	u32 *copy_of;   /* a page each: 1 + block, as the guest said; 0: of none */
 	u64 *copy_hash; /* of what it held then */
@@ -58,7 +59,7 @@ struct fake_hv {
 	bool stuck;                  /* never answers */
 	struct fake_request request[AERO_DISK_REQUESTS];
 	u64 reads, writes;
-	bool lies;           /* its hints need not be true */
+	bool lies;          /* its hints need not be true */
 	u64 hints, dropped; /* taken; pages that came anew from the disk */
 
 	/* console */

@@ -13,9 +13,9 @@
 #include "tests/unit/fake_platform.h"
 
 /* vmm/ has its own where it is linked. */
-#define WEAK __attribute__((weak))
+#define WEAK          __attribute__((weak))
 
-#define HOLE_FRAMES 24 /* between the two ranges; not a power of two */
+#define HOLE_FRAMES   24         /* between the two ranges; not a power of two */
 #define FILLED_FRAMES (1U << 17) /* more than any test uses that reads what it never wrote */
 
 hfn_t fake_mm_first = 16, fake_mm_span;

@@ -247,8 +247,8 @@ static void write_cc(struct fake_nvme *f, u32 v)
 	if (!(old & NVME_CC_EN) && (v & NVME_CC_EN)) {
 		CHECK(!(f->csts & NVME_CSTS_RDY));
 		f->enables++;
-		f->q[0] = (struct fake_nvme_queue){
-			.sq = f->asq, .cq = f->acq, .entries = (f->aqa & 0xfff) + 1, .phase = 1};
+		f->q[0] =
+		    (struct fake_nvme_queue){.sq = f->asq, .cq = f->acq, .entries = (f->aqa & 0xfff) + 1, .phase = 1};
 		f->q[1].made = false;
 		if (!f->never_ready)
 			f->csts |= NVME_CSTS_RDY;

@@ -9,7 +9,7 @@
 #include "drivers/nvme.h"
 #include "lib/types.h"
 
-#define FAKE_NVME_NS 2
+#define FAKE_NVME_NS       2
 #define FAKE_NVME_NS_BYTES (2 * MIB)
 
 struct fake_nvme_queue {
@@ -32,9 +32,9 @@ struct fake_nvme {
 	/* what goes wrong */
 	bool pulled; /* its configuration reads as ones, its registers as zeroes */
 	bool removed, never_ready, never_idle, dead_admin, fail_create, ignore_abort, reversed;
-	u32 swallow;	 /* I/O commands that are never answered */
+	u32 swallow;     /* I/O commands that are never answered */
 	u16 fail_status; /* of all I/O commands */
-	u32 stray;	 /* completions to make for commands that do not exist */
+	u32 stray;       /* completions to make for commands that do not exist */
 
 	/* what was seen */
 	u32 enables, aborts, reads, writes, flushes, waiting_max, pages_max, shutdowns;

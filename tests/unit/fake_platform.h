@@ -12,11 +12,11 @@
 
 #define FAKE_CPUS 4
 
-extern u64 fake_now_ns;	   /* platform_now_ns() */
-extern u32 fake_cpu_index; /* which CPU platform_this_cpu() is */
+extern u64 fake_now_ns;           /* platform_now_ns() */
+extern u32 fake_cpu_index;        /* which CPU platform_this_cpu() is */
 extern u32 fake_kicks[FAKE_CPUS]; /* platform_kick() to each */
-extern char fake_log[16384]; /* console output since the last fake_platform_reset(), cut at the front; terminated */
-extern bool fake_log_echo; /* also to stderr */
+extern char fake_log[16384];     /* console output since the last fake_platform_reset(), cut at the front; terminated */
+extern bool fake_log_echo;       /* also to stderr */
 extern void (*fake_relax)(void); /* platform_relax(): lets time pass and devices work in spin loops; or NULL */
 
 /* CPUs as new, clock at 1 s, log empty. Called by itself before first use. */
@@ -28,16 +28,16 @@ extern jmp_buf fake_panic_jmp;
 extern bool fake_panic_expected;
 extern char fake_panic_text[256];
 void fake_panic_over(void);
-#define fake_panics(statement)                        \
-	({                                            \
-		volatile bool fake_hit = true;        \
-		fake_panic_expected = true;           \
-		if (!setjmp(fake_panic_jmp)) {        \
-			statement;                    \
-			fake_hit = false;             \
-		}                                     \
-		fake_panic_over();                    \
-		fake_hit;                             \
+#define fake_panics(statement)                 \
+	({                                     \
+		volatile bool fake_hit = true; \
+		fake_panic_expected = true;    \
+		if (!setjmp(fake_panic_jmp)) { \
+			statement;             \
+			fake_hit = false;      \
+		}                              \
+		fake_panic_over();             \
+		fake_hit;                      \
 	})
 
 #endif

@@ -62,13 +62,9 @@ bool sched_cpu_stats(u32 cpu, struct sched_cpu_stats *out)
 	return cpu < cpu_count();
 }
 
-void sched_freeze(void)
-{
-}
+void sched_freeze(void) {}
 
-void sched_thaw(void)
-{
-}
+void sched_thaw(void) {}
 
 const char *exit_kind_name(enum hv_exit_kind k)
 {

@@ -21,8 +21,8 @@ int fake_vm_over(void **state);
 extern const char *fake_vm_refuse;
 /* What the guest of vm tells; all VMs that run. */
 extern struct aero_info fake_vm_info;
-extern bool fake_vm_silent; /* no guest has said HELLO */
-extern bool fake_vm_deaf;   /* guests ignore an orderly stop, and what is typed */
+extern bool fake_vm_silent;    /* no guest has said HELLO */
+extern bool fake_vm_deaf;      /* guests ignore an orderly stop, and what is typed */
 extern char fake_vm_typed[64]; /* at the consoles, the last line */
 
 /* Touches pages [0, n) so that they are private. */

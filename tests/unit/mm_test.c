@@ -43,7 +43,8 @@ void mm_test_stop(void)
 	assert_int_equal(s.reserved, 0);
 	assert_int_equal(s.in_flight_in + s.in_flight_out, 0);
 	missing = free_at_start - frame_free_count();
-	assert_true(missing <= (s.bad ? 1 + DIV_ROUND_UP(slots, SLOTS_PER_CHUNK) : 0)); /* a directory, and tables up to the last of them */
+	/* a directory, and tables up to the last of them */
+	assert_true(missing <= (s.bad ? 1 + DIV_ROUND_UP(slots, SLOTS_PER_CHUNK) : 0));
 	frame_verify();
 	fake_blk_stop();
 	fake_mm_stop();

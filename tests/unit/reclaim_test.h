@@ -1,7 +1,7 @@
 /*
- * What tests of reclaim have in common: a simulated machine with more guest memory than it has. Frames, spaces, sharing, balloon and
- * swap are the real ones; guests are sim_guest.h's. SIM_TRACE=1 in the environment shows the log, and before each run() where everything
- * stands.
+ * What tests of reclaim have in common: a simulated machine with more guest memory than it has. Frames, spaces,
+ * sharing, balloon and swap are the real ones; guests are sim_guest.h's. SIM_TRACE=1 in the environment shows the log,
+ * and before each run() where everything stands.
  */
 #ifndef TESTS_RECLAIM_TEST_H
 #define TESTS_RECLAIM_TEST_H
@@ -17,7 +17,7 @@
 
 extern struct sim_guest *guest[GUESTS];
 extern u32 guests;
-extern u32 idle; /* bit i: guest i only answers its balloon */
+extern u32 idle;                /* bit i: guest i only answers its balloon */
 extern struct reclaim_stats rs; /* scratch */
 extern struct swap_stats ss;    /* scratch */
 

@@ -1,4 +1,7 @@
-/* What tests of page sharing have in common: two spaces of one trust group, on a machine that is never so empty that pages are large. */
+/*
+ * What tests of page sharing have in common: two spaces of one trust group, on a machine that is never so empty that
+ * pages are large.
+ */
 #ifndef TESTS_SHARE_TEST_H
 #define TESTS_SHARE_TEST_H
 

@@ -1,7 +1,7 @@
 /*
  * A guest for simulations: logical pages with known content in guest memory or on the guest's own disk, a page
- * allocator, a balloon driver of some kind. It checks what it reads. A touch that has to wait blocks it until mm_wake() -
- * nothing else - so a lost wake-up is a guest that stands still.
+ * allocator, a balloon driver of some kind. It checks what it reads. A touch that has to wait blocks it until mm_wake()
+ * - nothing else - so a lost wake-up is a guest that stands still.
  */
 #ifndef TESTS_SIM_GUEST_H
 #define TESTS_SIM_GUEST_H
@@ -26,13 +26,13 @@ struct sim_guest {
 	struct gspace gs;
 	enum sim_balloon kind;
 	struct prng rnd;
-	u32 logical;	       /* pages of its workload */
-	u32 common;	       /* of these, the last have the same content in all guests until written */
+	u32 logical; /* pages of its workload */
+	u32 common;  /* of these, the last have the same content in all guests until written */
 	u32 write_percent;
 	struct sim_page *page;
-	gfn_t *free;	       /* stack of guest frames it believes free */
+	gfn_t *free; /* stack of guest frames it believes free */
 	u32 free_count;
-	gfn_t *balloon;	       /* stack of those in the balloon */
+	gfn_t *balloon; /* stack of those in the balloon */
 	u32 balloon_count;
 	u32 todo; /* page whose access had to wait */
 	bool blocked, running;
@@ -44,7 +44,10 @@ void sim_start(struct sim_guest *g, const char *name, u32 pages, u32 logical, en
 void sim_run(struct sim_guest *g, u32 n);
 /* One turn of its balloon driver. */
 void sim_balloon(struct sim_guest *g);
-/* Reads every logical page, blocked or not able to go on as it may be: `pump` lets time pass. Returns pages found wrong. */
+/*
+ * Reads every logical page, blocked or not able to go on as it may be: `pump` lets time pass. Returns pages found
+ * wrong.
+ */
 u64 sim_verify(struct sim_guest *g, void (*pump)(void));
 /* The guest is gone; pump as above. */
 void sim_end(struct sim_guest *g, void (*pump)(void));

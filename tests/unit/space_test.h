@@ -5,8 +5,8 @@
 #include "mm/gspace_internal.h"
 
 /*
- * Set-up: a machine (mm_test.h) with swap on, no reserve, and `one` of so many pages, whose swap is reserved. Tear-down: what is left
- * of it is sound. `two` is for tests that want another, and end it.
+ * Set-up: a machine (mm_test.h) with swap on, no reserve, and `one` of so many pages, whose swap is reserved.
+ * Tear-down: what is left of it is sound. `two` is for tests that want another, and end it.
  */
 extern struct gspace one, two;
 void space_test_start(u32 frames, u32 disk_pages, gfn_t pages);

@@ -10,11 +10,11 @@
 #define PAGES  1024U /* of the space; as many slots are promised to it */
 
 extern struct gspace gs;
-extern struct swap_stats stats; /* scratch */
+extern struct swap_stats stats;          /* scratch */
 extern const struct mem_alloc all_of_it; /* the settings of the space */
 
 int start(void **state);
-int finish(void **state);	    /* nothing is left behind */
+int finish(void **state);           /* nothing is left behind */
 int finish_unchecked(void **state); /* for tests that leave tables behind on purpose */
 /* Its transfers end meanwhile. */
 void end_space(struct gspace *g);

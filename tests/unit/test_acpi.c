@@ -308,7 +308,8 @@ static void test_serial_refused(void **state)
 		u8 kind, space;
 		u64 addr;
 	} none[] = {
-	    {58, 0, 1, 0x3f8}, {80, 3, 1, 0x3f8}, {80, 0, 2, 0x3f8}, {80, 0, 1, 0xfff9}, {80, 0, 0, ~0UL}, {80, 0, 1, 0},
+	    {58, 0, 1, 0x3f8},  {80, 3, 1, 0x3f8}, {80, 0, 2, 0x3f8},
+	    {80, 0, 1, 0xfff9}, {80, 0, 0, ~0UL},  {80, 0, 1, 0},
 	};
 
 	for (u32 i = 0; i < ARRAY_SIZE(none); i++) {
@@ -326,7 +327,7 @@ int main(void)
 	    cmocka_unit_test_setup(test_everything, build),    cmocka_unit_test_setup(test_root, build),
 	    cmocka_unit_test_setup(test_broken_tables, build), cmocka_unit_test_setup(test_madt_ends, build),
 	    cmocka_unit_test_setup(test_fadt_variants, build), cmocka_unit_test_setup(test_s5_ends, build),
-	    cmocka_unit_test_setup(test_serial, build),	       cmocka_unit_test(test_serial_refused),
+	    cmocka_unit_test_setup(test_serial, build),        cmocka_unit_test(test_serial_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

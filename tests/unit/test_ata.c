@@ -1,9 +1,9 @@
 /* drivers/ata.c against the channel model of fake_ata.c, through mm/blk.c. */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,7 @@
 
 #define PART_START 64U
 #define PART_PAGES 400U
-#define REQUESTS 16U
+#define REQUESTS   16U
 
 static struct fake_ata fakes[24], *fake; /* drives stay registered for good: each test has its own */
 static struct blk_part parts[2 * ARRAY_SIZE(fakes)], *part[ATA_DRIVES];
@@ -324,20 +324,20 @@ static void test_shutdown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_probe),
-		T(test_probe_nothing),
-		T(test_probe_slave_only),
-		T(test_transfer_multiple),
-		T(test_transfer_odd_multiple),
-		T(test_transfer_single),
-		T(test_long_addresses),
-		T(test_queue),
-		T(test_flush),
-		T(test_bad_sectors),
-		T(test_hang_once),
-		T(test_hang_for_good),
-		T(test_dead_reset),
-		T(test_shutdown),
+	    T(test_probe),
+	    T(test_probe_nothing),
+	    T(test_probe_slave_only),
+	    T(test_transfer_multiple),
+	    T(test_transfer_odd_multiple),
+	    T(test_transfer_single),
+	    T(test_long_addresses),
+	    T(test_queue),
+	    T(test_flush),
+	    T(test_bad_sectors),
+	    T(test_hang_once),
+	    T(test_hang_for_good),
+	    T(test_dead_reset),
+	    T(test_shutdown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

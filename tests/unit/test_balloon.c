@@ -1,9 +1,9 @@
 /* Balloon batches: every status, hostile entries, 2 MiB units, rate, target, stall. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -261,7 +261,7 @@ static void test_rate(void **state)
 	assert_int_equal(balloon_allowance(&gs, fake_now_ns), 512);
 	assert_int_equal(inflate(large(0)), AERO_BALLOON_OK);
 	assert_int_equal(inflate(small(600)), AERO_BALLOON_BUSY);
-	for (u32 i = 0; i < 3000; i++) {                        /* 3 s, fractions of pages are kept */
+	for (u32 i = 0; i < 3000; i++) { /* 3 s, fractions of pages are kept */
 		fake_now_ns += NSEC_PER_MSEC;
 		moved += inflate(small(600 + moved)) == AERO_BALLOON_OK;
 	}

@@ -231,12 +231,30 @@ static void test_options_serial(void **state)
 		u8 line;
 		u32 baud;
 	} good[] = {
-	    {"com1", 0x3f8, 4, 115200},	 {"com4", 0x2e8, 3, 115200}, {"com2,9600", 0x2f8, 3, 9600},
-	    {"0x2F8", 0x2f8, 3, 115200}, {"0xf0a0,57600", 0xf0a0, MACHINE_LINE_NONE, 57600},
+	    {"com1", 0x3f8, 4, 115200},
+	    {"com4", 0x2e8, 3, 115200},
+	    {"com2,9600", 0x2f8, 3, 9600},
+	    {"0x2F8", 0x2f8, 3, 115200},
+	    {"0xf0a0,57600", 0xf0a0, MACHINE_LINE_NONE, 57600},
 	    {"0xfff8", 0xfff8, MACHINE_LINE_NONE, 115200},
 	};
-	static const char *const bad[] = {"", "com", "com0", "com5", "com11", "com1,", "com1,0", "com1,115201", "com1,x",
-					  "0x", "0x0", "0xfff9", "0x100000000000003f8", "3f8", "0x3f8,9600,8", "0x3g8", "0x,1"};
+	static const char *const bad[] = {"",
+					  "com",
+					  "com0",
+					  "com5",
+					  "com11",
+					  "com1,",
+					  "com1,0",
+					  "com1,115201",
+					  "com1,x",
+					  "0x",
+					  "0x0",
+					  "0xfff9",
+					  "0x100000000000003f8",
+					  "3f8",
+					  "0x3f8,9600,8",
+					  "0x3g8",
+					  "0x,1"};
 	struct machine_serial s;
 
 	(void)state;

@@ -1,4 +1,7 @@
-/* Pages that are copies of blocks of their VM's disk, and pages that are to be overwritten: out, back, and every way that goes wrong. */
+/*
+ * Pages that are copies of blocks of their VM's disk, and pages that are to be overwritten: out, back, and every way
+ * that goes wrong.
+ */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -300,7 +303,9 @@ static void test_overwrite(void **state)
 /* The page stays what it was although its block changes. */
 static void test_changed(void **state)
 {
-	struct hint h[3] = {{10UL << PAGE_SHIFT | HINT_CHANGED, 0}, {11UL << PAGE_SHIFT | HINT_CHANGED, 0}, {12UL << PAGE_SHIFT | HINT_CLEAN, 7}};
+	struct hint h[3] = {{10UL << PAGE_SHIFT | HINT_CHANGED, 0},
+			    {11UL << PAGE_SHIFT | HINT_CHANGED, 0},
+			    {12UL << PAGE_SHIFT | HINT_CLEAN, 7}};
 
 	(void)state;
 	fill(&gs, 12, 70);
@@ -308,7 +313,7 @@ static void test_changed(void **state)
 	drop(2);
 	assert_int_equal(clean_hints(&gs, h, 3), E_AGAIN);
 	assert_int_equal(gs.count[PAGE_SWAPPING_IN], 2); /* both reads have begun */
-	assert_int_equal(gs.clean_marks, 0);		 /* and nothing else */
+	assert_int_equal(gs.clean_marks, 0);             /* and nothing else */
 	assert_int_equal(clean_hints(&gs, h, 3), E_AGAIN);
 	fake_blk_drain();
 	assert_int_equal(clean_hints(&gs, h, 3), 3);

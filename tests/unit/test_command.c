@@ -17,8 +17,8 @@
 #include "mm/blk.h"
 #include "mm/reclaim.h"
 #include "mm/swap.h"
-#include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_mm.h"
+#include "tests/unit/fake_platform.h"
 #include "tests/unit/fake_vm.h"
 #include "vmm/command.h"
 #include "vmm/pairs.h"
@@ -349,7 +349,8 @@ static void test_vm_set(void **state)
 	bad("vm set a limit 1M", "limit must be at least the reservation\n");
 	bad("vm set a reservation 16M", "reservation must be at most");
 	assert_string_equal(ok("vm set a balloon-rate 4096"), "a: balloon-rate=4096\n");
-	bad("vm set a balloon-rate 3", "balloon-rate: expected 0 (the host's) or 64 to 1000000 pages a second, got '3'\n");
+	bad("vm set a balloon-rate 3",
+	    "balloon-rate: expected 0 (the host's) or 64 to 1000000 pages a second, got '3'\n");
 	bad("vm set a colour red", "'colour': expected a key of a VM: memory, ");
 	bad("vm set a vcpus 2", "'a' is running: vcpus can be set when it is stopped, for its next start\n");
 	bad("vm set a limit", "expected: vm set NAME SETTING VALUE\n");
@@ -680,30 +681,14 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
-	    T(test_words),
-	    T(test_long_line),
-	    T(test_help),
-	    T(test_create),
-	    T(test_life),
-	    T(test_list),
-	    T(test_show),
-	    T(test_mem),
-	    T(test_zip),
-	    T(test_mem_check),
-	    T(test_balloon),
-	    T(test_vm_set),
-	    T(test_set),
-	    T(test_mem_demand),
-	    T(test_mem_worst),
-	    T(test_log),
-	    T(test_host_and_disk),
-	    T(test_shutdown),
-	    T(test_attach),
-	    T(test_type),
-	    T(test_vms_change_between_pieces),
-	    T(test_completion),
-	    T(test_candidates),
-	    T(test_pairs),
+	    T(test_words),      T(test_long_line),     T(test_help),
+	    T(test_create),     T(test_life),          T(test_list),
+	    T(test_show),       T(test_mem),           T(test_zip),
+	    T(test_mem_check),  T(test_balloon),       T(test_vm_set),
+	    T(test_set),        T(test_mem_demand),    T(test_mem_worst),
+	    T(test_log),        T(test_host_and_disk), T(test_shutdown),
+	    T(test_attach),     T(test_type),          T(test_vms_change_between_pieces),
+	    T(test_completion), T(test_candidates),    T(test_pairs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,8 +170,9 @@ static void test_values(void **state)
 
 static void test_dynamic_memory(void **state)
 {
-	static const char *const bad[] = {"minimum = 7M",   "minimum = x",	 "maximum = 65G", "maximum =",  "buffer = 4",
-					  "buffer = 2001%", "buffer = -20", "buffer = 20M",  "startup = 1M"};
+	static const char *const bad[] = {"minimum = 7M", "minimum = x",  "maximum = 65G",
+					  "maximum =",    "buffer = 4",   "buffer = 2001%",
+					  "buffer = -20", "buffer = 20M", "startup = 1M"};
 	char text[256], key[32];
 
 	(void)state;
@@ -193,8 +194,9 @@ static void test_dynamic_memory(void **state)
 		assert_int_equal(report_count, 1);
 		assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
 	}
-	expect_report("[vm a]\nmemory=8M\nstartup=16M\n",
-		      "aerostat.ini:3: startup: expected once: memory and startup are the same, the first value stays\n");
+	expect_report(
+	    "[vm a]\nmemory=8M\nstartup=16M\n",
+	    "aerostat.ini:3: startup: expected once: memory and startup are the same, the first value stays\n");
 	assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
 }
 
@@ -237,7 +239,8 @@ static void test_commands(void **state)
 	expect_report("[commands]\n2=mem\n1.999=mem\n",
 		      "aerostat.ini:3: 1.999: expected a time that is not before the last command's\n");
 	assert_int_equal(config.command_count, 1);
-	expect_report("[commands]\n1 s=mem\n", "aerostat.ini:2: expected seconds of 0 to 86400, such as 2.5, got '1 s'\n");
+	expect_report("[commands]\n1 s=mem\n",
+		      "aerostat.ini:2: expected seconds of 0 to 86400, such as 2.5, got '1 s'\n");
 	expect_report("[commands]\n-1=mem\n", "got '-1'\n");
 	expect_report("[commands]\n1.=mem\n", "got '1.'\n");
 	expect_report("[commands]\n.5=mem\n", "got '.5'\n");
@@ -256,18 +259,19 @@ static void test_commands(void **state)
 static void test_sections(void **state)
 {
 	(void)state;
-	expect_report("memory=8M\n",
-		      "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME] before the first key\n");
+	expect_report(
+	    "memory=8M\n",
+	    "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME] before the first key\n");
 	expect_report("[guest]\nmemory=8M\n",
 		      "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME], got '[guest]'\n");
-	expect_report("[vm a\nmemory=8M\n", "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME]\n");
+	expect_report("[vm a\nmemory=8M\n",
+		      "aerostat.ini:1: expected a section [host], [loader], [commands] or [vm NAME]\n");
 	expect_report("[vm a] x\nmemory=8M\n", "aerostat.ini:1: expected a section");
 	expect_report("[vm]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
 	expect_report("[vm a b]\nmemory=8M\n", "aerostat.ini:1: [vm]: expected a name of 1 to 15 characters");
 	expect_report("[vm abcdefghijklmnop]\nmemory=8M\n", "got 'abcdefghijklmnop'\n");
 	expect_report("[vm a]\n[vm b]\nmemory=8M\n", "aerostat.ini:1: expected a key in this section\n");
-	expect_report("[vm a]\nvcpus=1\n",
-		      "aerostat.ini:1: memory: expected in every VM: this one is left out\n");
+	expect_report("[vm a]\nvcpus=1\n", "aerostat.ini:1: memory: expected in every VM: this one is left out\n");
 	/* Keys below a bad header belong to nobody, least of all to the section before. */
 	expect_report("[vm a]\nmemory=8M\n[vm\nmemory=16M\n", "aerostat.ini:3: expected a section");
 	assert_int_equal(report_count, 1);
@@ -343,7 +347,8 @@ static void test_limits(void **state)
 
 	memset(big, '\n', sizeof(big));
 	parse_bytes(big, sizeof(big));
-	assert_string_equal(reports, "aerostat.ini:262144: expected at most 256 KiB: the rest of the file is not read\n");
+	assert_string_equal(reports,
+			    "aerostat.ini:262144: expected at most 256 KiB: the rest of the file is not read\n");
 	parse_bytes(big, 0);
 	assert_int_equal(config.errors, 0);
 }
@@ -377,11 +382,11 @@ static void test_setter(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_whole_file),  cmocka_unit_test(test_values),     cmocka_unit_test(test_dynamic_memory),
-	    cmocka_unit_test(test_host_values), cmocka_unit_test(test_commands),
-	    cmocka_unit_test(test_sections),
-	    cmocka_unit_test(test_duplicates),  cmocka_unit_test(test_parts_of_memory),
-	    cmocka_unit_test(test_limits),      cmocka_unit_test(test_bytes),
+	    cmocka_unit_test(test_whole_file),     cmocka_unit_test(test_values),
+	    cmocka_unit_test(test_dynamic_memory), cmocka_unit_test(test_host_values),
+	    cmocka_unit_test(test_commands),       cmocka_unit_test(test_sections),
+	    cmocka_unit_test(test_duplicates),     cmocka_unit_test(test_parts_of_memory),
+	    cmocka_unit_test(test_limits),         cmocka_unit_test(test_bytes),
 	    cmocka_unit_test(test_setter),
 	};
 

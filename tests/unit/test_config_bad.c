@@ -83,10 +83,10 @@ static void expect_bad(const char *middle, u32 line, const char *key)
 	check_rest();
 }
 
-static const char *const no_number[] = {"",     "x",    "-1",       "1.5",  "99999999999999999999",
-					"12 3", "1e3",  "+5",       "64Q",  "--",
-					"10 M", "0x", "1,000",    "M",    "\"8M\"",
-					"8M;",  "8MM",  "\xc2\xb5", "8M 9M"};
+static const char *const no_number[] = {"",     "x",   "-1",       "1.5",  "99999999999999999999",
+					"12 3", "1e3", "+5",       "64Q",  "--",
+					"10 M", "0x",  "1,000",    "M",    "\"8M\"",
+					"8M;",  "8MM", "\xc2\xb5", "8M 9M"};
 
 static void test_vm_numbers(void **state)
 {

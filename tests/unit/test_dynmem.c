@@ -1,6 +1,6 @@
 /*
- * Dynamic Memory: what a VM wants and is offered; and simulations of guests that need now more, now less, on a machine that has it
- * or has not. Frames, spaces, balloon, reclaim and swap are the real ones.
+ * Dynamic Memory: what a VM wants and is offered; and simulations of guests that need now more, now less, on a machine
+ * that has it or has not. Frames, spaces, balloon, reclaim and swap are the real ones.
  */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
@@ -33,10 +33,10 @@
 
 struct guest {
 	struct gspace gs;
-	u32 need;	/* pages of its work, from page 0 on */
-	u32 touched;	/* of these, written */
-	u64 says;	/* what it says it has committed; 0: the truth */
-	bool lazy;	/* takes nothing on line */
+	u32 need;    /* pages of its work, from page 0 on */
+	u32 touched; /* of these, written */
+	u64 says;    /* what it says it has committed; 0: the truth */
+	bool lazy;   /* takes nothing on line */
 	u64 stamp;
 	u64 bad;
 };
@@ -72,7 +72,8 @@ static struct guest *add(const char *name, u32 startup, u32 minimum, u32 maximum
 	memset(g, 0, sizeof(*g));
 	assert_int_equal(gspace_init(&g->gs, name, startup, &fake_format, &alloc), 0);
 	assert_int_equal(swap_reserve(&g->gs, MAX(maximum, startup) - reservation), 0);
-	g->gs.dyn = (struct dynmem){.minimum = minimum, .maximum = maximum, .buffer = 20, .offered = startup, .present = true};
+	g->gs.dyn =
+	    (struct dynmem){.minimum = minimum, .maximum = maximum, .buffer = 20, .offered = startup, .present = true};
 	g->gs.balloon_present = true;
 	g->need = startup / 2;
 	g->stamp = (u64)name[0] << 56;
@@ -409,7 +410,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 	const struct CMUnitTest tests[] = {
 	    TEST(test_wanted),    TEST(test_grow),  TEST(test_grow_when_dying), TEST(test_up_and_down),
-	    TEST(test_by_shares), TEST(test_liars), TEST(test_fixed),	   TEST(test_fixed_balloon),
+	    TEST(test_by_shares), TEST(test_liars), TEST(test_fixed),           TEST(test_fixed_balloon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

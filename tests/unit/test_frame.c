@@ -401,7 +401,10 @@ static void stocks_of_many_cpus(void **state)
 	frame_verify();
 }
 
-/* Each CPU adds up what it does; a page of a guest that comes on one CPU and goes on another is counted once, and not at all. */
+/*
+ * Each CPU adds up what it does; a page of a guest that comes on one CPU and goes on another is counted once, and not
+ * at all.
+ */
 static void counts_of_many_cpus(void **state)
 {
 	hfn_t hfn[40];
@@ -464,7 +467,9 @@ static void random_places(void **state)
 	frame_verify();
 }
 
-/* Allocates and frees between the pieces of a proof, on both sides of where it is: what changes behind it is followed. */
+/*
+ * Allocates and frees between the pieces of a proof, on both sides of where it is: what changes behind it is followed.
+ */
 static void proof_while_frames_change(void **state)
 {
 	static hfn_t held[2 * FRAME_VERIFY_PIECE / 1024];

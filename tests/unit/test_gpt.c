@@ -1,9 +1,9 @@
 /* drivers/gpt.c on tables made here, good and bad, and gpt_scan.c on a device in memory. */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,21 +13,21 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define DISK_BYTES (4 * MIB)
-#define ENTRIES 128U
-#define H_CRC 16
-#define H_MY 24
-#define H_FIRST 40
-#define H_LAST 48
-#define H_ARRAY 72
-#define H_COUNT 80
-#define H_SIZE 84
+#define DISK_BYTES  (4 * MIB)
+#define ENTRIES     128U
+#define H_CRC       16
+#define H_MY        24
+#define H_FIRST     40
+#define H_LAST      48
+#define H_ARRAY     72
+#define H_COUNT     80
+#define H_SIZE      84
 #define H_ARRAY_CRC 88
-#define E_GUID 16
-#define E_FIRST 32
-#define E_LAST 40
-#define E_ATTR 48
-#define E_NAME 56
+#define E_GUID      16
+#define E_FIRST     32
+#define E_LAST      40
+#define E_ATTR      48
+#define E_NAME      56
 
 static u8 *disk;
 static u32 block;
@@ -396,8 +396,7 @@ static void scan_disk(struct blk_dev *d, u32 block_bytes, u32 expect)
 {
 	struct blk_part *p = NULL;
 
-	*d = (struct blk_dev){
-		.name = "mem", .sectors = DISK_BYTES / 512, .sector_bytes = block_bytes, .ops = &mem_ops};
+	*d = (struct blk_dev){.name = "mem", .sectors = DISK_BYTES / 512, .sector_bytes = block_bytes, .ops = &mem_ops};
 	blk_register(d);
 	assert_int_equal(gpt_scan(d), expect);
 	if (!expect)
@@ -440,16 +439,16 @@ static void test_scan(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_crc),
-		T(test_guid),
-		T(test_good),
-		T(test_backup),
-		T(test_both_bad),
-		T(test_not_gpt),
-		T(test_hostile_headers),
-		T(test_hostile_entries),
-		T(test_long_name_and_many),
-		T(test_scan),
+	    T(test_crc),
+	    T(test_guid),
+	    T(test_good),
+	    T(test_backup),
+	    T(test_both_bad),
+	    T(test_not_gpt),
+	    T(test_hostile_headers),
+	    T(test_hostile_entries),
+	    T(test_long_name_and_many),
+	    T(test_scan),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

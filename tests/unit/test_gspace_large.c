@@ -1,6 +1,7 @@
 /*
  * Large guest pages: when they are given, what splits them, balloon units, rebuilds, and each of these with the
- * frame allocator refusing at any point. frame_alloc() and frame_alloc_whole() come through this file (the Makefile wraps them).
+ * frame allocator refusing at any point. frame_alloc() and frame_alloc_whole() come through this file (the Makefile
+ * wraps them).
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,8 +4,9 @@
  *
  * Guests translate through a TLB of their own that forgets only in a shootdown: a flush that mm leaves out shows as a
  * stale read or a lost write. While a shootdown is under way (before it takes effect) other vCPUs of the guest go on
- * reading and writing through what they have cached. Half of the guests run on several CPUs: then yet another vCPU walks
- * the tables at such a moment and writes where they let it, and what the others have cached must not tell otherwise.
+ * reading and writing through what they have cached. Half of the guests run on several CPUs: then yet another vCPU
+ * walks the tables at such a moment and writes where they let it, and what the others have cached must not tell
+ * otherwise.
  *
  * Once with small spaces that never see a large page, once with larger ones and phases of plenty and of need.
  */
@@ -240,7 +241,8 @@ static void on_shootdown(struct gspace *gs)
 	if (gs->moving != GFN_NONE && one_in(3)) {
 		gfn_t gfn = gs->moving + below(LARGE_PAGES);
 
-		if (!target->undefined[gfn] && !being_copied(target, gfn)) /* what was given up may not be used by way of the TLB */
+		/* what was given up may not be used by way of the TLB */
+		if (!target->undefined[gfn] && !being_copied(target, gfn))
 			guest_write(target, gfn);
 		did.stopped += gs->moving == GFN_NONE;
 	}
@@ -466,7 +468,8 @@ static void transfer_step(struct guest *g)
 		} else if (gspace_state(&transfer[i].g->gs, transfer[i].gfn) == PAGE_SWAPPING_OUT) {
 			return;
 		} else {
-			assert_int_equal(gspace_swap_out_done_all(&transfer[i].g->gs, 1, &transfer[i].gfn, &transfer[i].hfn, 1), 0);
+			assert_int_equal(
+			    gspace_swap_out_done_all(&transfer[i].g->gs, 1, &transfer[i].gfn, &transfer[i].hfn, 1), 0);
 		}
 		transfer[i].g->gs.swap_in_flight--;
 		transfer[i].g = NULL;
@@ -562,7 +565,9 @@ static void create(struct guest *g)
 	u32 n = g - guest;
 
 	snprintf(name, sizeof(name), "g%u", n);
-	assert_int_equal(gspace_init(&g->gs, name, PAGES - below(PAGES / 2), n % 4 ? &fake_format : &fake_format_plain, &settings), 0);
+	assert_int_equal(
+	    gspace_init(&g->gs, name, PAGES - below(PAGES / 2), n % 4 ? &fake_format : &fake_format_plain, &settings),
+	    0);
 	g->gs.share_group = share_group(n % 2 ? "odd" : "even");
 	assert_int_equal(swap_reserve(&g->gs, PAGES), 0);
 	g->gs.dyn.offered = PAGES;
@@ -788,25 +793,25 @@ static void end(u64 seed, bool large)
 	for (u32 i = 0; i < SPACES; i++)
 		destroy(&guest[i]);
 	assert_true(did.grown);
-	print_message("hints: %u clean, %u dropped, %u back, %u overwritten, %u waits to change\n", did.clean, did.dropped, did.clean_in,
-		      did.overwritten, did.changed_waits);
+	print_message("hints: %u clean, %u dropped, %u back, %u overwritten, %u waits to change\n", did.clean,
+		      did.dropped, did.clean_in, did.overwritten, did.changed_waits);
 	assert_true(did.clean && did.dropped && did.clean_in && did.overwritten && did.changed_waits);
 	if (large) {
-		print_message("large: %u fills, %u splits, %u rebuilt, %u of them touched, %u units\n", did.fills, did.splits,
-			      did.rebuilt, did.stopped, did.units);
+		print_message("large: %u fills, %u splits, %u rebuilt, %u of them touched, %u units\n", did.fills,
+			      did.splits, did.rebuilt, did.stopped, did.units);
 		assert_true(did.splits && did.rebuilt && did.stopped && did.units);
 		fills += did.fills;
 	}
-	print_message("seed %lu: %u reads, %u writes (%u while stale, %u beside it), %u waits, %u pins, %lu out, %lu in, %u rescued, "
-		      "%u orphans, "
-		      "%lu matches, %lu zero, %u cow, %u broken, %u ended, "
-		      "%lu compressed (%lu same), %lu back, %lu poor, %lu full, %lu no memory, %lu blocks out, %lu in, %lu unchanged\n",
-		      seed, did.reads, did.writes, did.stale_writes,
-		      did.fresh_writes, did.waits, did.pins, w.out, w.in, did.rescues,
-		      did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed, z.in, z.same, z.out, z.poor,
-		      z.full, z.no_memory, w.packed_out, w.packed_in, w.unchanged);
-	assert_true(w.out && w.in && did.rescues && did.fresh_writes && s.matches && s.zero_found &&
-		    did.destroyed && did.across);
+	print_message(
+	    "seed %lu: %u reads, %u writes (%u while stale, %u beside it), %u waits, %u pins, %lu out, %lu in, %u rescued, "
+	    "%u orphans, "
+	    "%lu matches, %lu zero, %u cow, %u broken, %u ended, "
+	    "%lu compressed (%lu same), %lu back, %lu poor, %lu full, %lu no memory, %lu blocks out, %lu in, %lu unchanged\n",
+	    seed, did.reads, did.writes, did.stale_writes, did.fresh_writes, did.waits, did.pins, w.out, w.in,
+	    did.rescues, did.orphans, s.matches, s.zero_found, cow, broken, did.destroyed, z.in, z.same, z.out, z.poor,
+	    z.full, z.no_memory, w.packed_out, w.packed_in, w.unchanged);
+	assert_true(w.out && w.in && did.rescues && did.fresh_writes && s.matches && s.zero_found && did.destroyed &&
+		    did.across);
 	assert_true(z.in && z.out && z.same && z.poor && w.unchanged && (large || (w.packed_out && w.packed_in)));
 	orphans += did.orphans;
 	assert_int_equal(w.checksum_errors + z.errors, 0);

@@ -1,4 +1,7 @@
-/* Guest address spaces: pages that go to swap and come back, and how they are chosen. Swap is the real one over a disk in memory. */
+/*
+ * Guest address spaces: pages that go to swap and come back, and how they are chosen. Swap is the real one over a disk
+ * in memory.
+ */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -144,7 +144,10 @@ static void reclaim_may_refuse(void **state)
 
 /* ---- fault-around -------------------------------------------------------- */
 
-/* Goes on in order from `from` to `to` as a guest does, which faults only on pages that are not there. Returns the faults. */
+/*
+ * Goes on in order from `from` to `to` as a guest does, which faults only on pages that are not there. Returns the
+ * faults.
+ */
 static u32 go_through(struct gspace *gs, gfn_t from, gfn_t to)
 {
 	u32 faults = 0;

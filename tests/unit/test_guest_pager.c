@@ -296,7 +296,9 @@ static void stamp_all(void)
 		stamp(i, 0);
 }
 
-/* All of it would fit but for the balloon: every page that comes back is a refault, however often it went out before. */
+/*
+ * All of it would fit but for the balloon: every page that comes back is a refault, however often it went out before.
+ */
 static void test_refault_thrash(void **state)
 {
 	u64 in, refaults;
@@ -315,7 +317,10 @@ static void test_refault_thrash(void **state)
 	finish();
 }
 
-/* More than the VM has: it pages with an empty balloon as well, and that is nobody's fault; with a small one only a part is. */
+/*
+ * More than the VM has: it pages with an empty balloon as well, and that is nobody's fault; with a small one only a
+ * part is.
+ */
 static void test_refault_too_large(void **state)
 {
 	u64 in, refaults;
@@ -479,13 +484,15 @@ static void test_content(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_blank),        cmocka_unit_test(test_overcommit), cmocka_unit_test(test_clean_drop),
-	    cmocka_unit_test(test_lru),          cmocka_unit_test(test_rescue),     cmocka_unit_test(test_few_slots),
-	    cmocka_unit_test(test_write_errors), cmocka_unit_test(test_read_retry), cmocka_unit_test(test_read_lost),
-	    cmocka_unit_test(test_no_disk),      cmocka_unit_test(test_cache),      cmocka_unit_test(test_cache_errors),
-	    cmocka_unit_test(test_refault_thrash),    cmocka_unit_test(test_refault_too_large),
-	    cmocka_unit_test(test_refault_ends),      cmocka_unit_test(test_refault_rescue),
-	    cmocka_unit_test(test_refault_cache),     cmocka_unit_test(test_refault_wraps),
+	    cmocka_unit_test(test_blank),          cmocka_unit_test(test_overcommit),
+	    cmocka_unit_test(test_clean_drop),     cmocka_unit_test(test_lru),
+	    cmocka_unit_test(test_rescue),         cmocka_unit_test(test_few_slots),
+	    cmocka_unit_test(test_write_errors),   cmocka_unit_test(test_read_retry),
+	    cmocka_unit_test(test_read_lost),      cmocka_unit_test(test_no_disk),
+	    cmocka_unit_test(test_cache),          cmocka_unit_test(test_cache_errors),
+	    cmocka_unit_test(test_refault_thrash), cmocka_unit_test(test_refault_too_large),
+	    cmocka_unit_test(test_refault_ends),   cmocka_unit_test(test_refault_rescue),
+	    cmocka_unit_test(test_refault_cache),  cmocka_unit_test(test_refault_wraps),
 	    cmocka_unit_test(test_content),
 	};
 

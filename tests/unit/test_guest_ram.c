@@ -265,8 +265,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_counts), cmocka_unit_test(test_exhaustion), cmocka_unit_test(test_untouched),
-	    cmocka_unit_test(test_groups), cmocka_unit_test(test_set_group), cmocka_unit_test(test_array),      cmocka_unit_test(test_random),
-	    cmocka_unit_test(test_grow),   cmocka_unit_test(test_grow_max),  cmocka_unit_test(test_args),  cmocka_unit_test(test_args_bad),
+	    cmocka_unit_test(test_groups), cmocka_unit_test(test_set_group),  cmocka_unit_test(test_array),
+	    cmocka_unit_test(test_random), cmocka_unit_test(test_grow),       cmocka_unit_test(test_grow_max),
+	    cmocka_unit_test(test_args),   cmocka_unit_test(test_args_bad),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

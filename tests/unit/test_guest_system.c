@@ -361,7 +361,10 @@ static void test_db(void **state)
 	finish();
 }
 
-/* Reads through the cache, whole pages written, blocks written past the cache; the host makes use of all that it is told. */
+/*
+ * Reads through the cache, whole pages written, blocks written past the cache; the host makes use of all that it is
+ * told.
+ */
 static void test_stream(void **state)
 {
 	(void)state;
@@ -652,7 +655,8 @@ int main(void)
 	    cmocka_unit_test(test_idle_sleeps),
 	    cmocka_unit_test(test_desktop),
 	    cmocka_unit_test(test_db),
-	    cmocka_unit_test(test_stream), cmocka_unit_test(test_db_without_disk),
+	    cmocka_unit_test(test_stream),
+	    cmocka_unit_test(test_db_without_disk),
 	    cmocka_unit_test(test_abi),
 	    cmocka_unit_test(test_wild),
 	    cmocka_unit_test(test_console),

@@ -1,4 +1,7 @@
-/* Every hypercall but those about memory (test_hypercall_memory.c): good, bad in each way, and with its page out of memory when it is made. */
+/*
+ * Every hypercall but those about memory (test_hypercall_memory.c): good, bad in each way, and with its page out of
+ * memory when it is made.
+ */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -108,7 +111,8 @@ static void test_hello_waits(void **state)
 	(void)state;
 	put_out(INFO >> PAGE_SHIFT, 0x1234);
 	assert_int_equal(call(AERO_CALL_HELLO, 1, ~0UL, INFO), FAKE_WAITS);
-	assert_true(a->info_hfn == HFN_NONE && a->features == 0 && !a->gs.balloon_present && a->vcpu[0]->counts.hypercalls == 0);
+	assert_true(a->info_hfn == HFN_NONE && a->features == 0 && !a->gs.balloon_present &&
+		    a->vcpu[0]->counts.hypercalls == 0);
 	assert_int_equal(let_in(), vm_features_offered(a));
 	assert_true(vm_read_info(a, &info));
 	assert_true(info.events == 0 && info.clock.version == 2);
@@ -426,7 +430,7 @@ static void test_vcpu_crash(void **state)
 	assert_true(a->past.exits[HV_EXIT_TRIPLE_FAULT] == 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, call_test_start, vm_test_finish)
+#define TEST(name)     cmocka_unit_test_setup_teardown(name, call_test_start, vm_test_finish)
 #define SMP_TEST(name) cmocka_unit_test_setup_teardown(name, start_smp, vm_test_finish)
 
 int main(void)

@@ -1,4 +1,7 @@
-/* Hypercalls about memory - balloon, Dynamic Memory, hints: good, bad in each way, and with its page out of memory when it is made. */
+/*
+ * Hypercalls about memory - balloon, Dynamic Memory, hints: good, bad in each way, and with its page out of memory when
+ * it is made.
+ */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -266,7 +269,8 @@ static s64 hint(gfn_t gfn, u64 op, u64 block)
 static void test_hint_arguments(void **state)
 {
 	(void)state;
-	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, ~(u64)AERO_FEATURE_HINT, INFO), vm_features_offered(a) & ~AERO_FEATURE_HINT);
+	assert_int_equal(call(AERO_CALL_HELLO, AERO_ABI_VERSION, ~(u64)AERO_FEATURE_HINT, INFO),
+			 vm_features_offered(a) & ~AERO_FEATURE_HINT);
 	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 0, 0), AERO_E_PERM);
 	with_disk();
 	assert_int_equal(call(AERO_CALL_PAGE_HINT, BUF_GPA, 0, 0), 0);
@@ -283,7 +287,10 @@ static void test_hint_arguments(void **state)
 	assert_int_equal(pinned(), 1);
 }
 
-/* Told, dropped, and back from the disk as zeroes, as the VM has never written the block; the batch itself may have been out. */
+/*
+ * Told, dropped, and back from the disk as zeroes, as the VM has never written the block; the batch itself may have
+ * been out.
+ */
 static void test_hint(void **state)
 {
 	(void)state;
@@ -387,7 +394,7 @@ static void test_online_page_lies(void **state)
 	assert_int_equal(a->gs.pages, 2048);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, call_test_start, vm_test_finish)
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, call_test_start, vm_test_finish)
 #define GROW_TEST(name) cmocka_unit_test_setup_teardown(name, start_growing, vm_test_finish)
 
 int main(void)

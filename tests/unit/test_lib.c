@@ -1,9 +1,9 @@
 /* lib/: formatting, strings, numbers, log, locks, work, timers, lists, random numbers, hash, error names. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>
@@ -33,13 +33,13 @@ static int reset(void **state)
 
 /* ---- format ---- */
 
-#define same_as_libc(...)                                                                                              \
-	do {                                                                                                           \
-		char ours[128], libc[128];                                                                             \
-		int a = format_buf(ours, sizeof(ours), __VA_ARGS__);                                                   \
-		int b = snprintf(libc, sizeof(libc), __VA_ARGS__);                                                     \
-		assert_string_equal(ours, libc);                                                                       \
-		assert_int_equal(a, b);                                                                                \
+#define same_as_libc(...)                                            \
+	do {                                                         \
+		char ours[128], libc[128];                           \
+		int a = format_buf(ours, sizeof(ours), __VA_ARGS__); \
+		int b = snprintf(libc, sizeof(libc), __VA_ARGS__);   \
+		assert_string_equal(ours, libc);                     \
+		assert_int_equal(a, b);                              \
 	} while (0)
 
 static void test_format_like_libc(void **state)

@@ -250,7 +250,8 @@ static void test_pressure_alert(void **state)
 static struct blk_dev *device(void)
 {
 	static const struct blk_ops ops;
-	static struct blk_dev dev = {.name = "nvme0n1", .sectors = 2048, .sector_bytes = 512, .queue_depth = 8, .ops = &ops};
+	static struct blk_dev dev = {
+	    .name = "nvme0n1", .sectors = 2048, .sector_bytes = 512, .queue_depth = 8, .ops = &ops};
 
 	if (!blk_next(NULL))
 		blk_register(&dev);
@@ -297,7 +298,10 @@ static void test_host_alerts(void **state)
 	expect_alert("disk-cascade", "host");
 }
 
-/* A vCPU that waits for one page for 5 s: the VM is starved, and unless its own limit is why, the host is out of memory. */
+/*
+ * A vCPU that waits for one page for 5 s: the VM is starved, and unless its own limit is why, the host is out of
+ * memory.
+ */
 static void test_starved_alert(void **state)
 {
 	(void)state;
@@ -307,7 +311,8 @@ static void test_starved_alert(void **state)
 	fake_vm_starved_ns = 4 * NSEC_PER_SEC;
 	tick();
 	assert_string_equal(ok("alerts"), "no alerts\n");
-	has(ok("why a"), "It stands still: for 4s it has waited for a page and got none: no swap. Swap:\n  no swap partition.\n");
+	has(ok("why a"),
+	    "It stands still: for 4s it has waited for a page and got none: no swap. Swap:\n  no swap partition.\n");
 	has(ok("metrics"), "aerostat_vm_memory_starved_seconds{vm=\"a\"} 4.0");
 	fake_vm_starved_ns = 7 * NSEC_PER_SEC;
 	tick();
@@ -346,7 +351,10 @@ static void expect_swapping(bool raised)
 	assert_true(!strstr(ok("alerts"), "swapping") != raised);
 }
 
-/* A page now and then is no swapping; a burst is told once, with its present figures, until it has been over for a while. */
+/*
+ * A page now and then is no swapping; a burst is told once, with its present figures, until it has been over for a
+ * while.
+ */
 static void test_swapping_alert(void **state)
 {
 	(void)state;
@@ -419,7 +427,8 @@ static void test_events(void **state)
 	bad("vm set a limit 1Q", "limit: expected");
 	assert_int_equal(events_last(), seq + 4);
 	for (u32 i = 0; i < 2 * EVENTS_KEPT; i++)
-		events_add(EVENT_WARNING, "a-name-of-15-ch", "number %u %s", i, "and a text that is much too long for a row");
+		events_add(EVENT_WARNING, "a-name-of-15-ch", "number %u %s", i,
+			   "and a text that is much too long for a row");
 	for (const char *c = ok("events 256"), *end; *c; c = end + 1) {
 		end = strchr(c, '\n');
 		assert_true(end - c <= 80);
@@ -540,9 +549,18 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
-	    T(test_overcommit), T(test_rates),       T(test_blocks_come_and_go), T(test_balloon_alert), T(test_vm_alerts), T(test_pressure_alert),
-	    T(test_host_alerts), T(test_events),             T(test_forty_vms_in_pieces),
-	    T(test_history), T(test_history_ends_with_its_vm), T(test_an_ending_vm_does_not_stall),
+	    T(test_overcommit),
+	    T(test_rates),
+	    T(test_blocks_come_and_go),
+	    T(test_balloon_alert),
+	    T(test_vm_alerts),
+	    T(test_pressure_alert),
+	    T(test_host_alerts),
+	    T(test_events),
+	    T(test_forty_vms_in_pieces),
+	    T(test_history),
+	    T(test_history_ends_with_its_vm),
+	    T(test_an_ending_vm_does_not_stall),
 	    T(test_starved_alert),
 	    T(test_swapping_alert),
 	};

@@ -12,12 +12,12 @@
 #include "lib/prng.h"
 #include "tests/unit/multiboot_test.h"
 
-#define BYTES   MIB
-#define INFO    0x9000U
-#define MODS    0x9100U
-#define MAP     0x9200U
-#define TEXT    0x9400U
-#define RSDP    0xf5ac0U
+#define BYTES MIB
+#define INFO  0x9000U
+#define MODS  0x9100U
+#define MAP   0x9200U
+#define TEXT  0x9400U
+#define RSDP  0xf5ac0U
 
 static u8 *memory; /* exactly that much, so that ASan sees a read beyond it */
 
@@ -102,7 +102,8 @@ static void test_whole(void **state)
 	assert_true(out.module[0].base == 0x400000 && out.module[0].bytes == 0x100000);
 	assert_string_equal(out.module[1].name, "aerostat.ini");
 	assert_int_equal(map.count, 3);
-	assert_true(map.entry[1].base == 0x100000 && map.entry[1].bytes == 0x7f00000 && map.entry[1].type == BOOT_MEM_USABLE);
+	assert_true(map.entry[1].base == 0x100000 && map.entry[1].bytes == 0x7f00000 &&
+		    map.entry[1].type == BOOT_MEM_USABLE);
 	assert_int_equal(map.entry[2].type, BOOT_MEM_ACPI);
 	assert_int_equal(out.rsdp_bytes, 20);
 	assert_memory_equal(out.rsdp, "RSD PTR ", 8);

@@ -1,9 +1,9 @@
 /* drivers/nvme*.c against the controller model of fake_nvme.c, through mm/blk.c. */
+#include <cmocka.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +18,7 @@
 
 #define PART_START 64U /* sectors */
 #define PART_PAGES 256U
-#define REQUESTS 200U
+#define REQUESTS   200U
 
 static struct fake_nvme fake;
 /* Devices stay registered for good: each test has a controller of its own. */
@@ -630,35 +630,35 @@ static void test_storm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_start_finds_namespaces),
-		T(test_start_without_namespace_list),
-		T(test_start_skips_odd_namespaces),
-		T(test_start_failures),
-		T(test_transfer_sizes),
-		T(test_transfer_split_by_mdts),
-		T(test_many_in_flight),
-		T(test_small_rings),
-		T(test_doorbell_stride),
-		T(test_flush),
-		T(test_flush_without_cache),
-		T(test_raw_read),
-		T(test_submit_checks),
-		T(test_io_error),
-		T(test_error_stops_pieces),
-		T(test_passing_fault_is_retried_once),
-		T(test_unknown_completions),
-		T(test_hang_is_aborted_and_retried),
-		T(test_hang_without_abort_resets),
-		T(test_hang_for_good_times_out_then_gone),
-		T(test_slow_is_not_dead),
-		T(test_one_lost_among_many),
-		T(test_fatal_status),
-		T(test_reset_fails_for_good),
-		T(test_stuck_disable_never_frees_frames_early),
-		T(test_removed),
-		T(test_pulled),
-		T(test_storm),
-		T(test_shutdown),
+	    T(test_start_finds_namespaces),
+	    T(test_start_without_namespace_list),
+	    T(test_start_skips_odd_namespaces),
+	    T(test_start_failures),
+	    T(test_transfer_sizes),
+	    T(test_transfer_split_by_mdts),
+	    T(test_many_in_flight),
+	    T(test_small_rings),
+	    T(test_doorbell_stride),
+	    T(test_flush),
+	    T(test_flush_without_cache),
+	    T(test_raw_read),
+	    T(test_submit_checks),
+	    T(test_io_error),
+	    T(test_error_stops_pieces),
+	    T(test_passing_fault_is_retried_once),
+	    T(test_unknown_completions),
+	    T(test_hang_is_aborted_and_retried),
+	    T(test_hang_without_abort_resets),
+	    T(test_hang_for_good_times_out_then_gone),
+	    T(test_slow_is_not_dead),
+	    T(test_one_lost_among_many),
+	    T(test_fatal_status),
+	    T(test_reset_fails_for_good),
+	    T(test_stuck_disable_never_frees_frames_early),
+	    T(test_removed),
+	    T(test_pulled),
+	    T(test_storm),
+	    T(test_shutdown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

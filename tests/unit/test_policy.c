@@ -1,9 +1,9 @@
 /* Division of memory and admission: examples worked by hand, and the guarantees on random inputs. */
 /* cmocka.h wants these first, in this order */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -241,8 +241,8 @@ static void test_admission(void **state)
 
 static void test_worst(void **state)
 {
-	struct worst_case w = {.pages = 1000, .reserved = 300, .headroom = 50, .overhead = 20, .ram = 400, .swap = 900,
-			       .promised = 700};
+	struct worst_case w = {
+	    .pages = 1000, .reserved = 300, .headroom = 50, .overhead = 20, .ram = 400, .swap = 900, .promised = 700};
 
 	(void)state;
 	assert_int_equal(policy_worst_missing(&w), 0);

@@ -526,8 +526,8 @@ static void scatter(gfn_t first)
 }
 
 /*
- * All that the VM may hold is pages of requests that lack others. What is pinned cannot be taken from it, so nothing else
- * would ever end the wait: those that wait do not hold on to what each of them lacks.
+ * All that the VM may hold is pages of requests that lack others. What is pinned cannot be taken from it, so nothing
+ * else would ever end the wait: those that wait do not hold on to what each of them lacks.
  */
 static void test_requests_do_not_starve_each_other(void **state)
 {

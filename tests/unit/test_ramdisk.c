@@ -18,7 +18,7 @@
 #include "tests/unit/fake_mm.h"
 #include "tests/unit/fake_platform.h"
 
-#define FRAMES	 16384
+#define FRAMES   16384
 #define REQUESTS 100U
 
 static struct blk_req req[REQUESTS];
@@ -27,8 +27,21 @@ static struct blk_part *swap, *data;
 
 static void test_option(void **state)
 {
-	static const char *const bad[] = {"", "1", "1,", ",1", "1,2,", "1,2,3,4,5", "1,2,3,4,", "x,2", "1;2", "2049,1", "1,2049",
-					  "1,2,10000001", "99999999999999999999,1", "1 ,2", "-1,2"};
+	static const char *const bad[] = {"",
+					  "1",
+					  "1,",
+					  ",1",
+					  "1,2,",
+					  "1,2,3,4,5",
+					  "1,2,3,4,",
+					  "x,2",
+					  "1;2",
+					  "2049,1",
+					  "1,2049",
+					  "1,2,10000001",
+					  "99999999999999999999,1",
+					  "1 ,2",
+					  "-1,2"};
 	struct ramdisk_config c = {0};
 
 	(void)state;

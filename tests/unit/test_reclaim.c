@@ -292,7 +292,9 @@ static void test_write_errors_under_pressure(void **state)
 		assert_int_equal(sim_verify(guest[i], host_tick), 0);
 }
 
-/* Guests of all kinds come and go under pressure, disks slow and quick. Ends with every frame and slot back (finish). */
+/*
+ * Guests of all kinds come and go under pressure, disks slow and quick. Ends with every frame and slot back (finish).
+ */
 static void test_churn(void **state)
 {
 	static const char name[] = "c0\0c1\0c2\0c3\0c4\0c5";
@@ -303,8 +305,9 @@ static void test_churn(void **state)
 	for (u32 round = 0; round < 40; round++) {
 		if (guests < GUESTS && (guests < 3 || prng_below(&p, 2))) {
 			u32 pages = 1000 + (u32)prng_below(&p, 3000);
-			struct sim_guest *g = add(name + 3 * guests, pages, pages - (u32)prng_below(&p, 900),
-						  (enum sim_balloon)prng_below(&p, SIM_ABSENT + 1), (u32)prng_below(&p, 300));
+			struct sim_guest *g =
+			    add(name + 3 * guests, pages, pages - (u32)prng_below(&p, 900),
+				(enum sim_balloon)prng_below(&p, SIM_ABSENT + 1), (u32)prng_below(&p, 300));
 
 			g->common = (u32)prng_below(&p, 200);
 		} else {

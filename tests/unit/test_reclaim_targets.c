@@ -1,4 +1,7 @@
-/* Reclaim: what each VM may hold - limits, reservations, shares and the idle tax - how soon that holds, and what the operator is told. */
+/*
+ * Reclaim: what each VM may hold - limits, reservations, shares and the idle tax - how soon that holds, and what the
+ * operator is told.
+ */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -73,8 +76,8 @@ static void test_limit_between_periods(void **state)
 }
 
 /*
- * A limit far below what it holds, with plenty free: its guest goes on, so that its balloon driver can run, and the balloon
- * gives what it can before swap takes any. However guests behave, after 64 periods the limit is kept.
+ * A limit far below what it holds, with plenty free: its guest goes on, so that its balloon driver can run, and the
+ * balloon gives what it can before swap takes any. However guests behave, after 64 periods the limit is kept.
  */
 static void test_limit_far_below(void **state)
 {
@@ -181,8 +184,8 @@ static void test_idle_tax(void **state)
 }
 
 /*
- * Idle guests hold less than they are entitled to. What is free beyond the goal goes to the busy one's balloon, down to the goal
- * and no further, and then everything stands still.
+ * Idle guests hold less than they are entitled to. What is free beyond the goal goes to the busy one's balloon, down to
+ * the goal and no further, and then everything stands still.
  */
 static void test_plenty_goes_to_the_ballooned(void **state)
 {
@@ -248,7 +251,9 @@ static u32 count_turns(u32 periods, u32 accesses)
 	return turns;
 }
 
-/* Half of what all hold is the same: with what that saves their balloons fall until free memory is the goal, and stay. */
+/*
+ * Half of what all hold is the same: with what that saves their balloons fall until free memory is the goal, and stay.
+ */
 static void test_what_sharing_saves_is_given_back(void **state)
 {
 	u32 goal, saved = 0;

@@ -25,8 +25,8 @@
 #include "vmm/cpuid.h"
 #include "vmm/sched.h"
 
-#define VECTOR   0x40U
-#define PAGE     0x300U /* a page nothing else uses */
+#define VECTOR 0x40U
+#define PAGE   0x300U /* a page nothing else uses */
 
 static const struct fake_machine machine = {.frames = 2048, .swap_pages = 8192, .data_pages = 256, .min_free = 400};
 static struct vm *a, *b;
@@ -344,7 +344,10 @@ static u64 wake_latency(u32 passes)
 	return fake_now_ns - since;
 }
 
-/* While two others want all of the CPU: who has had less than its share waits for one slice at most, who has had more for a slice of each. */
+/*
+ * While two others want all of the CPU: who has had less than its share waits for one slice at most, who has had more
+ * for a slice of each.
+ */
 static void test_wake_is_bounded(void **state)
 {
 	struct vm_config config = fake_vm_config("c");
@@ -427,7 +430,10 @@ static void test_wake_before_wait(void **state)
 	sched_note_wakes(v);
 }
 
-/* Refused again and again for the same page is one wait; the next page is another, and so is the same one after a while of running. */
+/*
+ * Refused again and again for the same page is one wait; the next page is another, and so is the same one after a while
+ * of running.
+ */
 static void test_starved(void **state)
 {
 	u64 begun;
@@ -446,7 +452,8 @@ static void test_starved(void **state)
 			fake_cpu_run(1);
 		sched_note_wakes(v);
 		sched_wait_memory(v, PAGE);
-		assert_in_range(sched_starved_ns(v, fake_now_ns), fake_now_ns - begun - NSEC_PER_MSEC, fake_now_ns - begun);
+		assert_in_range(sched_starved_ns(v, fake_now_ns), fake_now_ns - begun - NSEC_PER_MSEC,
+				fake_now_ns - begun);
 	}
 	mm_wake(NULL);
 	while (v->state != VCPU_RUNNING)
@@ -871,16 +878,35 @@ static void test_cpuid_hypervisor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_round_robin),      TEST(test_slice_length),        TEST(test_paused_does_not_run),
-	    TEST(test_halt_then_wake),   TEST(test_wake_before_halt),    TEST(test_wake_while_window_closed),
-	    TEST(test_timer_wakes),      TEST(test_timer_cuts_slice),    TEST(test_wait_for_page),
-	    TEST(test_wake_before_wait), TEST(test_event_while_waiting), TEST(test_memory_runs_short),
-	    TEST(test_starved), TEST(test_event_while_waiting), TEST(test_memory_runs_short),
-	    TEST(test_watchdog),         TEST(test_watchdog_off),        TEST(test_watchdog_sleeper),
-	    TEST(test_exit_exceptions),  TEST(test_exit_ends),           TEST(test_exit_io),
-	    TEST(test_exit_msr),         TEST(test_hypercall_page),      TEST(test_exit_npf),
-	    TEST(test_exit_npf_far),     TEST(test_cpuid_masks),         TEST(test_cpuid_allow_list),
-	    TEST(test_cpuid_hypervisor), TEST(test_guest_is_not_starved),
+	    TEST(test_round_robin),
+	    TEST(test_slice_length),
+	    TEST(test_paused_does_not_run),
+	    TEST(test_halt_then_wake),
+	    TEST(test_wake_before_halt),
+	    TEST(test_wake_while_window_closed),
+	    TEST(test_timer_wakes),
+	    TEST(test_timer_cuts_slice),
+	    TEST(test_wait_for_page),
+	    TEST(test_wake_before_wait),
+	    TEST(test_event_while_waiting),
+	    TEST(test_memory_runs_short),
+	    TEST(test_starved),
+	    TEST(test_event_while_waiting),
+	    TEST(test_memory_runs_short),
+	    TEST(test_watchdog),
+	    TEST(test_watchdog_off),
+	    TEST(test_watchdog_sleeper),
+	    TEST(test_exit_exceptions),
+	    TEST(test_exit_ends),
+	    TEST(test_exit_io),
+	    TEST(test_exit_msr),
+	    TEST(test_hypercall_page),
+	    TEST(test_exit_npf),
+	    TEST(test_exit_npf_far),
+	    TEST(test_cpuid_masks),
+	    TEST(test_cpuid_allow_list),
+	    TEST(test_cpuid_hypervisor),
+	    TEST(test_guest_is_not_starved),
 	    TEST(test_wake_is_bounded),
 	};
 

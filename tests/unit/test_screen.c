@@ -122,8 +122,9 @@ static void check_screen(const char *text, u32 columns, u32 rows)
 
 static void test_top_fits(void **state)
 {
-	static const char *const line[] = {"top --plain", "top --plain effect", "top --plain 132x43",
-					   "top --plain effect 132x43", "top --plain 60x16", "top --plain 260x100"};
+	static const char *const line[] = {"top --plain",        "top --plain effect",
+					   "top --plain 132x43", "top --plain effect 132x43",
+					   "top --plain 60x16",  "top --plain 260x100"};
 	static const u32 size[][2] = {{80, 24}, {80, 24}, {132, 43}, {132, 43}, {60, 16}, {260, 100}};
 
 	(void)state;
@@ -154,12 +155,13 @@ static void test_top_equals_mem(void **state)
 	static const struct {
 		const char *title, *key;
 		u32 column;
-	} field[] = {{"MEMSZ", "pages=", 1}, {"CNSM", "consumed=", 2},       {"SZTGT", "target=", 3},
+	} field[] = {{"MEMSZ", "pages=", 1},      {"CNSM", "consumed=", 2},         {"SZTGT", "target=", 3},
 		     {"MCTLSZ", "ballooned=", 4}, {"MCTLTG", "balloon-target=", 5}, {"SWCUR", "swapped=", 6},
 		     {"SHRD", "shared=", 9}};
-	static const char *const all[] = {"GRANT", "TCHD", "%ACTV", "%ACTVS", "%ACTVF", "RESV", "LIMIT", "SHARES", "MCTL?",
-					  "MCTLMX", "SWTGT", "SWR/s", "SWW/s", "ZERO", "SHSAVD", "COW/s", "ZIP", "OVHD",
-					  "OVHDMX", "%LAT_M", "CACHSZ", "CACHUS", "ZIP/s", "UNZP/s", "%PRES", "TCHD_W", "COWH"};
+	static const char *const all[] = {"GRANT",  "TCHD",  "%ACTV",  "%ACTVS", "%ACTVF", "RESV",   "LIMIT",
+					  "SHARES", "MCTL?", "MCTLMX", "SWTGT",  "SWR/s",  "SWW/s",  "ZERO",
+					  "SHSAVD", "COW/s", "ZIP",    "OVHD",   "OVHDMX", "%LAT_M", "CACHSZ",
+					  "CACHUS", "ZIP/s", "UNZP/s", "%PRES",  "TCHD_W", "COWH"};
 	char screen[8192], want[FORMAT_SIZE_BYTES], name[8], line[16];
 
 	(void)state;
@@ -213,8 +215,9 @@ static void check_lines(const char *text)
 /* Names as long as they may be: no row is wider than the screen, and none of them is cut. */
 static void test_long_names(void **state)
 {
-	static const char *const line[] = {"vm list", "mem", "mem demand", "balloon", "share", "swap", "zip", "ledger", "alerts all",
-					   "alerts", "events", "top --plain", "top --plain effect"};
+	static const char *const line[] = {
+	    "vm list", "mem",    "mem demand",  "balloon",           "share", "swap", "zip", "ledger", "alerts all",
+	    "alerts",  "events", "top --plain", "top --plain effect"};
 	const char *name = "fifteen-letters";
 	struct vm *vm;
 
@@ -246,9 +249,12 @@ static void test_long_names(void **state)
 
 static void test_question_mark(void **state)
 {
-	static const char *const line[][2] = {{"?", "Commands ("}, {"vm set ?", "for example: vm set db reservation 50%"},
-					      {"vm set db ?", "for example: vm set db"}, {"mem ?", "for example: mem check"},
-					      {"balloon web 3M ?", "for example: balloon"}, {"vm ?", "vm create NAME"}};
+	static const char *const line[][2] = {{"?", "Commands ("},
+					      {"vm set ?", "for example: vm set db reservation 50%"},
+					      {"vm set db ?", "for example: vm set db"},
+					      {"mem ?", "for example: mem check"},
+					      {"balloon web 3M ?", "for example: balloon"},
+					      {"vm ?", "vm create NAME"}};
 
 	(void)state;
 	for (u32 i = 0; i < ARRAY_SIZE(line); i++)
@@ -317,7 +323,8 @@ static void test_top_keys(void **state)
 			top_key(&t, (u8)c);
 	first(&t);
 	assert_false(t.done);
-	keys(&t, "\x1b" "Xq");
+	keys(&t, "\x1b"
+		 "Xq");
 	assert_true(t.done);
 }
 
@@ -391,7 +398,8 @@ static void test_json(void **state)
 
 	(void)state;
 	make_vms(2);
-	assert_string_equal(ok("--json get alert-clear"), "{\"output\":[\"alert-clear=10 seconds without cause\"],\"ok\":true}\n");
+	assert_string_equal(ok("--json get alert-clear"),
+			    "{\"output\":[\"alert-clear=10 seconds without cause\"],\"ok\":true}\n");
 	has(ok("--json mem v0"), "{\"output\":[{\"pages\":2048,\"absent\":2032,\"private\":16,");
 	has(ok("mem --json"), "{\"total\":\"16M\",");
 	has(out.text, "\"swap-why\":\"no swap partition\"");
@@ -399,7 +407,8 @@ static void test_json(void **state)
 	has(ok("vm list --json"), "{\"id\":1,\"name\":\"v0\",\"state\":\"running\",\"memory\":\"8M\",");
 	has(ok("events 1 --json"), "\"level\":\"info\",\"object\":\"");
 	run("--json vm show \"a", &r);
-	assert_string_equal(out.text, "{\"output\":[],\"ok\":false,\"error\":\"expected a closing quote at the end of the line\"}\n");
+	assert_string_equal(
+	    out.text, "{\"output\":[],\"ok\":false,\"error\":\"expected a closing quote at the end of the line\"}\n");
 	run("--json", &r);
 	assert_string_equal(out.text, "{\"output\":[],\"ok\":true}\n");
 	has(ok("--json top"), "\"ok\":true}\n");
@@ -488,9 +497,17 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
 	const struct CMUnitTest tests[] = {
-	    T(test_top_fits),   T(test_top_equals_mem), T(test_top_keys), T(test_top_selects_and_scrolls),
-	    T(test_long_names), T(test_question_mark),
-	    T(test_plain_flag), T(test_json),           T(test_metrics), T(test_pager),    T(test_help_and_completion),
+	    T(test_top_fits),
+	    T(test_top_equals_mem),
+	    T(test_top_keys),
+	    T(test_top_selects_and_scrolls),
+	    T(test_long_names),
+	    T(test_question_mark),
+	    T(test_plain_flag),
+	    T(test_json),
+	    T(test_metrics),
+	    T(test_pager),
+	    T(test_help_and_completion),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -306,8 +306,8 @@ static void nobody_chooses_the_frame(void **state)
 }
 
 /*
- * A VM that shares with itself again and again does not fill the lot with frames that it chose: they come in the draw of others as often as
- * any that are free, here less than one in three.
+ * A VM that shares with itself again and again does not fill the lot with frames that it chose: they come in the draw
+ * of others as often as any that are free, here less than one in three.
  */
 static void nobody_fills_the_lot(void **state)
 {

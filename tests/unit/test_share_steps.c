@@ -1,6 +1,6 @@
 /*
- * Page sharing while guests go on: the shootdowns between its steps are where a guest's last writes through stale translations arrive.
- * Tests change pages there.
+ * Page sharing while guests go on: the shootdowns between its steps are where a guest's last writes through stale
+ * translations arrive. Tests change pages there.
  */
 /* cmocka.h wants these first, in this order */
 #include <setjmp.h>
@@ -179,7 +179,10 @@ static void hint_is_written(void **state)
 	expect_stamp(&b, 2, 99);
 }
 
-/* The hint's page has moved and is written before that is flushed: the frame it moved to is free again, and has no entry. */
+/*
+ * The hint's page has moved and is written before that is flushed: the frame it moved to is free again, and has no
+ * entry.
+ */
 static void moved_hint_is_written(void **state)
 {
 	(void)state;

@@ -1,11 +1,11 @@
 /*
- * Guests that make it hard to take memory back, by chance or on purpose: all of mm over simulated disk and time. What is
- * promised must be had in bounded time, whatever the others do.
+ * Guests that make it hard to take memory back, by chance or on purpose: all of mm over simulated disk and time. What
+ * is promised must be had in bounded time, whatever the others do.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
 
 #include <cmocka.h>
 
@@ -263,7 +263,9 @@ static void expect_soft(struct gspace *gs, gfn_t gfn)
 		assert_int_equal(data[i], (u8)prng_next(&p));
 }
 
-/* What one VM holds in compressed pages is taken for what another was promised, however much of it its settings allow. */
+/*
+ * What one VM holds in compressed pages is taken for what another was promised, however much of it its settings allow.
+ */
 static void compressed_pages_are_taken(void **state)
 {
 	const u32 pages = 6000, promised = 3000;

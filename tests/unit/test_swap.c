@@ -148,7 +148,8 @@ static void test_promises(void **state)
 /* A promise that cannot grow stays, also if slots have gone bad since it was made; one that shrinks needs nothing. */
 static void test_promise_that_cannot_grow(void **state)
 {
-	static const u32 promised = 4 * SLOTS_PER_CHUNK - 16 * BLK_PAGES_MAX; /* and as many to spare fill their tables */
+	/* and as many to spare fill their tables */
+	static const u32 promised = 4 * SLOTS_PER_CHUNK - 16 * BLK_PAGES_MAX;
 	static hfn_t held[FRAMES];
 	u32 n = 0;
 

@@ -163,16 +163,16 @@ static void test_wrong_use(void **state)
 
 /* ---- simulated CPUs ------------------------------------------------------ */
 
-#define FRAMES 8
-#define MOVES 20000
-#define STAYS 50     /* at least, however late the threads start */
-#define SECONDS 2    /* enough, where the threads share one processor */
+#define FRAMES      8
+#define MOVES       20000
+#define STAYS       50 /* at least, however late the threads start */
+#define SECONDS     2  /* enough, where the threads share one processor */
 #define SECONDS_MAX 60
 
 enum { FRAME_IS_FREE, FRAME_IS_MAPPED };
 
 static u32 frame_state[FRAMES]; /* atomic */
-static u32 mapped;		/* atomic: what the page table says */
+static u32 mapped;              /* atomic: what the page table says */
 static u32 finished, wrong, stays_made;
 
 /* One turn in the guest: uses what its cache has; only an empty cache looks at the page table. */
@@ -225,7 +225,9 @@ static void test_moving_page(void **state)
 	frame_state[0] = FRAME_IS_MAPPED;
 	for (u32 i = 1; i < CPUS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, run_cpu, (void *)(size_t)i), 0);
-	for (u32 move = 1; time(NULL) - begin <= (READ_ONCE(stays_made) < STAYS ? SECONDS_MAX : move <= MOVES ? SECONDS : -1);
+	for (u32 move = 1; time(NULL) - begin <= (READ_ONCE(stays_made) < STAYS ? SECONDS_MAX
+						  : move <= MOVES               ? SECONDS
+										: -1);
 	     move++) {
 		u32 old = mapped, next = move % FRAMES;
 
@@ -245,10 +247,8 @@ static void test_moving_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup(test_nobody_there, reset),
-	    cmocka_unit_test_setup(test_in_the_guest, reset),
-	    cmocka_unit_test_setup(test_pause, reset),
-	    cmocka_unit_test_setup(test_stuck_cpu_is_told, reset),
+	    cmocka_unit_test_setup(test_nobody_there, reset), cmocka_unit_test_setup(test_in_the_guest, reset),
+	    cmocka_unit_test_setup(test_pause, reset),        cmocka_unit_test_setup(test_stuck_cpu_is_told, reset),
 #ifdef DEBUG
 	    cmocka_unit_test_setup(test_wrong_use, reset),
 #endif

@@ -506,7 +506,8 @@ static void test_console_rings(void **state)
 	memset(many, 'x', sizeof(many));
 	assert_true(vm_console_line(a, "stats", 5));
 	assert_int_equal(vm_console_write(a, many, 1024 - 6 - 4), 1024 - 6 - 4);
-	assert_false(vm_console_line(a, "stop", 4)); /* nothing of it, or the next line would be another than what was typed */
+	/* nothing of it, or the next line would be another than what was typed */
+	assert_false(vm_console_line(a, "stop", 4));
 	assert_true(vm_console_line(a, "end", 3));
 	assert_int_equal(vm_console_get(a, many, sizeof(many)), 1024);
 	assert_memory_equal(many, "stats\r", 6);

@@ -25,7 +25,10 @@ static struct vm *a;
 
 /* ---- memory that fails --------------------------------------------------- */
 
-/* Every allocation of a start, one after the other, is refused: either it fails and leaves nothing, or it waits. How many wait. */
+/*
+ * Every allocation of a start, one after the other, is refused: either it fails and leaves nothing, or it waits. How
+ * many wait.
+ */
 static u32 start_without_memory(void)
 {
 	struct vm_config c = fake_vm_config("a");
@@ -138,7 +141,8 @@ static void test_admission_ram(void **state)
 	/* A page too many. What is reserved needs no slot. */
 	for (u32 i = 0; i < 2; i++) {
 		overhead = vm_overhead_frames(&a->config);
-		assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead) << PAGE_SHIFT, why, sizeof(why)), 0);
+		assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead) << PAGE_SHIFT, why, sizeof(why)),
+				 0);
 	}
 	assert_int_equal(overhead, vm_overhead_frames(&a->config));
 	assert_int_equal(vm_set_reservation(a, (m.ram_unreserved - overhead + 1) << PAGE_SHIFT, why, sizeof(why)), 0);
@@ -393,9 +397,9 @@ static void test_dynamic_figures(void **state)
 		u32 buffer, balloon;
 		int want;
 	} bad[] = {
-	    {8, 8, 0, 0, 0, 0, E_INVAL},     {0, 8, 0, 0, 20, 0, E_INVAL},     {0, 16, 12, 0, 0, 0, E_RANGE},
-	    {4, 16, 24, 0, 0, 0, E_RANGE},   {17, 16, 24, 0, 0, 0, E_RANGE},   {8, 16, 65 * 1024, 0, 0, 0, E_RANGE},
-	    {8, 16, 24, 25, 0, 0, E_RANGE},  {8, 16, 24, 0, 4, 0, E_RANGE},    {8, 16, 24, 0, 2001, 0, E_RANGE},
+	    {8, 8, 0, 0, 0, 0, E_INVAL},    {0, 8, 0, 0, 20, 0, E_INVAL},   {0, 16, 12, 0, 0, 0, E_RANGE},
+	    {4, 16, 24, 0, 0, 0, E_RANGE},  {17, 16, 24, 0, 0, 0, E_RANGE}, {8, 16, 65 * 1024, 0, 0, 0, E_RANGE},
+	    {8, 16, 24, 25, 0, 0, E_RANGE}, {8, 16, 24, 0, 4, 0, E_RANGE},  {8, 16, 24, 0, 2001, 0, E_RANGE},
 	    {8, 16, 24, 0, 0, 50, E_INVAL},
 	};
 
@@ -523,21 +527,11 @@ static void test_limit_holds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(test_start_without_memory),
-	    TEST(test_guest_without_memory),
-	    TEST(test_admission_ram),
-	    TEST(test_overhead_parts),
-	    TEST(test_overhead_covers_all),
-	    TEST(test_admission_counts_disk),
-	    TEST(test_admission_swap),
-	    TEST(test_admission_no_swap),
-	    TEST(test_admission_odd_figures),
-	    TEST(test_set_reservation),
-	    TEST(test_set_limit_and_shares),
-	    TEST(test_dynamic_figures),
-	    TEST(test_dynamic_admission),
-	    TEST(test_set_memory),
-	    TEST(test_limit_holds),
+	    TEST(test_start_without_memory), TEST(test_guest_without_memory), TEST(test_admission_ram),
+	    TEST(test_overhead_parts),       TEST(test_overhead_covers_all),  TEST(test_admission_counts_disk),
+	    TEST(test_admission_swap),       TEST(test_admission_no_swap),    TEST(test_admission_odd_figures),
+	    TEST(test_set_reservation),      TEST(test_set_limit_and_shares), TEST(test_dynamic_figures),
+	    TEST(test_dynamic_admission),    TEST(test_set_memory),           TEST(test_limit_holds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,7 +110,8 @@ static void test_why(void **state)
 	has(out.text, "that comes to 4M.");
 	a->gs.target = 1500;
 	tick();
-	has(ok("why a"), "Rule: its limit of 5.8M keeps it from more, however much is free; up to that there is enough.");
+	has(ok("why a"),
+	    "Rule: its limit of 5.8M keeps it from more, however much is free; up to that there is enough.");
 	assert_null(strstr(out.text, "takes nothing for itself"));
 	a->gs.target = a->gs.alloc.limit = 256;
 	tick();
@@ -263,7 +264,8 @@ static void test_whatif_dynamic_memory(void **state)
 	(void)state;
 	make_a();
 	ok("vm create t memory=8M minimum=8M maximum=64M");
-	has(ok("whatif start t"), "With Dynamic Memory it has 8M at first; its maximum of 64M is promised RAM or swap.");
+	has(ok("whatif start t"),
+	    "With Dynamic Memory it has 8M at first; its maximum of 64M is promised RAM or swap.");
 	has(out.text, "If it touches all of its 8M");
 	has(out.text, "If its guest comes to want the maximum:");
 	has(out.text, "It wants up to 64M and");
@@ -372,8 +374,14 @@ static void test_ledger(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fake_vm_fresh, fake_vm_over)
-	const struct CMUnitTest tests[] = {T(test_why), T(test_why_limit_that_does_not_bind), T(test_whatif), T(test_whatif_reservation), T(test_whatif_reservation_while_memory_is_free),
-					   T(test_whatif_dynamic_memory), T(test_forecast), T(test_ledger)};
+	const struct CMUnitTest tests[] = {T(test_why),
+					   T(test_why_limit_that_does_not_bind),
+					   T(test_whatif),
+					   T(test_whatif_reservation),
+					   T(test_whatif_reservation_while_memory_is_free),
+					   T(test_whatif_dynamic_memory),
+					   T(test_forecast),
+					   T(test_ledger)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

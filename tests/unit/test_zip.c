@@ -345,7 +345,8 @@ static void test_blocks_on_the_way_keep_the_promise(void **state)
 	for (u32 i = 0; i < 6; i++)
 		(void)swap_out(&gs, 16);
 	assert_true(gs.zip.writing);
-	assert_in_range(gs.count[PAGE_SWAPPED] + gs.count[PAGE_SWAPPING_OUT] + gs.swap_copies + gs.zip.writing, most - 1, most);
+	assert_in_range(gs.count[PAGE_SWAPPED] + gs.count[PAGE_SWAPPING_OUT] + gs.swap_copies + gs.zip.writing,
+			most - 1, most);
 	fake_blk.hold = false;
 	fake_blk_drain();
 	gs.swap_reserved = promised;

@@ -5,9 +5,9 @@
 #include "tests/unit/fake_hv.h"
 
 /* Where its guest has things. */
-#define INFO 0x20000UL /* gpa of information pages */
-#define RING 0x21000UL /* gpa of the disk's rings */
-#define BUF  0x300U    /* first of the pages used as buffers */
+#define INFO           0x20000UL /* gpa of information pages */
+#define RING           0x21000UL /* gpa of the disk's rings */
+#define BUF            0x300U    /* first of the pages used as buffers */
 #define VM_TEST_VECTOR 0x40U
 
 /* Set-up: a machine of 3,000 frames with swap and a data partition, and no VM. */

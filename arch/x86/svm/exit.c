@@ -6,8 +6,8 @@
 #include "lib/err.h"
 
 /*
- * Fetches the exiting instruction. False: *e is what the caller of run() has to see instead, a page to wait for or, when
- * the bytes are not those that exited, nothing: the guest repeats what it does with its translations flushed.
+ * Fetches the exiting instruction. False: *e is what the caller of run() has to see instead, a page to wait for or,
+ * when the bytes are not those that exited, nothing: the guest repeats what it does with its translations flushed.
  */
 static bool fetch(struct svm_vcpu *v, enum insn_id id, struct insn *insn, struct hv_exit *e)
 {
@@ -202,7 +202,7 @@ static bool exit_cr4(struct svm_vcpu *v, struct hv_exit *e)
 	u64 value;
 
 	if (svm_machine.decode_assists && svm_machine.nrip && v->vmcb->exit_info1 & SVM_CR_IS_MOV)
-		insn = (struct insn){ .len = (u8)(v->vmcb->nrip - v->common.regs.rip), .gpr = v->vmcb->exit_info1 & 15 };
+		insn = (struct insn){.len = (u8)(v->vmcb->nrip - v->common.regs.rip), .gpr = v->vmcb->exit_info1 & 15};
 	else if (!fetch(v, INSN_MOV_TO_CR4, &insn, e))
 		return true;
 	value = *hv_gpr(&v->common.regs, insn.gpr);
@@ -250,19 +250,31 @@ static __attribute__((noinline)) bool decode_other(struct svm_vcpu *v, struct hv
 		return exit_kind(e, HV_EXIT_BAD_STATE, invalid_text(v->vmcb));
 	switch (code) {
 	case SVM_EXIT_NMI:
-	case SVM_EXIT_INIT:		  return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
-	case SVM_EXIT_VINTR:		  return exit_window(v, e);
-	case SVM_EXIT_CPUID:		  return exit_insn(v, e, INSN_CPUID, HV_EXIT_CPUID);
-	case SVM_EXIT_HLT:		  return exit_insn(v, e, INSN_HLT, HV_EXIT_HLT);
-	case SVM_EXIT_MSR:		  return exit_msr(v, e);
-	case SVM_EXIT_WRITE_CR4:	  return exit_cr4(v, e);
+	case SVM_EXIT_INIT:
+		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
+	case SVM_EXIT_VINTR:
+		return exit_window(v, e);
+	case SVM_EXIT_CPUID:
+		return exit_insn(v, e, INSN_CPUID, HV_EXIT_CPUID);
+	case SVM_EXIT_HLT:
+		return exit_insn(v, e, INSN_HLT, HV_EXIT_HLT);
+	case SVM_EXIT_MSR:
+		return exit_msr(v, e);
+	case SVM_EXIT_WRITE_CR4:
+		return exit_cr4(v, e);
 	case SVM_EXIT_INVD:
-	case SVM_EXIT_WBINVD:		  return exit_cache(v, e);
-	case SVM_EXIT_EXCP(VECTOR_DB):	  return exit_reflect(v, e, VECTOR_DB);
-	case SVM_EXIT_EXCP(VECTOR_AC):	  return exit_reflect(v, e, VECTOR_AC);
-	case SVM_EXIT_EXCP(VECTOR_MC):	  return exit_machine_check(e);
-	case SVM_EXIT_SHUTDOWN:		  return exit_kind(e, HV_EXIT_TRIPLE_FAULT, NULL);
-	case SVM_EXIT_TASK_SWITCH:	  return exit_kind(e, HV_EXIT_UNKNOWN, "hardware task switch");
+	case SVM_EXIT_WBINVD:
+		return exit_cache(v, e);
+	case SVM_EXIT_EXCP(VECTOR_DB):
+		return exit_reflect(v, e, VECTOR_DB);
+	case SVM_EXIT_EXCP(VECTOR_AC):
+		return exit_reflect(v, e, VECTOR_AC);
+	case SVM_EXIT_EXCP(VECTOR_MC):
+		return exit_machine_check(e);
+	case SVM_EXIT_SHUTDOWN:
+		return exit_kind(e, HV_EXIT_TRIPLE_FAULT, NULL);
+	case SVM_EXIT_TASK_SWITCH:
+		return exit_kind(e, HV_EXIT_UNKNOWN, "hardware task switch");
 	case SVM_EXIT_RDPMC:
 	case SVM_EXIT_RSM:
 	case SVM_EXIT_INVLPGA:
@@ -278,7 +290,8 @@ static __attribute__((noinline)) bool decode_other(struct svm_vcpu *v, struct hv
 	case SVM_EXIT_MWAIT_COND:
 	case SVM_EXIT_XSETBV:
 	case SVM_EXIT_RDPRU:
-	case SVM_EXIT_INVPCID:		  return exit_undefined(e);
+	case SVM_EXIT_INVPCID:
+		return exit_undefined(e);
 	}
 	return exit_kind(e, HV_EXIT_UNKNOWN, "exit code unknown to this version");
 }

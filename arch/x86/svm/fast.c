@@ -1,7 +1,7 @@
 /*
- * Exits answered between two entries, with the guest's FS, GS and TR still in the processor and GIF clear: a greeting that
- * does nothing, CPUID leaves the owner has answered before, EFER as it is. The guest's RAX and RIP are worked on in
- * the VMCB. Whatever is not plainly one of these (an unknown length, a trap flag, an event cut short) is left for
+ * Exits answered between two entries, with the guest's FS, GS and TR still in the processor and GIF clear: a greeting
+ * that does nothing, CPUID leaves the owner has answered before, EFER as it is. The guest's RAX and RIP are worked on
+ * in the VMCB. Whatever is not plainly one of these (an unknown length, a trap flag, an event cut short) is left for
  * svm_exit_decode() as it came.
  */
 #include "arch/x86/svm/svm.h"

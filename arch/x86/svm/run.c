@@ -106,7 +106,9 @@ void svm_run(struct hv_vcpu *h, u64 tlb_gen, struct hv_exit *e)
 		make_live(&c->common, h);
 	m->clean = 0;
 	do {
-		/* Decoding the last exit may have fetched from a page that had to be expanded, with vector registers. */
+		/*
+		 * Decoding the last exit may have fetched from a page that had to be expanded, with vector registers.
+		 */
 		if (unlikely(c->common.fpu != h))
 			hv_fpu_load(&c->common, h);
 		m->event_inj = 0;

@@ -7,126 +7,126 @@
 
 #include "arch/x86/hv_vcpu.h"
 
-#define MSR_VM_CR 0xc0010114U
-#define VM_CR_SVMDIS BIT(4)
+#define MSR_VM_CR       0xc0010114U
+#define VM_CR_SVMDIS    BIT(4)
 #define MSR_VM_HSAVE_PA 0xc0010117U
 
 /* CPUID 8000000A EDX */
-#define SVM_FEATURE_NP BIT(0)
-#define SVM_FEATURE_NRIPS BIT(3)
-#define SVM_FEATURE_FLUSH_BY_ASID BIT(6)
+#define SVM_FEATURE_NP             BIT(0)
+#define SVM_FEATURE_NRIPS          BIT(3)
+#define SVM_FEATURE_FLUSH_BY_ASID  BIT(6)
 #define SVM_FEATURE_DECODE_ASSISTS BIT(7)
 
 /* VMCB intercepts, by word of vmcb.intercept[] */
-#define SVM_INTERCEPT_CR 0 /* reads in 15:0, writes in 31:16 */
-#define SVM_CR_WRITE(n) BIT(16 + (n))
-#define SVM_INTERCEPT_DR 1
+#define SVM_INTERCEPT_CR        0 /* reads in 15:0, writes in 31:16 */
+#define SVM_CR_WRITE(n)         BIT(16 + (n))
+#define SVM_INTERCEPT_DR        1
 #define SVM_INTERCEPT_EXCEPTION 2
-#define SVM_INTERCEPT_MISC1 3
-#define SVM_MISC1_INTR BIT(0)
-#define SVM_MISC1_NMI BIT(1)
-#define SVM_MISC1_INIT BIT(3)
-#define SVM_MISC1_VINTR BIT(4)
-#define SVM_MISC1_RDPMC BIT(15)
-#define SVM_MISC1_CPUID BIT(18)
-#define SVM_MISC1_RSM BIT(19)
-#define SVM_MISC1_INVD BIT(22)
-#define SVM_MISC1_HLT BIT(24)
-#define SVM_MISC1_INVLPGA BIT(26)
-#define SVM_MISC1_IOIO BIT(27)
-#define SVM_MISC1_MSR BIT(28)
-#define SVM_MISC1_TASK_SWITCH BIT(29)
-#define SVM_MISC1_SHUTDOWN BIT(31)
-#define SVM_INTERCEPT_MISC2 4
-#define SVM_MISC2_VMRUN BIT(0)
-#define SVM_MISC2_VMMCALL BIT(1)
-#define SVM_MISC2_VMLOAD BIT(2)
-#define SVM_MISC2_VMSAVE BIT(3)
-#define SVM_MISC2_STGI BIT(4)
-#define SVM_MISC2_CLGI BIT(5)
-#define SVM_MISC2_SKINIT BIT(6)
-#define SVM_MISC2_RDTSCP BIT(7)
-#define SVM_MISC2_WBINVD BIT(9)
-#define SVM_MISC2_MONITOR BIT(10)
-#define SVM_MISC2_MWAIT BIT(11)
-#define SVM_MISC2_XSETBV BIT(13)
-#define SVM_MISC2_RDPRU BIT(14)
-#define SVM_INTERCEPT_MISC3 5
-#define SVM_MISC3_INVPCID BIT(2)
+#define SVM_INTERCEPT_MISC1     3
+#define SVM_MISC1_INTR          BIT(0)
+#define SVM_MISC1_NMI           BIT(1)
+#define SVM_MISC1_INIT          BIT(3)
+#define SVM_MISC1_VINTR         BIT(4)
+#define SVM_MISC1_RDPMC         BIT(15)
+#define SVM_MISC1_CPUID         BIT(18)
+#define SVM_MISC1_RSM           BIT(19)
+#define SVM_MISC1_INVD          BIT(22)
+#define SVM_MISC1_HLT           BIT(24)
+#define SVM_MISC1_INVLPGA       BIT(26)
+#define SVM_MISC1_IOIO          BIT(27)
+#define SVM_MISC1_MSR           BIT(28)
+#define SVM_MISC1_TASK_SWITCH   BIT(29)
+#define SVM_MISC1_SHUTDOWN      BIT(31)
+#define SVM_INTERCEPT_MISC2     4
+#define SVM_MISC2_VMRUN         BIT(0)
+#define SVM_MISC2_VMMCALL       BIT(1)
+#define SVM_MISC2_VMLOAD        BIT(2)
+#define SVM_MISC2_VMSAVE        BIT(3)
+#define SVM_MISC2_STGI          BIT(4)
+#define SVM_MISC2_CLGI          BIT(5)
+#define SVM_MISC2_SKINIT        BIT(6)
+#define SVM_MISC2_RDTSCP        BIT(7)
+#define SVM_MISC2_WBINVD        BIT(9)
+#define SVM_MISC2_MONITOR       BIT(10)
+#define SVM_MISC2_MWAIT         BIT(11)
+#define SVM_MISC2_XSETBV        BIT(13)
+#define SVM_MISC2_RDPRU         BIT(14)
+#define SVM_INTERCEPT_MISC3     5
+#define SVM_MISC3_INVPCID       BIT(2)
 
 /* Exit codes */
-#define SVM_EXIT_WRITE_CR4 0x14
-#define SVM_EXIT_EXCP(n) (0x40 + (n))
-#define SVM_EXIT_INTR 0x60
-#define SVM_EXIT_NMI 0x61
-#define SVM_EXIT_INIT 0x63
-#define SVM_EXIT_VINTR 0x64
-#define SVM_EXIT_RDPMC 0x6f
-#define SVM_EXIT_CPUID 0x72
-#define SVM_EXIT_RSM 0x73
-#define SVM_EXIT_INVD 0x76
-#define SVM_EXIT_HLT 0x78
-#define SVM_EXIT_INVLPGA 0x7a
-#define SVM_EXIT_IOIO 0x7b
-#define SVM_EXIT_MSR 0x7c
+#define SVM_EXIT_WRITE_CR4   0x14
+#define SVM_EXIT_EXCP(n)     (0x40 + (n))
+#define SVM_EXIT_INTR        0x60
+#define SVM_EXIT_NMI         0x61
+#define SVM_EXIT_INIT        0x63
+#define SVM_EXIT_VINTR       0x64
+#define SVM_EXIT_RDPMC       0x6f
+#define SVM_EXIT_CPUID       0x72
+#define SVM_EXIT_RSM         0x73
+#define SVM_EXIT_INVD        0x76
+#define SVM_EXIT_HLT         0x78
+#define SVM_EXIT_INVLPGA     0x7a
+#define SVM_EXIT_IOIO        0x7b
+#define SVM_EXIT_MSR         0x7c
 #define SVM_EXIT_TASK_SWITCH 0x7d
-#define SVM_EXIT_SHUTDOWN 0x7f
-#define SVM_EXIT_VMRUN 0x80
-#define SVM_EXIT_VMMCALL 0x81
-#define SVM_EXIT_VMLOAD 0x82
-#define SVM_EXIT_VMSAVE 0x83
-#define SVM_EXIT_STGI 0x84
-#define SVM_EXIT_CLGI 0x85
-#define SVM_EXIT_SKINIT 0x86
-#define SVM_EXIT_RDTSCP 0x87
-#define SVM_EXIT_WBINVD 0x89
-#define SVM_EXIT_MONITOR 0x8a
-#define SVM_EXIT_MWAIT 0x8b
-#define SVM_EXIT_MWAIT_COND 0x8c
-#define SVM_EXIT_XSETBV 0x8d
-#define SVM_EXIT_RDPRU 0x8e
-#define SVM_EXIT_INVPCID 0xa2
-#define SVM_EXIT_NPF 0x400
-#define SVM_EXIT_INVALID ((s32)-1) /* in 32 bits on some processors, in 64 on others */
+#define SVM_EXIT_SHUTDOWN    0x7f
+#define SVM_EXIT_VMRUN       0x80
+#define SVM_EXIT_VMMCALL     0x81
+#define SVM_EXIT_VMLOAD      0x82
+#define SVM_EXIT_VMSAVE      0x83
+#define SVM_EXIT_STGI        0x84
+#define SVM_EXIT_CLGI        0x85
+#define SVM_EXIT_SKINIT      0x86
+#define SVM_EXIT_RDTSCP      0x87
+#define SVM_EXIT_WBINVD      0x89
+#define SVM_EXIT_MONITOR     0x8a
+#define SVM_EXIT_MWAIT       0x8b
+#define SVM_EXIT_MWAIT_COND  0x8c
+#define SVM_EXIT_XSETBV      0x8d
+#define SVM_EXIT_RDPRU       0x8e
+#define SVM_EXIT_INVPCID     0xa2
+#define SVM_EXIT_NPF         0x400
+#define SVM_EXIT_INVALID     ((s32)-1) /* in 32 bits on some processors, in 64 on others */
 
 /* EVENTINJ and EXITINTINFO */
-#define SVM_EVENT_VALID BIT(31)
+#define SVM_EVENT_VALID       BIT(31)
 #define SVM_EVENT_ERROR_VALID BIT(11)
-#define SVM_EVENT_TYPE(e) ((e) >> 8 & 7)
-#define SVM_EVENT_INTR 0UL
-#define SVM_EVENT_NMI 2UL
-#define SVM_EVENT_EXCEPTION 3UL
-#define SVM_EVENT_SOFTWARE 4UL
+#define SVM_EVENT_TYPE(e)     ((e) >> 8 & 7)
+#define SVM_EVENT_INTR        0UL
+#define SVM_EVENT_NMI         2UL
+#define SVM_EVENT_EXCEPTION   3UL
+#define SVM_EVENT_SOFTWARE    4UL
 
 /* vmcb.vintr */
-#define SVM_VINTR_IRQ BIT(8)
-#define SVM_VINTR_PRIORITY (15UL << 16)
-#define SVM_VINTR_IGN_TPR BIT(20)
-#define SVM_VINTR_MASKING BIT(24)
+#define SVM_VINTR_IRQ        BIT(8)
+#define SVM_VINTR_PRIORITY   (15UL << 16)
+#define SVM_VINTR_IGN_TPR    BIT(20)
+#define SVM_VINTR_MASKING    BIT(24)
 
-#define SVM_TLB_KEEP 0
-#define SVM_TLB_FLUSH_ALL 1
-#define SVM_TLB_FLUSH_ASID 3
+#define SVM_TLB_KEEP         0
+#define SVM_TLB_FLUSH_ALL    1
+#define SVM_TLB_FLUSH_ASID   3
 
-#define SVM_NP_ENABLE BIT(0)
+#define SVM_NP_ENABLE        BIT(0)
 #define SVM_SHADOW_INTERRUPT BIT(0)
 
 /* EXITINFO1 of IOIO */
-#define SVM_IOIO_IN BIT(0)
-#define SVM_IOIO_STRING BIT(2)
-#define SVM_IOIO_REP BIT(3)
+#define SVM_IOIO_IN       BIT(0)
+#define SVM_IOIO_STRING   BIT(2)
+#define SVM_IOIO_REP      BIT(3)
 #define SVM_IOIO_BYTES(i) ((i) >> 4 & 7)
-#define SVM_IOIO_PORT(i) ((u16)((i) >> 16))
+#define SVM_IOIO_PORT(i)  ((u16)((i) >> 16))
 /* EXITINFO1 of NPF */
-#define SVM_NPF_PRESENT BIT(0)
-#define SVM_NPF_WRITE BIT(1)
+#define SVM_NPF_PRESENT  BIT(0)
+#define SVM_NPF_WRITE    BIT(1)
 #define SVM_NPF_RESERVED BIT(3)
-#define SVM_NPF_FETCH BIT(4)
-#define SVM_NPF_WALK BIT(33)
+#define SVM_NPF_FETCH    BIT(4)
+#define SVM_NPF_WALK     BIT(33)
 /* EXITINFO1 of a CR write with decode assists */
 #define SVM_CR_IS_MOV BIT(63)
 
-#define SVM_ATTR_L BIT(9)
+#define SVM_ATTR_L    BIT(9)
 struct packed svm_segment {
 	u16 selector, attr; /* attr: type, S, DPL, P, AVL, L, D/B, G packed into 12 bits */
 	u32 limit;
@@ -169,17 +169,23 @@ _Static_assert(offsetof(struct vmcb, efer) == 0x4d0 && offsetof(struct vmcb, rax
 _Static_assert(offsetof(struct vmcb, cr2) == 0x640 && offsetof(struct vmcb, g_pat) == 0x668, "save area");
 
 /*
- * Lengths of instructions that exited before, for processors that do not save the next RIP: an instruction is known by where it is
- * (RIP, CR3, 64-bit code only) and by what it does (the exit code). A guest that puts the same instruction with other
- * prefixes in the place of one that has exited from there gets its own RIP wrong, and nobody else's.
+ * Lengths of instructions that exited before, for processors that do not save the next RIP: an instruction is known by
+ * where it is (RIP, CR3, 64-bit code only) and by what it does (the exit code). A guest that puts the same instruction
+ * with other prefixes in the place of one that has exited from there gets its own RIP wrong, and nobody else's.
  */
 #define SVM_LENGTHS 64U
 struct svm_length {
 	u64 tag, cr3;
 	u8 len; /* 0: empty */
 };
-static inline u64 svm_length_tag(u64 rip, u64 code) { return rip ^ code << 48; }
-static inline u32 svm_length_slot(u64 tag) { return (tag ^ tag >> 6 ^ tag >> 48) % SVM_LENGTHS; }
+static inline u64 svm_length_tag(u64 rip, u64 code)
+{
+	return rip ^ code << 48;
+}
+static inline u32 svm_length_slot(u64 tag)
+{
+	return (tag ^ tag >> 6 ^ tag >> 48) % SVM_LENGTHS;
+}
 
 struct svm_vcpu {
 	struct hv_vcpu common;
@@ -204,7 +210,10 @@ struct svm_machine {
 extern struct svm_machine svm_machine;
 extern const struct pt_format svm_npt_format;
 
-static inline struct svm_vcpu *svm_of(struct hv_vcpu *v) { return container_of(v, struct svm_vcpu, common); }
+static inline struct svm_vcpu *svm_of(struct hv_vcpu *v)
+{
+	return container_of(v, struct svm_vcpu, common);
+}
 
 /* caps.c */
 int svm_probe(struct hv_caps *caps, char *why, size_t size);

@@ -114,12 +114,12 @@ void svm_get_sys(struct hv_vcpu *hv_vcpu, struct hv_sys *s)
 	    .interruptibility = c->interrupt_shadow,
 	    .pending = c->event_inj,
 	};
-#define SEG(n)                                                                                                         \
-	do {                                                                                                           \
-		s->n.sel = c->n.selector;                                                                              \
-		s->n.attr = neutral_attr(c->n.attr);                                                                   \
-		s->n.limit = c->n.limit;                                                                               \
-		s->n.base = c->n.base;                                                                                 \
+#define SEG(n)                                       \
+	do {                                         \
+		s->n.sel = c->n.selector;            \
+		s->n.attr = neutral_attr(c->n.attr); \
+		s->n.limit = c->n.limit;             \
+		s->n.base = c->n.base;               \
 	} while (0)
 	SEG(es);
 	SEG(cs);

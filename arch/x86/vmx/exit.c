@@ -1,12 +1,15 @@
 /* VMX exits: handled here (false: enter again) or decoded into a neutral struct hv_exit (true). */
 #include "arch/x86/vmx/vmx.h"
 
-#define DB_QUAL_DR6 (BITS(3, 0) | BITS(14, 13)) /* the bits of a #DB qualification that go to DR6 */
-#define DB_QUAL_BD BIT(13)
-#define VM_ERROR_CONTROLS 7 /* VM-instruction error numbers */
+#define DB_QUAL_DR6         (BITS(3, 0) | BITS(14, 13)) /* the bits of a #DB qualification that go to DR6 */
+#define DB_QUAL_BD          BIT(13)
+#define VM_ERROR_CONTROLS   7 /* VM-instruction error numbers */
 #define VM_ERROR_HOST_STATE 8
 
-static u8 insn_length(void) { return (u8)vmread(VMCS_EXIT_INSN_LENGTH); }
+static u8 insn_length(void)
+{
+	return (u8)vmread(VMCS_EXIT_INSN_LENGTH);
+}
 
 static bool exit_kind(struct hv_exit *e, enum hv_exit_kind kind, const char *text)
 {
@@ -142,8 +145,10 @@ static bool exit_cr(struct vmx_vcpu *v, struct hv_exit *e)
 	e->cr.cr = CR_QUAL_NUMBER(qual);
 	e->cr.value = value;
 	switch (CR_QUAL_NUMBER(qual)) {
-	case 0: return guest_write_cr0(e, value);
-	case 4: return guest_write_cr4(e, value);
+	case 0:
+		return guest_write_cr0(e, value);
+	case 4:
+		return guest_write_cr4(e, value);
 	}
 	return exit_kind(e, HV_EXIT_UNKNOWN, "write to an unexpected control register");
 }
@@ -246,9 +251,9 @@ void vmx_entry_failed(struct vmx_vcpu *v, int code, struct hv_exit *e)
 	u64 error = code == 2 ? vmread(VMCS_INSTRUCTION_ERROR) : 0;
 
 	(void)v;
-	*e = (struct hv_exit){ .reason = error };
+	*e = (struct hv_exit){.reason = error};
 	exit_kind(e, HV_EXIT_UNKNOWN,
-		  error == VM_ERROR_CONTROLS	 ? "VM entry with invalid control fields"
+		  error == VM_ERROR_CONTROLS     ? "VM entry with invalid control fields"
 		  : error == VM_ERROR_HOST_STATE ? "VM entry with invalid host-state fields"
 						 : "VMLAUNCH/VMRESUME failed, reason is the VM-instruction error");
 }
@@ -262,19 +267,31 @@ static __attribute__((noinline)) bool decode_other(struct vmx_vcpu *v, struct hv
 	switch ((u16)reason) {
 	case VMX_EXIT_TIMER:
 	case VMX_EXIT_INIT:
-	case VMX_EXIT_SIPI:		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
-	case VMX_EXIT_EXCEPTION:	return exit_exception(v, e);
-	case VMX_EXIT_INTERRUPT_WINDOW: return exit_window(v, e);
-	case VMX_EXIT_CPUID:		return exit_insn(e, HV_EXIT_CPUID);
-	case VMX_EXIT_HLT:		return exit_insn(e, HV_EXIT_HLT);
-	case VMX_EXIT_RDMSR:		return exit_msr(v, e, false);
-	case VMX_EXIT_WRMSR:		return exit_msr(v, e, true);
-	case VMX_EXIT_CR:		return exit_cr(v, e);
+	case VMX_EXIT_SIPI:
+		return exit_kind(e, HV_EXIT_HOST_IRQ, NULL);
+	case VMX_EXIT_EXCEPTION:
+		return exit_exception(v, e);
+	case VMX_EXIT_INTERRUPT_WINDOW:
+		return exit_window(v, e);
+	case VMX_EXIT_CPUID:
+		return exit_insn(e, HV_EXIT_CPUID);
+	case VMX_EXIT_HLT:
+		return exit_insn(e, HV_EXIT_HLT);
+	case VMX_EXIT_RDMSR:
+		return exit_msr(v, e, false);
+	case VMX_EXIT_WRMSR:
+		return exit_msr(v, e, true);
+	case VMX_EXIT_CR:
+		return exit_cr(v, e);
 	case VMX_EXIT_INVD:
-	case VMX_EXIT_WBINVD:		return exit_cache(v);
-	case VMX_EXIT_TRIPLE_FAULT:	return exit_kind(e, HV_EXIT_TRIPLE_FAULT, NULL);
-	case VMX_EXIT_TASK_SWITCH:	return exit_kind(e, HV_EXIT_UNKNOWN, "hardware task switch");
-	case VMX_EXIT_EPT_MISCONFIG:	return exit_kind(e, HV_EXIT_UNKNOWN, "EPT misconfiguration");
+	case VMX_EXIT_WBINVD:
+		return exit_cache(v);
+	case VMX_EXIT_TRIPLE_FAULT:
+		return exit_kind(e, HV_EXIT_TRIPLE_FAULT, NULL);
+	case VMX_EXIT_TASK_SWITCH:
+		return exit_kind(e, HV_EXIT_UNKNOWN, "hardware task switch");
+	case VMX_EXIT_EPT_MISCONFIG:
+		return exit_kind(e, HV_EXIT_UNKNOWN, "EPT misconfiguration");
 	case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON:
 	case VMX_EXIT_GETSEC:
 	case VMX_EXIT_RDPMC:
@@ -286,7 +303,8 @@ static __attribute__((noinline)) bool decode_other(struct vmx_vcpu *v, struct hv
 	case VMX_EXIT_INVVPID:
 	case VMX_EXIT_XSETBV:
 	case VMX_EXIT_INVPCID:
-	case VMX_EXIT_ENCLS:		return exit_insn(e, HV_EXIT_UNDEFINED);
+	case VMX_EXIT_ENCLS:
+		return exit_insn(e, HV_EXIT_UNDEFINED);
 	}
 	return exit_kind(e, HV_EXIT_UNKNOWN, "exit reason unknown to this version");
 }

@@ -1,7 +1,7 @@
 /*
  * Exits answered between two entries: a greeting that does nothing, CPUID leaves the owner has answered before, EFER as
- * it is. RSP and RIP stay in the VMCS. Whatever is not plainly one of these (a trap flag, an event cut short) is left for
- * vmx_exit_decode() as it came.
+ * it is. RSP and RIP stay in the VMCS. Whatever is not plainly one of these (a trap flag, an event cut short) is left
+ * for vmx_exit_decode() as it came.
  */
 #include "arch/x86/vmx/vmx.h"
 
@@ -31,23 +31,28 @@ static bool fast_efer(struct vmx_vcpu *v, bool write)
 static bool answer(struct vmx_vcpu *v, u64 reason)
 {
 	switch (reason) {
-	case VMX_EXIT_VMCALL: return fast_hypercall(v);
-	case VMX_EXIT_CPUID:  return hv_fast_cpuid(&v->common, v->common.regs.rax, &v->common.regs.rax);
-	case VMX_EXIT_RDMSR:  return fast_efer(v, false);
-	case VMX_EXIT_WRMSR:  return fast_efer(v, true);
-	default:	      return false;
+	case VMX_EXIT_VMCALL:
+		return fast_hypercall(v);
+	case VMX_EXIT_CPUID:
+		return hv_fast_cpuid(&v->common, v->common.regs.rax, &v->common.regs.rax);
+	case VMX_EXIT_RDMSR:
+		return fast_efer(v, false);
+	case VMX_EXIT_WRMSR:
+		return fast_efer(v, true);
+	default:
+		return false;
 	}
 }
 
 /*
- * 64-bit code, and the entry control agrees: RIP needs no wrapping and nothing has to follow a change of mode. Interrupts are on,
- * so that pending ones of the host end the next turn (see prepare_preemption()).
+ * 64-bit code, and the entry control agrees: RIP needs no wrapping and nothing has to follow a change of mode.
+ * Interrupts are on, so that pending ones of the host end the next turn (see prepare_preemption()).
  */
 static bool is_plain(const struct vmx_vcpu *v)
 {
 	return (vmread(VMCS_GUEST_RFLAGS) & (RFLAGS_TF | RFLAGS_RF | RFLAGS_IF)) == RFLAGS_IF &&
-	       !(vmread(VMCS_IDT_VECTORING) & VMX_EVENT_VALID) && vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L && v->entry_controls & VMX_ENTRY_IA32E &&
-	       vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA;
+	       !(vmread(VMCS_IDT_VECTORING) & VMX_EVENT_VALID) && vmread(VMCS_GUEST_CS_ATTR) & HV_ATTR_L &&
+	       v->entry_controls & VMX_ENTRY_IA32E && vmread(VMCS_GUEST_IA32_EFER) & EFER_LMA;
 }
 
 bool vmx_fast_exit(struct vmx_vcpu *v, u64 reason)

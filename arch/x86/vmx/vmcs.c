@@ -300,12 +300,12 @@ void vmx_get_sys(struct hv_vcpu *h, struct hv_sys *s)
 	    .interruptibility = vmread(VMCS_GUEST_INTERRUPTIBILITY),
 	    .pending = vmread(VMCS_GUEST_PENDING_DEBUG),
 	};
-#define SEG(name, n)                                                                                                   \
-	do {                                                                                                           \
-		s->name.sel = (u16)vmread(VMCS_GUEST_ES_SEL + 2 * (n));                                                \
-		s->name.attr = (u32)vmread(VMCS_GUEST_ES_ATTR + 2 * (n));                                              \
-		s->name.limit = (u32)vmread(VMCS_GUEST_ES_LIMIT + 2 * (n));                                            \
-		s->name.base = vmread(VMCS_GUEST_ES_BASE + 2 * (n));                                                   \
+#define SEG(name, n)                                                        \
+	do {                                                                \
+		s->name.sel = (u16)vmread(VMCS_GUEST_ES_SEL + 2 * (n));     \
+		s->name.attr = (u32)vmread(VMCS_GUEST_ES_ATTR + 2 * (n));   \
+		s->name.limit = (u32)vmread(VMCS_GUEST_ES_LIMIT + 2 * (n)); \
+		s->name.base = vmread(VMCS_GUEST_ES_BASE + 2 * (n));        \
 	} while (0)
 	SEG(es, ES);
 	SEG(cs, CS);
