@@ -4,8 +4,8 @@
 #ifndef LIB_FORMAT_H
 #define LIB_FORMAT_H
 
-#include "lib/types.h"
 #include <stdarg.h>
+#include "lib/types.h"
 
 /* Like snprintf: always terminates if size > 0, returns the length the whole text would have. */
 int format_buf(char *buf, size_t size, const char *fmt, ...) printf_like(3, 4);

@@ -11,8 +11,8 @@
 #ifndef MM_POOL_H
 #define MM_POOL_H
 
-#include "lib/panic.h"
 #include "lib/types.h"
+#include "lib/panic.h"
 #include "mm/platform.h"
 
 struct pool {

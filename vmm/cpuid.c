@@ -2,10 +2,10 @@
  * CPUID for guests: the host's leaves through an allow list. What the back ends do not switch (XSAVE state, PCID,
  * debug store, performance counters) or what a paravirtual guest has no use for (APIC, MTRR, MCA) is hidden.
  */
-#include "vmm/cpuid.h"
 #include "arch/x86/cpu.h"
 #include "guest/abi/aerostat.h"
 #include "lib/string.h"
+#include "vmm/cpuid.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
 

@@ -1,5 +1,4 @@
 /* Creation of vCPUs and their guest timer. */
-#include "vmm/vcpu.h"
 #include "arch/x86/cpu.h"
 #include "lib/err.h"
 #include "lib/log.h"
@@ -9,6 +8,7 @@
 #include "mm/frame.h"
 #include "mm/platform.h"
 #include "vmm/sched.h"
+#include "vmm/vcpu.h"
 #include "vmm/vm.h"
 
 _Static_assert(sizeof(struct vcpu) <= PAGE_SIZE, "a vCPU is one frame, its scratch page the next");

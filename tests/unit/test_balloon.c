@@ -1,9 +1,9 @@
 /* Balloon batches: every status, hostile entries, 2 MiB units, rate, target, stall. */
 /* cmocka.h wants these first, in this order */
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 
 #include <cmocka.h>
 

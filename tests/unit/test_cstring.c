@@ -1,9 +1,9 @@
 /* The freestanding build's memcpy and friends, under other names, against the C library's. */
 /* cmocka.h wants these first, in this order */
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 
 #include <cmocka.h>
 

@@ -1,9 +1,9 @@
 /* drivers/gpt.c on tables made here, good and bad, and gpt_scan.c on a device in memory. */
-#include <cmocka.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* lib/: formatting, strings, numbers, log, locks, work, timers, lists, random numbers, hash, error names. */
 /* cmocka.h wants these first, in this order */
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 
 #include <cmocka.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* drivers/nvme*.c against the controller model of fake_nvme.c, through mm/blk.c. */
-#include <cmocka.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* Division of memory and admission: examples worked by hand, and the guarantees on random inputs. */
 /* cmocka.h wants these first, in this order */
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 
 #include <cmocka.h>
 

@@ -2,10 +2,10 @@
  * Guests that make it hard to take memory back, by chance or on purpose: all of mm over simulated disk and time. What
  * is promised must be had in bounded time, whatever the others do.
  */
-#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 
 #include <cmocka.h>
 
