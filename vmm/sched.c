@@ -321,6 +321,8 @@ void sched_poke(struct vcpu *v)
 {
 	struct sched_cpu *s = lock_of(v);
 
+	if (v->wait_since_ns) /* what it waits for, it waits for from now on */
+		WRITE_ONCE(v->wait_since_ns, platform_now_ns());
 	publish(s);
 	if (v->state == VCPU_READY)
 		announce(s, v);
@@ -358,6 +360,7 @@ void sched_halt(struct vcpu *v)
 	struct sched_cpu *s = lock_of(v);
 
 	CHECK(s->current == v);
+	WRITE_ONCE(v->wait_since_ns, 0); /* who sleeps has what it waited for */
 	if (!v->wake && !v->stop) {
 		set_state(v, VCPU_HALTED);
 		s->current = NULL;

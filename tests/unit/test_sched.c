@@ -474,6 +474,51 @@ static void test_starved(void **state)
 	fake_cpu_run(10);
 }
 
+/* A guest that sleeps between two waits has come further: its first page is often the same one. */
+static void test_sleep_ends_starvation(void **state)
+{
+	struct vcpu *w = v;
+
+	(void)state;
+	hello(a);
+	for (u32 i = 0; i < 3; i++) {
+		while (w->state != VCPU_RUNNING)
+			fake_cpu_run(1);
+		sched_note_wakes(w);
+		sched_wait_memory(w, PAGE);
+		assert_true(sched_starved_ns(w, fake_now_ns) < NSEC_PER_SEC);
+		mm_wake(NULL);
+		while (w->state != VCPU_RUNNING)
+			fake_cpu_run(1);
+		sched_note_wakes(w);
+		((struct aero_info *)fake_page(a, INFO >> PAGE_SHIFT))->events = 0;
+		assert_true(do_exit(HV_EXIT_HLT));
+		assert_int_equal(w->state, VCPU_HALTED);
+		fake_now_ns += 10 * NSEC_PER_SEC;
+		sched_wake(w);
+	}
+}
+
+/* A VM that was paused starts to wait when it goes on. */
+static void test_pause_is_no_starvation(void **state)
+{
+	char why[128];
+
+	(void)state;
+	while (v->state != VCPU_RUNNING)
+		fake_cpu_run(1);
+	sched_note_wakes(v);
+	sched_wait_memory(v, PAGE);
+	assert_int_equal(vm_pause(a, why, sizeof(why)), 0);
+	fake_now_ns += 60 * NSEC_PER_SEC;
+	assert_int_equal(vm_resume(a, why, sizeof(why)), 0);
+	assert_true(sched_starved_ns(v, fake_now_ns) < NSEC_PER_SEC);
+	fake_now_ns += 2 * NSEC_PER_SEC;
+	assert_true(sched_starved_ns(v, fake_now_ns) >= 2 * NSEC_PER_SEC);
+	mm_wake(NULL);
+	fake_cpu_run(10);
+}
+
 /* Events for a guest that waits for memory are not lost, and do not wake it too early. */
 static void test_event_while_waiting(void **state)
 {
@@ -891,8 +936,8 @@ int main(void)
 	    TEST(test_event_while_waiting),
 	    TEST(test_memory_runs_short),
 	    TEST(test_starved),
-	    TEST(test_event_while_waiting),
-	    TEST(test_memory_runs_short),
+	    TEST(test_sleep_ends_starvation),
+	    TEST(test_pause_is_no_starvation),
 	    TEST(test_watchdog),
 	    TEST(test_watchdog_off),
 	    TEST(test_watchdog_sleeper),
