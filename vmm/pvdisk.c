@@ -22,11 +22,11 @@ struct xfer {
 	struct blk_req req;
 	struct pvdisk *disk;
 	enum xfer_state state;
-	u32 number; /* of the request: those of one disk are taken in order */
-	u32 slot;   /* in the ring */
-	u64 taken_ns;
-	u32 pinned; /* pages pinned so far, in order */
-	u32 at;     /* pages before this one are done with */
+	u32 number;   /* of the request: those of one disk are taken in order */
+	u32 slot;     /* in the ring */
+	u64 since_ns; /* WAIT: it lacks a page that it is its turn to get */
+	u32 pinned;   /* pages pinned so far, in order */
+	u32 at;       /* pages before this one are done with */
 	hfn_t frame[PVDISK_COUNT_MAX];
 	struct aero_disk_request r;
 };
@@ -351,10 +351,15 @@ static struct xfer *oldest_waiting(struct pvdisk *d)
 static void advance(struct xfer *x)
 {
 	struct pvdisk *d = x->disk;
+	u32 before = x->pinned;
 	int err;
 
 	if (!pin_pages(x, &err)) {
-		if (x != oldest_waiting(d))
+		bool oldest = x == oldest_waiting(d);
+
+		if (!oldest || x->pinned > before)
+			x->since_ns = platform_now_ns();
+		if (!oldest)
 			unpin(x);
 		d->stats.waits++;
 		x->state = XFER_WAIT;
@@ -398,7 +403,7 @@ static void take_one(struct pvdisk *d, struct xfer *x)
 	x->disk = d;
 	x->number = d->taken++;
 	x->slot = x->number % AERO_DISK_REQUESTS;
-	x->taken_ns = platform_now_ns();
+	x->since_ns = platform_now_ns();
 	x->pinned = x->at = 0;
 	x->state = XFER_WAIT;
 	x->r = *(volatile struct aero_disk_request *)&ring->request[x->slot];
@@ -445,7 +450,7 @@ static void work_fn(struct work *w)
 		if (oldest)
 			advance(oldest);
 		for (u32 i = 0; i < PVDISK_INFLIGHT; i++)
-			if (d->xfer[i].state == XFER_WAIT)
+			if (d->xfer[i].state == XFER_WAIT && &d->xfer[i] != oldest)
 				advance(&d->xfer[i]);
 		take(d);
 	}
@@ -498,6 +503,6 @@ void pvdisk_stats(struct pvdisk *d, struct pvdisk_stats *out)
 	lock_acquire(&d->vm->lock);
 	*out = d->stats;
 	x = oldest_waiting(d);
-	out->starved_ns = x && now > x->taken_ns ? now - x->taken_ns : 0;
+	out->starved_ns = x && now > x->since_ns ? now - x->since_ns : 0;
 	lock_release(&d->vm->lock);
 }

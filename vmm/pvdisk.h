@@ -24,7 +24,7 @@ struct pvdisk;
 struct pvdisk_stats {
 	u64 reads, writes, read_pages, write_pages, zero_reads, errors, waits;
 	u64 latency_ns; /* summed, reads and writes */
-	u64 starved_ns; /* for how long the oldest request that lacks a page has waited for it; 0: none does */
+	u64 starved_ns; /* for how long the oldest request that lacks a page has got none; 0: there is none */
 };
 
 /* Slice of a guest-data partition; E_NOENT: no such partition, E_NOSPC, E_NOMEM. */

@@ -516,6 +516,39 @@ static void test_buffer_in_swap(void **state)
 	assert_int_equal(s.starved_ns, 0);
 }
 
+/* How long a request stood behind others is not how long it has waited for its page. */
+static void test_waits_one_after_the_other(void **state)
+{
+	struct pvdisk_stats s;
+	u32 first, second;
+
+	(void)state;
+	for (gfn_t gfn = BUF; gfn < BUF + 8; gfn++) {
+		fake_page_write(a, gfn, 0x100 + gfn);
+		fake_swap_out(a, gfn);
+	}
+	fake_blk.hold = true;
+	first = post(AERO_DISK_WRITE, 0, 1, BUF);
+	second = post(AERO_DISK_WRITE, 8, 7, BUF + 1);
+	kick();
+	for (u32 i = 0; i < 7; i++) {
+		fake_now_ns += NSEC_PER_SEC;
+		fake_cpu_run(10);
+	}
+	pvdisk_stats(a->disk, &s);
+	assert_true(s.starved_ns >= 7 * NSEC_PER_SEC);
+	fake_blk.hold = false;
+	assert_int_equal(wait(first), AERO_DISK_OK);
+	fake_blk.hold = true;
+	fake_cpu_run(10);
+	assert_int_equal(status(second), AERO_DISK_PENDING);
+	pvdisk_stats(a->disk, &s);
+	assert_in_range(s.starved_ns, 1, NSEC_PER_SEC);
+	fake_blk.hold = false;
+	assert_int_equal(wait(second), AERO_DISK_OK);
+	assert_pins(0);
+}
+
 /* A request's pages: the first six are in memory, the others in swap. */
 static void scatter(gfn_t first)
 {
@@ -739,6 +772,7 @@ int main(void)
 	    TEST(test_setup),
 	    TEST(test_setup_waits_for_its_page),
 	    TEST(test_buffer_in_swap),
+	    TEST(test_waits_one_after_the_other),
 	    TEST(test_requests_do_not_starve_each_other),
 	    TEST(test_stop_while_waiting),
 	    TEST(test_lost_buffer),
