@@ -124,7 +124,7 @@ static u32 swap_desperately(void)
 		u32 least = MAX(gs->alloc.reservation, RECLAIM_FLOOR_PAGES), held = gspace_consumed(gs);
 		u32 over = held > least ? held - least : 0;
 
-		if (over > most_over && gs->count[PAGE_PRIVATE] + gs->count[PAGE_SHARED] + gs->zip.frames) {
+		if (over > most_over && gs->count[PAGE_PRIVATE] + gs->count[PAGE_SHARED] + zip_surplus(gs)) {
 			most = gs;
 			most_over = over;
 		}

@@ -289,7 +289,7 @@ static u32 out_some(struct gspace *gs, u32 want)
 	digest_victims(&v);
 	done += share_offer_out(gs, &v);
 	done += drop_unchanged(gs, &v);
-	if (!zip_pays(gs))
+	if (v.count && !zip_pays(gs))
 		done += write_victims(gs, &v);
 	before_zip = platform_now_ns();
 	done += zip_store(gs, &v);
