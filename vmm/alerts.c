@@ -96,7 +96,12 @@ static bool starved_cause(const struct monitor_vm *m, char *text, size_t size)
 	return is_starved(m);
 }
 
-/* Who is kept from more by its own limit does not count. */
+/* Who is kept from more by its own limit does not count, nor who has a frame and waits for the disk. */
+static bool lacks_memory(const struct monitor_vm *m)
+{
+	return is_starved(m) && !figures_at_limit(&m->now) && !m->now.count[PAGE_SWAPPING_IN];
+}
+
 static bool no_memory_cause(char *text, size_t size)
 {
 	const struct host_figures *h = &monitor_host()->now;
@@ -106,7 +111,7 @@ static bool no_memory_cause(char *text, size_t size)
 	for (u32 i = 0; i < VM_MAX; i++) {
 		const struct monitor_vm *m = monitor_at(i);
 
-		if (!m || !is_starved(m) || figures_at_limit(&m->now))
+		if (!m || !lacks_memory(m))
 			continue;
 		vms++;
 		if (!longest || m->now.starved_ns > longest->now.starved_ns)

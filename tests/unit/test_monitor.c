@@ -322,6 +322,12 @@ static void test_starved_alert(void **state)
 	has(ok("alerts"), "no swap, 7s\n");
 	has(ok("metrics"), "aerostat_alert_raised{alert=\"no-memory\"} 1\n");
 	has(ok("metrics"), "aerostat_vm_alert_raised{vm=\"a\",alert=\"starved\"} 1\n");
+	/* It has a frame, and waits for the disk. */
+	a->gs.count[PAGE_SWAPPING_IN] = 1;
+	ticks(3);
+	has(ok("alerts"), "a page is not read, 7s\n");
+	assert_null(strstr(ok("alerts"), "no-memory"));
+	a->gs.count[PAGE_SWAPPING_IN] = 0;
 	/* Paused it waits for its operator. */
 	ok("vm pause a");
 	ticks(3);
