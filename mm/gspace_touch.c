@@ -197,6 +197,7 @@ static int touch_whole(struct touch *t)
 
 	if (hfn == HFN_NONE)
 		return E_AGAIN;
+	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_ABSENT, 0); /* what it holds is given up, not wanted */
 	gspace_change(t->gs, t->p.entry, t->gfn, PAGE_PRIVATE, hfn);
 	t->gs->stats.not_read++;
 	return 0;

@@ -620,6 +620,23 @@ static void test_pages_given_up_are_not_worth_it(void **state)
 	assert_int_equal(rounds(100, true), 100);
 }
 
+/* A disk read overwrites a compressed page: nobody has read that. */
+static void test_filled_from_disk_is_unread(void **state)
+{
+	hfn_t hfn;
+
+	(void)state;
+	for (u32 i = 0; i < 10; i++) {
+		write_page(0, i, SOFT);
+		out(1);
+		assert_int_equal(gspace_state(&gs, 0), PAGE_COMPRESSED);
+		assert_int_equal(gspace_pin_new(&gs, 0, &hfn), 0);
+		gspace_unpin(&gs, 0);
+		assert_int_equal(gs.stats.zip_unread, i + 1);
+		assert_int_equal(gs.stats.not_read, i + 1);
+	}
+}
+
 /* Without swap there is only compression. */
 static void test_given_up_or_not_without_swap(void **state)
 {
@@ -673,6 +690,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_dropped, start, finish),
 	    cmocka_unit_test_setup_teardown(test_damage_is_noticed, start, finish),
 	    cmocka_unit_test_setup_teardown(test_pages_given_up_are_not_worth_it, start, finish),
+	    cmocka_unit_test_setup_teardown(test_filled_from_disk_is_unread, start, finish),
 	    cmocka_unit_test_setup_teardown(test_given_up_or_not_without_swap, start_without_swap, finish),
 	    cmocka_unit_test_setup_teardown(test_all_lengths, start, finish),
 	};
