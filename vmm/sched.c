@@ -237,6 +237,7 @@ bool sched_restart(struct vcpu *v)
 	if (may) {
 		v->wake = v->stop = false;
 		WRITE_ONCE(v->upcall, false);
+		WRITE_ONCE(v->wait_since_ns, 0);
 		wake_up(s, v);
 	}
 	lock_release(&s->lock);
