@@ -26,6 +26,7 @@ struct xfer {
 	u32 slot;     /* in the ring */
 	u64 since_ns; /* WAIT: it lacks a page that it is its turn to get */
 	u32 pinned;   /* pages pinned so far, in order */
+	u32 lacks;    /* WAIT: the page that it could not have */
 	u32 at;       /* pages before this one are done with */
 	hfn_t frame[PVDISK_COUNT_MAX];
 	struct aero_disk_request r;
@@ -312,20 +313,35 @@ static void submit(struct xfer *x)
 	}
 }
 
+static int pin_page(struct xfer *x, u32 i)
+{
+	struct gspace *gs = &x->disk->vm->gs;
+	gfn_t gfn = gpa_to_gfn(GPA(x->r.gpa)) + i;
+
+	return x->r.op == AERO_DISK_READ ? gspace_pin_new(gs, gfn, &x->frame[i])
+					 : gspace_pin(gs, gfn, false, &x->frame[i]);
+}
+
+/* Of one that holds no page: does it still lack what it lacked the last time? Then the others need not be tried. */
+static bool still_lacks(struct xfer *x)
+{
+	int err = x->lacks ? pin_page(x, x->lacks) : E_NOENT;
+
+	if (!err)
+		gspace_unpin(&x->disk->vm->gs, gpa_to_gfn(GPA(x->r.gpa)) + x->lacks);
+	return err == E_AGAIN;
+}
+
 /* Pins what is not yet pinned. False: has to wait. */
 static bool pin_pages(struct xfer *x, int *err)
 {
-	struct pvdisk *d = x->disk;
-	gfn_t gfn = gpa_to_gfn(GPA(x->r.gpa));
-
 	*err = 0;
 	while (x->pinned < x->r.count) {
-		if (x->r.op == AERO_DISK_READ)
-			*err = gspace_pin_new(&d->vm->gs, gfn + x->pinned, &x->frame[x->pinned]);
-		else
-			*err = gspace_pin(&d->vm->gs, gfn + x->pinned, false, &x->frame[x->pinned]);
-		if (*err)
+		*err = pin_page(x, x->pinned);
+		if (*err) {
+			x->lacks = x->pinned;
 			return *err != E_AGAIN;
+		}
 		x->pinned++;
 	}
 	return true;
@@ -351,12 +367,11 @@ static struct xfer *oldest_waiting(struct pvdisk *d)
 static void advance(struct xfer *x)
 {
 	struct pvdisk *d = x->disk;
+	bool oldest = x == oldest_waiting(d);
 	u32 before = x->pinned;
 	int err;
 
-	if (!pin_pages(x, &err)) {
-		bool oldest = x == oldest_waiting(d);
-
+	if ((!oldest && still_lacks(x)) || !pin_pages(x, &err)) {
 		if (!oldest || x->pinned > before)
 			x->since_ns = platform_now_ns();
 		if (!oldest)
@@ -404,7 +419,7 @@ static void take_one(struct pvdisk *d, struct xfer *x)
 	x->number = d->taken++;
 	x->slot = x->number % AERO_DISK_REQUESTS;
 	x->since_ns = platform_now_ns();
-	x->pinned = x->at = 0;
+	x->pinned = x->lacks = x->at = 0;
 	x->state = XFER_WAIT;
 	x->r = *(volatile struct aero_disk_request *)&ring->request[x->slot];
 	err = request_check(d, &x->r);
