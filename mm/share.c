@@ -578,7 +578,7 @@ static u64 matches_of(const u64 *hash, const struct victims *v)
 u32 share_offer_out(struct gspace *gs, struct victims *v)
 {
 	u64 hash[BLK_PAGES_MAX], key = group_key(gs), found;
-	u32 left = 0, shared = 0;
+	u32 left = 0, shared = 0, offered = v->count - v->unshared;
 
 	assert_alone();
 	for (u32 i = 0; i < v->count; i++)
@@ -589,7 +589,7 @@ u32 share_offer_out(struct gspace *gs, struct victims *v)
 		int err = E_NOENT;
 
 		/* one of many, or perhaps a page of zeroes */
-		if (found >> i & 1 || !*(const u64 *)mm_hfn_to_va(v->hfn[i]))
+		if (i < offered && (found >> i & 1 || !*(const u64 *)mm_hfn_to_va(v->hfn[i])))
 			err = offer_out(&c);
 		shared += !err;
 		if (err == E_NOENT)

@@ -39,8 +39,8 @@ u32 share_scan(u32 budget);
 /* Offers one page (that cannot go elsewhere). True if it is now shared or zero. */
 bool share_offer(struct gspace *gs, gfn_t gfn);
 /*
- * The same for pages on their way out. Returns how many are shared or zero now; the others, but for those rescued
- * meanwhile, stay in v, in order.
+ * The same for pages on their way out, but for those that were just unshared. Returns how many are shared or zero now;
+ * the others, except those rescued meanwhile, stay in v, in order.
  */
 struct victims;
 u32 share_offer_out(struct gspace *gs, struct victims *v);

@@ -126,14 +126,15 @@ static u32 gather(struct gspace *gs, struct victims *v, u32 want)
 	gfn_t gfn;
 
 	seed_prng(&prng);
-	v->count = 0;
+	v->count = v->unshared = 0;
 	for (u32 i = 0; i < VICTIM_TRIES && v->count + shared < want; i++) {
-		if (!gspace_random_private(gs, &prng, &gfn)) {
-			if (!try_shared(gs, v, &prng))
-				break;
-			continue;
-		}
-		shared += try_victims(gs, v, gfn, want - v->count - shared, writes);
+		/* a search that finds nothing is long: once for a batch */
+		if (!v->unshared && gspace_random_private(gs, &prng, &gfn))
+			shared += try_victims(gs, v, gfn, want - v->count - shared, writes);
+		else if (try_shared(gs, v, &prng))
+			v->unshared++;
+		else
+			break;
 	}
 	return shared + (u32)(READ_ONCE(gs->stats.clean_out) - dropped);
 }

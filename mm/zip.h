@@ -26,6 +26,7 @@ struct gspace;
 /* Pages on their way out, all begun (gspace_swap_out_begin) and flushed. */
 struct victims {
 	u32 count;
+	u32 unshared; /* of these, the last: had a frame with others, and would have one again if they were offered */
 	gfn_t gfn[BLK_PAGES_MAX];
 	hfn_t hfn[BLK_PAGES_MAX];
 	struct digest digest[BLK_PAGES_MAX]; /* of those that were not rescued meanwhile */

@@ -143,6 +143,35 @@ static void shared_pages_are_swapped_when_nothing_else_is_left(void **state)
 	two_larger_than_the_machine(0);
 }
 
+/* While there is plenty of memory a VM comes down to its limit, though all that it holds is shared with another. */
+static void shared_pages_are_taken_for_a_limit(void **state)
+{
+	const u32 pages = 500, limit = 120; /* no large pages, which are left alone in times of plenty */
+	u64 joined;
+
+	(void)state;
+	add(&one, "one", pages, 0);
+	add(&two, "two", pages, 0);
+	one.share_group = two.share_group = share_group("both");
+	for (gfn_t gfn = 0; gfn < pages; gfn++) {
+		put(&one, gfn, gfn + 1);
+		put(&two, gfn, gfn + 1);
+	}
+	for (u32 i = 0; i < 5000 && one.count[PAGE_SHARED] < pages; i++)
+		tick();
+	assert_int_equal(one.count[PAGE_SHARED], pages);
+	assert_true(gspace_consumed(&one) > 2 * limit);
+	joined = one.stats.shared_in;
+	one.alloc.limit = limit;
+	for (u32 i = 0; i < 20000 && gspace_consumed(&one) > limit; i++)
+		tick();
+	assert_true(gspace_consumed(&one) <= limit);
+	assert_int_equal(one.stats.shared_in, joined); /* none was taken only to be shared again */
+	for (gfn_t gfn = 0; gfn < pages; gfn++)
+		expect(&one, gfn, gfn + 1);
+	expect_clean();
+}
+
 /* Makes its pages equal in pairs, waits until they are shared, and changes one of each pair. */
 static void hoard(struct gspace *gs, u32 pages)
 {
@@ -312,6 +341,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(different_guests_are_swapped, start, finish),
 	    cmocka_unit_test_setup_teardown(shared_pages_are_swapped_when_nothing_else_is_left, start, finish),
+	    cmocka_unit_test_setup_teardown(shared_pages_are_taken_for_a_limit, start, finish),
 	    cmocka_unit_test_setup_teardown(frames_that_nobody_else_maps_are_private_again, start, finish),
 	    cmocka_unit_test_setup_teardown(hoarded_pages_are_taken, start, finish),
 	    cmocka_unit_test_setup_teardown(a_sweep_does_not_keep_pages_from_swap, start, finish),
