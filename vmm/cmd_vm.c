@@ -404,11 +404,12 @@ static int set_portion(struct command_run *r, struct vm *vm, bool limit, const c
 	const char *key = limit ? "limit" : "reservation";
 	char size[FORMAT_SIZE_BYTES], was[FORMAT_SIZE_BYTES];
 	u64 bytes;
-	int err = config_parse_portion(value, vm->config.memory_bytes, VM_MEMORY_MAX, &bytes);
+	u64 memory = vm->config.memory_bytes;
+	int err = limit ? config_parse_limit(value, memory, &bytes)
+			: config_parse_portion(value, memory, VM_MEMORY_MAX, &bytes);
 
 	if (err)
-		return fail_value(r, err, key, limit ? "a size (0: none) or a percentage" : "a size or a percentage",
-				  value);
+		return fail_value(r, err, key, limit ? CONFIG_LIMIT_EXPECTED : "a size or a percentage", value);
 	format_size(was, limit ? vm->config.limit_bytes : vm->config.reservation_bytes);
 	err = limit ? vm_set_limit(vm, bytes, r->why, sizeof(r->why))
 		    : vm_set_reservation(vm, bytes, r->why, sizeof(r->why));

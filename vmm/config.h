@@ -62,6 +62,9 @@ bool config_name_ok(const char *name); /* of a VM: 1..VM_NAME_MAX of A-Z a-z 0-9
 /* Values that console commands share with the file. Percentages and words are of `memory` bytes; E_AGAIN if it is
  * needed and 0. */
 int config_parse_portion(const char *value, u64 memory, u64 max, u64 *bytes) must_check; /* "64M", "25%" */
+/* The same for a limit: 0, or at least the least memory of a VM, with which any can go on. */
+int config_parse_limit(const char *value, u64 memory, u64 *bytes) must_check;
+#define CONFIG_LIMIT_EXPECTED "0 (none), or a size or a percentage of memory that is 8M to 64G"
 int config_parse_shares(const char *value, u64 memory, u32 *shares) must_check; /* "1000", "low", "normal", "high" */
 int config_parse_level(const char *value, u32 *level) must_check;               /* enum log_level */
 const char *config_level_name(u32 level);

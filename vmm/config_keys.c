@@ -63,6 +63,19 @@ int config_parse_portion(const char *value, u64 memory, u64 max, u64 *bytes)
 	return err;
 }
 
+int config_parse_limit(const char *value, u64 memory, u64 *bytes)
+{
+	u64 is, none;
+	int err = config_parse_portion(value, memory, VM_MEMORY_MAX, &is);
+
+	/* What only comes to nothing in whole pages is not meant to be none. */
+	if (!err && is < VM_MEMORY_MIN && parse_size(value, 0, &none))
+		err = E_RANGE;
+	if (!err)
+		*bytes = is;
+	return err;
+}
+
 int config_parse_shares(const char *value, u64 memory, u32 *shares)
 {
 	static const struct {
@@ -172,7 +185,7 @@ static int set_reservation(struct vm_config *vm, const char *value)
 
 static int set_limit(struct vm_config *vm, const char *value)
 {
-	return config_parse_portion(value, vm->memory_bytes, VM_MEMORY_MAX, &vm->limit_bytes);
+	return config_parse_limit(value, vm->memory_bytes, &vm->limit_bytes);
 }
 
 static int set_shares(struct vm_config *vm, const char *value)
@@ -300,7 +313,7 @@ static const struct vm_key vm_key[] = {
     {"maximum", "a size of 8M to 64G", set_maximum},
     {"buffer", "5 to 2000 percent", set_buffer},
     {"reservation", "a size of 0 to 64G or a percentage", set_reservation},
-    {"limit", "a size of 0 (none) to 64G or a percentage", set_limit},
+    {"limit", CONFIG_LIMIT_EXPECTED, set_limit},
     {"shares", "1 to 1000000, low, normal or high", set_shares},
     {"vcpus", "1 to 8", set_vcpus},
     {"disk", "0 (none) or a size of 1M to 16G", set_disk},

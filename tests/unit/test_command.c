@@ -339,14 +339,18 @@ static void test_vm_set(void **state)
 	vm = vm_find("a");
 	assert_string_equal(ok("vm set a reservation 25%"), "a: reservation=2M\n");
 	assert_int_equal(vm->gs.alloc.reservation, 512);
-	assert_string_equal(ok("vm set a limit 4M"), "a: limit=4M\n");
+	assert_string_equal(ok("vm set a limit 8M"), "a: limit=8M\n");
 	assert_string_equal(ok("vm set a shares high"), "a: shares=160\n");
 	assert_string_equal(ok("vm set a cpu-weight 3000"), "a: cpu-weight=3000\n");
 	assert_string_equal(ok("vm set a cpu-cap 50"), "a: cpu-cap=50\n");
 	bad("vm set a cpu-weight 0", "cpu-weight: expected 1 to 100000, got '0'\n");
 	bad("vm set a shares many", "shares: expected 1 to 1000000, low, normal or high, got 'many'\n");
-	bad("vm set a limit 1Q", "limit: expected a size (0: none) or a percentage, got '1Q'\n");
-	bad("vm set a limit 1M", "limit must be at least the reservation\n");
+	bad("vm set a limit 1Q",
+	    "limit: expected 0 (none), or a size or a percentage of memory that is 8M to 64G, got '1Q'\n");
+	bad("vm set a limit 4095", "limit: expected 0 (none), ");
+	bad("vm set a limit 512K", "limit: expected 0 (none), ");
+	bad("vm set a limit 1%", "limit: expected 0 (none), ");
+	bad("vm set a limit 0%", "limit: expected 0 (none), ");
 	bad("vm set a reservation 16M", "reservation must be at most");
 	assert_string_equal(ok("vm set a balloon-rate 4096"), "a: balloon-rate=4096\n");
 	bad("vm set a balloon-rate 3",

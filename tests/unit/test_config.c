@@ -130,6 +130,11 @@ static void test_values(void **state)
 	    {"reservation = %", "aerostat.ini:3: reservation: expected"},
 	    {"reservation = -1", "aerostat.ini:3: reservation: expected"},
 	    {"limit = 1Z", "aerostat.ini:3: limit: expected"},
+	    {"limit = 4K",
+	     "aerostat.ini:3: limit: expected 0 (none), or a size or a percentage of memory that is 8M to "
+	     "64G, got '4K'\n"},
+	    {"limit = 1", "aerostat.ini:3: limit: expected 0 (none), "}, /* less than a page is not none */
+	    {"limit = 8191K", "aerostat.ini:3: limit: expected 0 (none), "},
 	    {"shares = 0", "aerostat.ini:3: shares: expected 1 to 1000000, low, normal or high, got '0'\n"},
 	    {"shares = medium", "aerostat.ini:3: shares: expected"},
 	    {"vcpus = 9", "aerostat.ini:3: vcpus: expected 1 to 8, got '9'\n"},
@@ -165,6 +170,7 @@ static void test_values(void **state)
 		/* What was good stays in force. */
 		assert_int_equal(config.vm_count, 1);
 		assert_int_equal(config.vm[0].memory_bytes, 8 * MIB);
+		assert_int_equal(config.vm[0].limit_bytes, 0);
 	}
 }
 
