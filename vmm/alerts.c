@@ -96,10 +96,13 @@ static bool starved_cause(const struct monitor_vm *m, char *text, size_t size)
 	return is_starved(m);
 }
 
-/* Who is kept from more by its own limit does not count, nor who has a frame and waits for the disk. */
+/*
+ * Who is kept from more by its own limit does not count, nor who has not stood still for that long without it, nor who
+ * has a frame and waits for the disk.
+ */
 static bool lacks_memory(const struct monitor_vm *m)
 {
-	return is_starved(m) && !figures_at_limit(&m->now) && !m->now.count[PAGE_SWAPPING_IN];
+	return is_starved(m) && m->now.ns - m->limited_ns >= STARVED_NS && !m->now.count[PAGE_SWAPPING_IN];
 }
 
 static bool no_memory_cause(char *text, size_t size)

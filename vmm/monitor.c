@@ -270,6 +270,8 @@ static void sample_vm(struct vm *vm)
 	m->turn = turn;
 	m->before = m->now;
 	figures_vm(vm, &m->now);
+	if (m->now.live && figures_at_limit(&m->now))
+		m->limited_ns = m->now.ns;
 	set_vm_rates(m);
 	note_state(m);
 	history_of_vm(m, &s);

@@ -45,6 +45,7 @@ struct monitor_vm {
 	u32 turn; /* that met it last: of samples and syncs */
 	struct vm_figures now, before;
 	struct vm_rates rate;
+	u64 limited_ns; /* when it was last seen at its limit; 0: never */
 	struct alert_state alert[ALERT_VM_RULES];
 	struct ledger_total ledger[LEDGER_TIERS]; /* since the VM's start */
 	u64 entry[LEDGER_TIERS];                  /* the ledger's newest of this VM, 0: none */

@@ -338,9 +338,15 @@ static void test_starved_alert(void **state)
 	tick();
 	has(ok("alerts"), "critical starved         a     ");
 	has(ok("alerts"), "limit, no swap, 7s\n");
+	has(ok("events 1"), " a         starved raised: limit, no swap, 7s\n");
 	assert_null(strstr(ok("alerts"), "no-memory"));
+	/* Its limit is lifted: memory is what it lacks if it still stands still in 5 s. */
+	a->gs.alloc.limit = a->gs.pages;
+	tick();
+	assert_null(strstr(ok("alerts"), "no-memory"));
+	ticks(6);
 	fake_vm_starved_ns = 0;
-	expect_alert("starved", "a");
+	expect_alert("no-memory", "host");
 }
 
 static void swap_second(u32 pages)
