@@ -54,7 +54,7 @@ static bool stalled_cause(const struct monitor_vm *m, char *text, size_t size)
 {
 	char is[FORMAT_SIZE_BYTES], of[FORMAT_SIZE_BYTES];
 
-	format_buf(text, size, "%s, target %s", format_size(is, to_bytes(m->now.count[PAGE_BALLOONED])),
+	format_buf(text, size, "%s of %s wanted", format_size(is, to_bytes(m->now.count[PAGE_BALLOONED])),
 		   format_size(of, to_bytes(m->now.balloon_target)));
 	return m->now.live && m->now.state != VM_STOPPING && m->now.balloon_stalled;
 }

@@ -184,6 +184,7 @@ static void test_vm_alerts(void **state)
 	assert_string_equal(ok("alerts"), "no alerts\n");
 	tick();
 	has(ok("alerts"), "warning  balloon-stalled a   ");
+	has(ok("events 1"), "balloon-stalled raised: 0 of 400K\n");
 	a->gs.balloon_target = 0;
 	expect_alert("balloon-stalled", "a");
 
