@@ -374,7 +374,7 @@ fuzz: $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## a short run of every fuzzer
 	@for f in $^; do echo "== $$f"; mkdir -p $(B)/corpus/$$(basename $$f); \
 	  $$f -max_total_time=$${FUZZ_SECONDS:-10} -print_final_stats=0 -verbosity=0 $(B)/corpus/$$(basename $$f) || exit 1; done
 
-test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## tree, unit, fuzz, end to end in QEMU and Bochs; 15 minutes
+test: all $(B)/aerostat.iso $(B)/test.iso $(UNIT_TESTS:%=$(B)/unit/test_%) $(FUZZERS:%=$(B)/fuzz/fuzz_%) ## tree, unit, fuzz, end to end in QEMU and Bochs; 20 minutes
 	AEROSTAT_BUILD=$(abspath $(B)) /usr/bin/python3 tests/run.py "$(UNIT_TESTS:%=$(B)/unit/test_%)" "$(FUZZERS:%=$(B)/fuzz/fuzz_%)"
 
 # Measured is the hypervisor without debug checks, in a build of its own. BENCH: which parts.
