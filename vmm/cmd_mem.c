@@ -22,20 +22,6 @@
 #define ROWS_PER_PIECE    16U
 #define REGIONS_PER_PIECE 8U /* of 512 pages: `mem check` */
 
-static const char *const state_key[PAGE_STATES] = {
-    [PAGE_ABSENT] = "absent",
-    [PAGE_PRIVATE] = "private",
-    [PAGE_ZERO] = "zero",
-    [PAGE_SHARED] = "shared",
-    [PAGE_BALLOONED] = "ballooned",
-    [PAGE_COMPRESSED] = "compressed",
-    [PAGE_SWAPPED] = "swapped",
-    [PAGE_SWAPPING_OUT] = "swapping-out",
-    [PAGE_SWAPPING_IN] = "swapping-in",
-    [PAGE_PINNED] = "pinned",
-    [PAGE_CLEAN] = "clean",
-};
-
 static u64 to_bytes(u64 pages)
 {
 	return pages << PAGE_SHIFT;
@@ -163,7 +149,7 @@ void cmd_mem_print_vm(struct console_out *o, struct vm *vm)
 	take_counts(vm, &c);
 	pairs_number(&p, "pages", c.pages);
 	for (u32 s = 0; s < PAGE_STATES; s++)
-		pairs_number(&p, state_key[s], c.of[s]);
+		pairs_number(&p, page_state_name(s), c.of[s]);
 	pairs_format(&p, "sum", "%s", c.sum == c.pages ? "ok" : "wrong");
 	pairs_number(&p, "consumed", gspace_consumed(gs));
 	pairs_number(&p, "reservation", gs->alloc.reservation);
