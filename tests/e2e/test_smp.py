@@ -213,7 +213,7 @@ def test_cap_holds(machine):
     assert 0.2 <= got["a"] <= 0.3, got
     m.ok("vm set a cpu-cap 0")
     got, own = ran(m, "ab", 5)
-    assert got["a"] + own > 0.7, (got, own)
+    assert got["a"] > 0.5, (got, own)
 
 
 def churn(machine, rounds):
